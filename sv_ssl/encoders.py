@@ -1,0 +1,209 @@
+"""Frames to one vector: ECAPA-TDNN, Fast ResNet-34 and ResNet-34, each with a preset for a CPU.
+
+An encoder is (B, T, F) -> (B, dim) and keeps its constructor's arguments in `config`, so that a model folder can
+rebuild it from JSON. `Embedder` puts the features in front: (B, samples) -> (B, dim).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sv_ssl.features import LogMel
+from sv_ssl.files import InputError
+
+__all__ = ["ECAPA", "FastResNet34", "ResNet34", "FrameStatistics"]
+
+
+def preset(table: dict, name, encoder: str):
+    """Look a size up, or say which sizes there are."""
+    if name not in table:
+        raise InputError(f"{encoder} has no size {name!r}: choose one of {', '.join(map(str, table))}")
+    return table[name]
+
+
+class ECAPA(nn.Module):
+    """SpeechBrain's ECAPA-TDNN (Desplanques et al. 2020): (B, T, F) -> (B, dim).
+
+    >>> ECAPA(n_mels=40, size="small")(torch.randn(2, 100, 40)).shape
+    torch.Size([2, 192])
+    """
+
+    SIZES = {1024: dict(width=1024, last=3072, bottleneck=128),
+             512: dict(width=512, last=1536, bottleneck=128),
+             "small": dict(width=128, last=384, bottleneck=64)}
+
+    def __init__(self, n_mels: int = 80, size: int | str = 1024, dim: int = 192):
+        super().__init__()
+        from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN  # seconds to import: only when it is built
+
+        self.config, self.dim = {"n_mels": n_mels, "size": size, "dim": dim}, dim
+        s = preset(self.SIZES, size, "ECAPA")
+        self.tdnn = ECAPA_TDNN(n_mels, lin_neurons=dim, channels=[s["width"]] * 4 + [s["last"]],
+                               attention_channels=s["bottleneck"], se_channels=s["bottleneck"])
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return self.tdnn(frames).squeeze(1)
+
+
+class SqueezeExcite(nn.Module):
+    """(B, C, H, W) -> (B, C, H, W): each channel scaled by a gate computed from all channels' means."""
+
+    def __init__(self, channels: int, reduction: int = 8):
+        super().__init__()
+        self.gate = nn.Sequential(nn.Linear(channels, channels // reduction), nn.ReLU(),
+                                  nn.Linear(channels // reduction, channels), nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gate(x.mean(dim=(2, 3)))[:, :, None, None]
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions and a shortcut.
+
+    `fast` is the order of Fast ResNet-34, which differs from the usual one: convolution, ReLU, BatchNorm, and a
+    squeeze-and-excitation gate before the shortcut is added.
+    """
+
+    def __init__(self, inputs: int, channels: int, stride: int, fast: bool):
+        super().__init__()
+        self.fast = fast
+        self.conv1 = nn.Conv2d(inputs, channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.gate = SqueezeExcite(channels) if fast else nn.Identity()
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != channels:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, channels, 1, stride, bias=False), nn.BatchNorm2d(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.fast:
+            y = self.bn1(F.relu(self.conv1(x)))
+        else:
+            y = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.gate(self.bn2(self.conv2(y))) + self.shortcut(x))
+
+
+def stages(widths: tuple[int, ...], depths: tuple[int, ...], strides: tuple[int, ...], fast: bool) -> nn.Sequential:
+    """The residual blocks of a ResNet; a stage's first block carries its stride and its change of width."""
+    blocks, inputs = [], widths[0]
+    for width, depth, stride in zip(widths, depths, strides):
+        for i in range(depth):
+            blocks.append(Block(inputs, width, stride if i == 0 else 1, fast))
+            inputs = width
+    return nn.Sequential(*blocks)
+
+
+class SelfAttentivePooling(nn.Module):
+    """(B, T, C) -> (B, C): the frames' mean, weighted by a learnt question put to each frame."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.hidden = nn.Linear(channels, channels)
+        self.question = nn.Parameter(torch.empty(channels, 1))
+        nn.init.xavier_normal_(self.question)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        weight = (torch.tanh(self.hidden(frames)) @ self.question).softmax(dim=1)   # (B, T, 1)
+        return (frames * weight).sum(dim=1)
+
+
+class AttentiveStatistics(nn.Module):
+    """(B, T, C) -> (B, 2C): mean and standard deviation of the frames, weighted channel by channel."""
+
+    def __init__(self, channels: int, bottleneck: int = 128):
+        super().__init__()
+        self.weight = nn.Sequential(nn.Linear(channels, bottleneck), nn.Tanh(), nn.Linear(bottleneck, channels))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        weight = self.weight(frames).softmax(dim=1)
+        mean = (frames * weight).sum(dim=1)
+        variance = (frames.square() * weight).sum(dim=1) - mean.square()
+        # The floor keeps the gradient of the root finite for a constant channel.
+        return torch.cat([mean, variance.clamp_min(1e-5).sqrt()], dim=1)
+
+
+class FastResNet34(nn.Module):
+    """The thin, squeeze-and-excitation ResNet-34 of the SimCLR-AM paper: (B, T, F) -> (B, dim), 1.4 M parameters.
+
+    >>> FastResNet34(n_mels=40)(torch.randn(2, 100, 40)).shape
+    torch.Size([2, 512])
+    """
+
+    SIZES = {"paper": (16, 32, 64, 128), "small": (16, 16, 32, 64)}
+
+    def __init__(self, n_mels: int = 40, size: str = "paper", dim: int = 512):
+        super().__init__()
+        self.config, self.dim = {"n_mels": n_mels, "size": size, "dim": dim}, dim
+        widths = preset(self.SIZES, size, "FastResNet34")
+        self.stem = nn.Sequential(nn.Conv2d(1, widths[0], 7, (2, 1), 3, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
+        self.blocks = stages(widths, (3, 4, 6, 3), (1, 2, 2, 1), fast=True)
+        self.pooling = SelfAttentivePooling(widths[-1])
+        self.project = nn.Linear(widths[-1], dim)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        x = self.blocks(self.stem(frames.transpose(1, 2).unsqueeze(1)))   # (B, C, F', T')
+        return self.project(self.pooling(x.mean(dim=2).transpose(1, 2)))  # the mean over frequency first
+
+
+class ResNet34(nn.Module):
+    """ResNet-34 with attentive statistics pooling over channels x frequency: (B, T, F) -> (B, dim).
+
+    >>> ResNet34(n_mels=80, size="small")(torch.randn(2, 100, 80)).shape
+    torch.Size([2, 256])
+    """
+
+    SIZES = {"full": (32, 64, 128, 256), "small": (8, 16, 32, 64)}
+
+    def __init__(self, n_mels: int = 80, size: str = "full", dim: int = 256):
+        super().__init__()
+        self.config, self.dim = {"n_mels": n_mels, "size": size, "dim": dim}, dim
+        widths = preset(self.SIZES, size, "ResNet34")
+        self.stem = nn.Sequential(nn.Conv2d(1, widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
+        self.blocks = stages(widths, (3, 4, 6, 3), (1, 2, 2, 2), fast=False)
+        channels = widths[-1] * ((n_mels + 7) // 8)
+        self.pooling = AttentiveStatistics(channels)
+        self.project = nn.Linear(2 * channels, dim)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        x = self.blocks(self.stem(frames.transpose(1, 2).unsqueeze(1)))   # (B, C, F/8, T/8)
+        return self.project(self.pooling(x.flatten(1, 2).transpose(1, 2)))
+
+
+class FrameStatistics(nn.Module):
+    """No learning at all, the baseline to beat: (B, T, F) -> (B, 2F), each band's mean and standard deviation."""
+
+    def __init__(self, n_mels: int = 40):
+        super().__init__()
+        self.config, self.dim = {"n_mels": n_mels}, 2 * n_mels
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return torch.cat([frames.mean(dim=1), frames.std(dim=1)], dim=1)
+
+
+class Embedder(nn.Module):
+    """(B, samples) -> (B, dim): log-mel features, then an encoder.
+
+    >>> Embedder(LogMel(40), FastResNet34(40, "small"))(torch.randn(2, 16000)).shape
+    torch.Size([2, 512])
+    """
+
+    def __init__(self, features: LogMel, encoder: nn.Module):
+        super().__init__()
+        if features.config["n_mels"] != encoder.config["n_mels"]:
+            raise InputError(f"the encoder wants {encoder.config['n_mels']} mel bands but the features have "
+                             f"{features.config['n_mels']}: give both the same n_mels")
+        self.features, self.encoder = features, encoder
+
+    @property
+    def dim(self) -> int:
+        return self.encoder.dim
+
+    @property
+    def sample_rate(self) -> int:
+        return self.features.config["sample_rate"]
+
+    def forward(self, wave: Tensor) -> Tensor:
+        return self.encoder(self.features(wave))

@@ -1,0 +1,54 @@
+"""Files that are whole or absent, and the error that a user can mend."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator
+
+
+class InputError(ValueError):
+    """Bad input: says what was wanted, what came, where, and what to do.
+
+    Commands print its text as one line and exit with 2.
+    """
+
+
+@contextmanager
+def aside(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it there if the block succeeds.
+
+    A kill, a full disk or an error inside the block leaves the old file (or none), never half of one.
+
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "a.txt"
+    >>> with aside(target) as temporary:
+    ...     _ = temporary.write_text("whole")
+    >>> target.read_text()
+    'whole'
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The ending is kept: several libraries choose the format by it.
+        handle, name = tempfile.mkstemp(prefix=".aside-", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+    os.close(handle)
+    os.chmod(name, 0o666 & ~_umask())
+    try:
+        yield Path(name)
+        os.replace(name, path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        if os.path.exists(name):
+            os.unlink(name)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,19 @@
+"""Projection heads between the embedding and the loss. The papers' best systems use none."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def mlp(dim: int, hidden: int = 2048, out: int = 256, hidden_layers: int = 1) -> nn.Sequential:
+    """(B, dim) -> (B, out): Linear-BatchNorm-ReLU `hidden_layers` times, then Linear.
+
+    >>> import torch
+    >>> mlp(512)(torch.randn(4, 512)).shape
+    torch.Size([4, 256])
+    """
+    layers: list[nn.Module] = []
+    for _ in range(hidden_layers):
+        layers += [nn.Linear(dim, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU()]
+        dim = hidden
+    return nn.Sequential(*layers, nn.Linear(dim, out))

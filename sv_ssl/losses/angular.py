@@ -1,0 +1,158 @@
+"""Losses on the angles or cosines of all pairs of a batch: ACL's angular term, ADD, and orthogonal projection (OPL).
+
+Pairs are ordered (i, j), i != j, and are those of this process alone. An empty set of pairs contributes 0.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sv_ssl.files import InputError
+from sv_ssl.geometry import angle, gram, pairs
+from sv_ssl.losses.contrastive import NTXent
+
+Reduction = str | tuple[str, float]
+
+
+class ACL(nn.Module):
+    """(N, D), (N,), (N, E) -> (): alpha * main(z, labels) + (1 - alpha) * angular_pairs(h, labels).
+
+    z is the head's output and h the embedding before it (z again where there is no head). `main` is symmetric NT-Xent
+    by default; with a classifier's loss it is the supervised ACL.
+
+    >>> z = torch.eye(2).repeat(2, 1)  # two views at angle 0, two utterances further apart than the margin
+    >>> round(ACL(alpha=0.3, temperature=1.0)(z, torch.tensor([0, 1, 0, 1])).item(), 4)  # 0.3 log(1 + 2 / e)
+    0.1654
+    """
+
+    def __init__(self, alpha: float, temperature: float = 0.2, margin_rad: float = 0.5,
+                 reduction: Reduction = "mean_pairs", main: Callable[[Tensor, Tensor], Tensor] | None = None):
+        super().__init__()
+        self.alpha = alpha
+        self.margin_rad = margin_rad
+        self.reduction = reduction
+        self.main = main or NTXent(temperature)
+
+    def forward(self, z: Tensor, labels: Tensor, h: Tensor | None = None) -> Tensor:
+        pair_loss = angular_pairs(z if h is None else h, labels, self.margin_rad, self.reduction)
+        return self.alpha * self.main(z, labels) + (1 - self.alpha) * pair_loss
+
+
+def angular_pairs(h: Tensor, labels: Tensor, margin_rad: float, reduction: Reduction = "mean_pairs") -> Tensor:
+    """(N, D), (N,) -> (): theta^2 for pairs of one label, max(0, margin - theta)^2 for the others.
+
+    `reduction` is "mean_pairs", "mean_pos_plus_mean_neg" (whose balance does not depend on the batch size), or
+    ("sum_over", c): the sum divided by the constant c, as in the paper's code.
+
+    >>> round(angular_pairs(torch.eye(2), torch.tensor([0, 0]), margin_rad=0.5).item(), 4)  # (pi / 2)^2
+    2.4674
+    """
+    cosine = gram(h)
+    same, different = pairs(labels)
+    positive = torch.where(same, squared_angle(cosine), 0).sum()
+    negative = torch.where(different, (margin_rad - angle(cosine)).relu() ** 2, 0).sum()
+    if reduction == "mean_pairs":
+        return (positive + negative) / max(len(h) * (len(h) - 1), 1)
+    if reduction == "mean_pos_plus_mean_neg":
+        return positive / same.sum().clamp_min(1) + negative / different.sum().clamp_min(1)
+    if len(reduction) == 2 and reduction[0] == "sum_over":
+        return (positive + negative) / float(reduction[1])
+    raise InputError(f"reduction is {reduction!r}: choose mean_pairs, mean_pos_plus_mean_neg or (sum_over, number)")
+
+
+def squared_angle(cosine: Tensor) -> Tensor:
+    """Cosines -> theta^2, whose slope stays finite as theta goes to 0 (arccos alone has an infinite one).
+
+    >>> squared_angle(torch.tensor([1.0, 0.0]))
+    tensor([0.0000, 2.4674])
+    """
+    # (2 asin(sqrt(x) / 2))^2 with x = |u - v|^2, as a series in x: at x = 1e-3 the next term, x^4 / 560, is 2e-15.
+    x = (2 - 2 * cosine).clamp_min(0)
+    series = x * (1 + x * (1 / 12 + x / 90))
+    return torch.where(x < 1e-3, series, angle(cosine) ** 2)
+
+
+class ADD(nn.Module):
+    """(N, D), (N,) -> (): angular distance distribution, for distances d = 1 - cosine.
+
+    Mean and standard deviation of d^2 over pairs of one label, and of (1 - d)^2 over the others, weighted by `lambdas`
+    (mu_p, sigma_p, mu_n, sigma_n): classes become tight, and orthogonal to each other.
+
+    >>> ADD()(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0, 1])).item()
+    0.0
+    """
+
+    def __init__(self, lambdas: Sequence[float] = (1.0, 1.0, 1.0, 1.0)):
+        super().__init__()
+        self.lambdas = tuple(lambdas)
+
+    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
+        cosine = gram(z)
+        same, different = pairs(labels)
+        terms = (*_moments((1 - cosine) ** 2, same), *_moments(cosine ** 2, different))
+        return torch.stack([weight * term for weight, term in zip(self.lambdas, terms)]).sum()
+
+
+class SoftADD(nn.Module):
+    """(N, D), (N, C) -> (): ADD for rows of label probabilities, as mixup and label smoothing give them.
+
+    lambda_mu times the mean of (d(yi, yj) - d(zi, zj))^2 over all pairs, plus lambda_sigma times the standard deviation
+    of d(zi, zj)^2 over pairs of identical labels. d of labels is 1 - cosine, or 1 - yi.yj with label_metric="dot".
+
+    >>> SoftADD()(torch.eye(2), torch.eye(2)).item()
+    0.0
+    """
+
+    def __init__(self, lambda_mu: float = 1.0, lambda_sigma: float = 1.0, label_metric: str = "cosine"):
+        super().__init__()
+        if label_metric not in ("cosine", "dot"):
+            raise InputError(f"label_metric is {label_metric!r}: choose cosine or dot")
+        self.lambda_mu = lambda_mu
+        self.lambda_sigma = lambda_sigma
+        self.label_metric = label_metric
+
+    def forward(self, z: Tensor, label_probabilities: Tensor) -> Tensor:
+        y = label_probabilities
+        distance, label_cosine = 1 - gram(z), gram(y)
+        label_distance = 1 - (label_cosine if self.label_metric == "cosine" else y @ y.mT)
+        others = ~torch.eye(len(z), dtype=torch.bool, device=z.device)
+        mean, _ = _moments((label_distance - distance) ** 2, others)
+        _, deviation = _moments(distance ** 2, others & (1 - label_cosine < 1e-3))
+        return self.lambda_mu * mean + self.lambda_sigma * deviation
+
+
+class OPL(nn.Module):
+    """(N, D), (N,) -> (): weight * ((1 - s) + gamma * |d|), s and d the mean cosine of pairs of one and of two labels.
+
+    abs_mode="mean_of_abs" takes the mean of the |cosine| instead, as the released code does.
+
+    >>> OPL()(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0, 1])).item()
+    0.0
+    """
+
+    def __init__(self, gamma: float = 0.5, weight: float = 1.0, abs_mode: str = "abs_of_mean"):
+        super().__init__()
+        if abs_mode not in ("abs_of_mean", "mean_of_abs"):
+            raise InputError(f"abs_mode is {abs_mode!r}: choose abs_of_mean or mean_of_abs")
+        self.gamma = gamma
+        self.weight = weight
+        self.abs_mode = abs_mode
+
+    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
+        cosine = gram(z)
+        same, different = pairs(labels)
+        attract, _ = _moments(1 - cosine, same)
+        repel, _ = _moments(cosine.abs() if self.abs_mode == "mean_of_abs" else cosine, different)
+        return self.weight * (attract + self.gamma * repel.abs())
+
+
+def _moments(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """-> mean and unbiased standard deviation where the mask is set; 0 for too few values."""
+    count = mask.sum()
+    mean = torch.where(mask, values, 0).sum() / count.clamp_min(1)
+    variance = torch.where(mask, (values - mean) ** 2, 0).sum() / (count - 1).clamp_min(1)
+    spread = variance > 0  # the square root has an infinite slope at 0
+    return mean, torch.where(spread, torch.where(spread, variance, 1).sqrt(), 0)

@@ -1,0 +1,183 @@
+"""Contrastive losses: an anchor must find its positives among the candidates, by a softmax over cosines / temperature.
+
+Low precision may multiply the matrix; from the cosines on everything is float32 (exp(1 / 0.03) overflows half
+precision). N x M matrices are written in place where autograd allows it: they are the largest tensors here.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sv_ssl import geometry
+from sv_ssl.distributed import gather, gather_plain, rank, world_size
+from sv_ssl.files import InputError
+from sv_ssl.losses.margin import Margin
+
+
+class NTXent(nn.Module):
+    """(V * N, D), (V * N,) -> (): rows and labels are view-major, all of view 1, then all of view 2.
+
+    Rows of equal labels are positives: label by utterance and it is SimCLR's loss, by speaker and it is SupCon's.
+    - symmetric: every row is an anchor, all other rows are its candidates. Otherwise (one-way, as angular prototypical)
+      the rows of view 1 are the anchors, those of the other views the candidates.
+    - margin: `partial(additive, m=0.1)` is NT-Xent-AM, `partial(angular, m=0.1)` NT-Xent-AAM; it lowers the positives,
+      in the numerator and in the denominator.
+    - positives: with several, "out" is the mean of their log-probabilities, "in" the log of their mean probability,
+      "sum" the sum of the log-probabilities. Anchors without any are left out.
+
+    Under torch.distributed the candidates come from all ranks, so labels must mean the same on each of them. The mean
+    of the loss over the ranks, and the gradient that DDP averages, are those of one process with the whole batch.
+
+    >>> views = torch.eye(2).repeat(2, 1)
+    >>> NTXent(temperature=1.0)(views, torch.tensor([0, 1, 0, 1]))  # log(1 + 2 / e)
+    tensor(0.5514)
+    """
+
+    def __init__(self, temperature: float, margin: Margin | None = None, symmetric: bool = True,
+                 positives: str = "out", n_views: int = 2):
+        super().__init__()
+        if positives not in ("out", "in", "sum"):
+            raise InputError(f"positives is {positives!r}: choose out, in or sum")
+        self.temperature = temperature
+        self.margin = margin
+        self.symmetric = symmetric
+        self.positives = positives
+        self.n_views = n_views
+
+    def forward(self, z: Tensor, labels: Tensor, keys: Tensor | None = None,
+                key_labels: Tensor | None = None) -> Tensor:
+        """With `keys, key_labels` every row of z is an anchor, and the keys alone are the candidates."""
+        cosine, positive, own = self.compare(z, labels, keys, key_labels)
+        if self.margin is not None:
+            cosine = self.margin(cosine, at=positive)
+        if own is not None:
+            # The probability there becomes 0 and so does its gradient: autograd need not know.
+            cosine.detach()[:, own].fill_diagonal_(-torch.inf)
+        return contrast(cosine.div_(self.temperature), positive, self.positives)
+
+    def compare(self, z: Tensor, labels: Tensor, keys: Tensor | None = None, key_labels: Tensor | None = None
+                ) -> tuple[Tensor, Tensor, slice | None]:
+        """-> cosines (A, C), mask of the positives (A, C), and the columns that hold the anchors themselves."""
+        if len(z) != len(labels):
+            raise InputError(f"{len(z)} rows but {len(labels)} labels: give one per row, repeated for each view")
+        rows = geometry.unit(z)
+        if keys is not None and key_labels is not None:
+            return *_compare(rows, labels, geometry.unit(keys), key_labels, least=2), None
+        if self.symmetric:
+            return _compare_all(rows, labels, least=self.n_views + 1)
+        n, rest = divmod(len(rows), self.n_views)
+        if rest:
+            raise InputError(f"{len(rows)} rows are not {self.n_views} views of each utterance: set n_views")
+        return *_compare(rows[:n], labels[:n], gather(rows[n:]), gather_plain(labels[n:]), least=self.n_views), None
+
+
+class AngularPrototypical(nn.Module):
+    """(V * N, D), (V * N,) -> (): one-way NT-Xent with logits w * cosine + b and a learned w > 0.
+
+    b cancels in the softmax, so it is left out: a parameter that never gets a gradient stops DDP.
+
+    >>> views = torch.eye(2).repeat(2, 1)
+    >>> round(AngularPrototypical(init_scale=1.0)(views, torch.tensor([0, 1, 0, 1])).item(), 4)  # log(1 + 1 / e)
+    0.3133
+    """
+
+    def __init__(self, init_scale: float = 10.0, n_views: int = 2):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(init_scale))
+        self.one_way = NTXent(temperature=1.0, symmetric=False, n_views=n_views)
+
+    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
+        cosine, positive, _ = self.one_way.compare(z, labels)
+        return contrast(cosine * self.scale.clamp_min(1e-6), positive)
+
+
+class InfoNCE(nn.Module):
+    """(N, D), (N, D), (K, D) -> (): MoCo's loss; the positive of query i is key i, the negatives are the queue alone.
+
+    Neither keys nor queue get a gradient. The queue holds unit rows (normalising it at every step would cost more than
+    the loss) and is not copied, so enqueue after the backward pass. With labels, entries of the anchor's own label are
+    no candidates at all; an entry that has no label yet carries -1.
+
+    >>> q = torch.tensor([[1.0, 0.0]])
+    >>> InfoNCE(temperature=1.0)(q, q, queue=torch.tensor([[0.0, 1.0]]))  # log(1 + 1 / e)
+    tensor(0.3133)
+    """
+
+    def __init__(self, temperature: float, margin: Margin | None = None):
+        super().__init__()
+        self.temperature = temperature
+        self.margin = margin
+
+    def forward(self, q: Tensor, keys: Tensor, queue: Tensor, labels: Tensor | None = None,
+                queue_labels: Tensor | None = None) -> Tensor:
+        rows = geometry.unit(q)
+        positive = (rows * geometry.unit(keys.detach())).sum(1)
+        if self.margin is not None:
+            positive = self.margin(positive)
+        negative = geometry.cosines(rows, queue.detach().to(rows.dtype)).div_(self.temperature)
+        if labels is not None and queue_labels is not None:
+            negative.detach().masked_fill_(labels[:, None] == queue_labels, _never(negative))
+        return -F.logsigmoid(positive / self.temperature - negative.logsumexp(1)).mean()
+
+
+@torch.no_grad()
+def enqueue(queue: Tensor, position: int, keys: Tensor) -> int:
+    """(K, ...), position, (N, ...) -> next position: write the keys over the oldest entries, in place, for any N and K.
+
+    >>> queue = torch.zeros(4)
+    >>> enqueue(queue, 3, torch.tensor([1.0, 2.0])), queue
+    (1, tensor([2., 0., 0., 1.]))
+    """
+    size, n = len(queue), len(keys)
+    kept = keys[-size:]
+    places = torch.arange(n - len(kept), n, device=queue.device)
+    queue[(position + places) % size] = kept.to(queue.dtype)
+    return (position + n) % size
+
+
+def contrast(logits: Tensor, positive: Tensor, positives: str = "out") -> Tensor:
+    """(A, C), (A, C) -> (): mean over the anchors that have a positive; see `NTXent` for `positives`.
+
+    >>> contrast(torch.tensor([[1.0, 0.0]]), torch.tensor([[True, False]]))
+    tensor(0.3133)
+    """
+    count = positive.sum(1)
+    logits = F.log_softmax(logits, dim=1)
+    if positives == "in":
+        loss = count.to(logits.dtype).log() - logits.masked_fill(~positive, _never(logits)).logsumexp(1)
+    else:
+        loss = -logits.masked_fill(~positive, 0).sum(1)
+    if positives == "out":
+        loss = loss / count.clamp_min(1)
+    kept = count > 0
+    # Ranks may keep different numbers of anchors: each must divide by the mean number.
+    number = gather_plain(kept.sum()[None]).to(loss.dtype).mean()
+    return torch.where(kept, loss, 0).sum() / number.clamp_min(1)
+
+
+def _compare_all(rows: Tensor, labels: Tensor, least: int) -> tuple[Tensor, Tensor, slice]:
+    first = rank() * len(rows)
+    own = slice(first, first + len(rows))
+    if world_size() > 1:
+        cosine, positive = _compare(rows, labels, gather(rows), gather_plain(labels), least)
+    else:
+        cosine, positive = _compare(rows, labels, rows.detach(), labels, least)
+        if cosine.requires_grad:
+            # Anchors and candidates are the same rows: with the transpose added, one product gives both gradients
+            # (the first ones; a second derivative would lack a part).
+            cosine.register_hook(lambda gradient: gradient + gradient.mT)
+    positive[:, own].fill_diagonal_(False)
+    return cosine, positive, own
+
+
+def _compare(rows: Tensor, labels: Tensor, keys: Tensor, key_labels: Tensor, least: int) -> tuple[Tensor, Tensor]:
+    if len(keys) < least:
+        raise InputError(f"a batch of {len(keys)} rows is a single utterance and has no negative: use a larger batch")
+    return geometry.cosines(rows, keys), labels[:, None] == key_labels
+
+
+def _never(logits: Tensor) -> float:
+    """The logit of what is no candidate: exp gives 0, and unlike -inf a row may have nothing else."""
+    return torch.finfo(logits.dtype).min

@@ -1,0 +1,90 @@
+"""MoCo: queries from one encoder, keys from its slow copy, negatives from a queue of older keys."""
+
+from __future__ import annotations
+
+import copy
+from typing import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sv_ssl.distributed import gather_plain
+from sv_ssl.files import InputError
+from sv_ssl.losses.contrastive import InfoNCE, enqueue
+
+
+class Momentum(nn.Module):
+    """(2, B, samples), (B,) -> {"loss": (), "z": (2*B, P)}; call `after_step` after each optimiser step.
+
+    momentum    weight of the old key encoder in theta_k <- m theta_k + (1 - m) theta_q: a number, or a function of the
+                epoch (a schedule). Parameters only: the key encoder's BatchNorm statistics are its own.
+    directions  2: each view is query once and key once, with a queue for each view's keys (as the released code of
+                the paper does); 1: view 1 asks, view 2 answers (as the paper writes it).
+    shuffle     the key batch is permuted and encoded in this many groups, so that a query and its key do not share
+                BatchNorm statistics, by which they could be told without listening. 1 switches it off.
+    mask_labels queue entries with the query's own label are no negatives (an oracle where labels are speakers).
+    """
+
+    def __init__(self, embedder: nn.Module, loss: InfoNCE, queue_size: int = 32768,
+                 momentum: float | Callable[[float], float] = 0.999, directions: int = 2, shuffle: int = 2,
+                 head: nn.Module | None = None, head_dim: int | None = None, mask_labels: bool = False, seed: int = 0):
+        super().__init__()
+        if directions not in (1, 2):
+            raise InputError(f"directions is {directions!r}: MoCo knows 1 (view 1 asks view 2) and 2 (both ask)")
+        self.embedder, self.loss, self.head = embedder, loss, head or nn.Identity()
+        self.key = copy.deepcopy(nn.Sequential(self.embedder, self.head)).requires_grad_(False)
+        self.momentum, self.directions, self.shuffle = momentum, directions, shuffle
+        self.mask_labels, self.seed = mask_labels, seed
+        start = torch.randn(directions, queue_size, head_dim or embedder.dim, generator=torch.Generator().manual_seed(seed))
+        self.register_buffer("queue", F.normalize(start, dim=-1))
+        # -1 is no utterance's label: the random vectors of the start are everybody's negatives.
+        self.register_buffer("queue_labels", torch.full((queue_size,), -1))
+        # Plain numbers, saved as extra state: reading a buffer back from a GPU every step would stall it.
+        self.position, self.drawn = 0, 0
+        self.fresh: list[tuple[Tensor, Tensor]] = []
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"position": self.position, "drawn": self.drawn}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        self.position, self.drawn = state["position"], state["drawn"]
+
+    def forward(self, views: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        if len(views) != 2:
+            raise InputError(f"MoCo compares two views of an utterance, {len(views)} came: pass --n_views 2")
+        z = self.head(self.embedder(views.flatten(0, 1)))                # (2B, P)
+        keys = self._keys(views).chunk(2)
+        masks = {"labels": labels, "queue_labels": self.queue_labels} if self.mask_labels else {}
+        # Direction d asks with view d; its answers, and its queue, are keys of the other view.
+        losses = [self.loss(query, keys[1 - d], self.queue[d], **masks) for d, query in enumerate(z.chunk(2))
+                  if d < self.directions]
+        if self.training:
+            self.fresh.append((torch.stack([keys[1 - d] for d in range(self.directions)]), labels))
+        return {"loss": torch.stack(losses).mean(), "z": z.detach()}
+
+    @torch.no_grad()
+    def _keys(self, views: Tensor) -> Tensor:
+        """(2, B, samples) -> (2B, P) unit rows; view by view, as the BatchNorm of the key encoder sees them."""
+        return torch.cat([F.normalize(self._shuffled(view).float(), dim=1) for view in views])
+
+    def _shuffled(self, view: Tensor) -> Tensor:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.drawn)
+        order = torch.randperm(len(view), generator=generator).to(view.device)
+        self.drawn += 1
+        groups = min(self.shuffle, len(view) // 2) or 1                  # a group of one has no statistics
+        keys = torch.cat([self.key(group) for group in view[order].tensor_split(groups)])
+        return keys[order.argsort()]
+
+    @torch.no_grad()
+    def after_step(self, epoch: float) -> None:
+        """Move the key encoder towards the query encoder and put the step's keys, of all processes, into the queue."""
+        m = self.momentum(epoch) if callable(self.momentum) else self.momentum
+        queries = [*self.embedder.parameters(), *self.head.parameters()]
+        torch._foreach_lerp_(list(self.key.parameters()), queries, 1.0 - m)
+        for keys, labels in self.fresh:
+            keys = gather_plain(keys.transpose(0, 1).contiguous()).transpose(0, 1)    # (directions, all B, P)
+            for queue, key in zip(self.queue, keys):
+                enqueue(queue, self.position, key)
+            self.position = enqueue(self.queue_labels, self.position, gather_plain(labels))
+        self.fresh.clear()

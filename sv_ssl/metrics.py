@@ -1,0 +1,349 @@
+"""Verification metrics: one written definition each, float64, tied scores merged, bad input refused.
+
+Accept a trial if its score >= threshold. P_miss is the share of target trials below the threshold, P_fa the share of
+non-target trials at or above it. There is one operating point per *distinct* score and one at +inf, so the order of the
+trials can never matter. Infinite scores are ordered values; NaN is an error.
+
+EER          where P_miss = P_fa on the straight lines between neighbouring operating points
+ROCCH-EER    the same on the convex hull of the operating points; never above the EER, nor above 1/2
+minDCF       min over the operating points of (c_miss p P_miss + c_fa (1-p) P_fa) / min(c_miss p, c_fa (1-p)); at most 1
+actDCF       that cost at the Bayes threshold ln(c_fa (1-p) / (c_miss p)), scores read as natural-log likelihood ratios
+Cllr         [mean over targets log2(1 + e^-s) + mean over non-targets log2(1 + e^s)] / 2, in bits, scores read likewise
+minCllr      Cllr after the best monotone map of the scores (pool adjacent violators)
+AUC          P(target > non-target) + P(equal) / 2
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sv_ssl.files import InputError
+
+Point = tuple[float, float, float]  # p_target, c_miss, c_fa
+POINTS: tuple[Point, ...] = ((0.01, 1, 1), (0.05, 1, 1))
+
+
+class Curve(NamedTuple):
+    """(K,) each: operating points from accept-all to reject-all (threshold +inf)."""
+
+    threshold: np.ndarray
+    misses: np.ndarray  # targets below the threshold, int64
+    false_alarms: np.ndarray  # non-targets at or above it, int64
+
+    def rates(self) -> tuple[np.ndarray, np.ndarray]:
+        """() -> (K,) P_miss, (K,) P_fa."""
+        return self.misses / self.misses[-1], self.false_alarms / self.false_alarms[0]
+
+
+def check(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) numbers, (N,) of 0 or 1 -> (N,) float64, (N,) bool; anything else is an InputError that says why."""
+    try:
+        scores, given = np.asarray(scores, np.float64), np.asarray(labels)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"scores must be numbers: {error}") from error
+    if scores.ndim != 1 or scores.shape != given.shape:
+        raise InputError(f"one label a score is needed, but scores are {scores.shape} and labels {given.shape}")
+    if not scores.size:
+        raise InputError("no trials: there is nothing to measure")
+    bad = np.flatnonzero((given != 0) & (given != 1))
+    if bad.size:
+        label = given.tolist()[bad[0]]
+        raise InputError(f"label {label!r} at trial {bad[0] + 1}: labels must be 1 (target) or 0 (non-target)")
+    if np.isnan(scores).any():
+        raise InputError(f"the score of trial {np.isnan(scores).argmax() + 1} is NaN ({np.isnan(scores).sum()} in all)")
+    for value, name in ((1, "target"), (0, "non-target")):
+        if not (given == value).any():
+            raise InputError(f"no {name} trial (label {value}): error rates need both kinds")
+    return scores + 0.0, given == 1  # + 0.0: -0.0 and 0.0 are one value
+
+
+def operating_points(scores: ArrayLike, labels: ArrayLike) -> Curve:
+    """(N,), (N,) -> Curve of (K + 1,), K the number of distinct scores.
+
+    >>> operating_points([0.1, 0.5, 0.5, 0.9], [0, 0, 1, 1])
+    Curve(threshold=array([0.1, 0.5, 0.9, inf]), misses=array([0, 0, 1, 2]), false_alarms=array([2, 1, 0, 0]))
+    """
+    scores, target = check(scores, labels)
+    order, last = _tie_blocks(scores)
+    misses = np.append(0, np.cumsum(target[order])[last])
+    rejected = np.append(0, last + 1) - misses
+    return Curve(np.append(scores[order][last], np.inf), misses, rejected[-1] - rejected)
+
+
+def _tie_blocks(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) -> (N,) ascending order, (K,) position in it of the last trial of each distinct score."""
+    order = np.argsort(scores)
+    ordered = scores[order]
+    return order, np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
+
+
+def eer(scores: ArrayLike, labels: ArrayLike) -> tuple[float, float]:
+    """(N,), (N,) -> equal error rate, its threshold.
+
+    Any threshold between the two operating points round the crossing serves; given is their middle (the point itself
+    where it is met exactly, the finite end where the other is infinite).
+
+    >>> eer([0.2, 0.3, 0.6, 0.4, 0.8, 0.9], [0, 0, 0, 1, 1, 1])
+    (0.3333333333333333, 0.6)
+    """
+    curve = operating_points(scores, labels)
+    rate, low, high = _eer(curve)
+    return rate, _middle(low, high)
+
+
+def _eer(curve: Curve) -> tuple[float, float, float]:
+    """Curve -> rate, and the two thresholds between which it lies."""
+    p_miss, p_fa = curve.rates()
+    rate, k = _crossing(p_miss, p_fa)
+    high = float(curve.threshold[k])
+    return rate, high if p_miss[k] == p_fa[k] else float(curve.threshold[k - 1]), high
+
+
+def _crossing(p_miss: np.ndarray, p_fa: np.ndarray) -> tuple[float, int]:
+    """(K,), (K,) from (0, 1) to (1, 0) -> the rate where they are equal, the first point at or past it."""
+    k = int(np.searchsorted(p_miss - p_fa, 0.0))
+    before, after = p_fa[k - 1] - p_miss[k - 1], p_miss[k] - p_fa[k]
+    step = p_miss[k] - p_miss[k - 1]
+    return float(p_miss[k - 1] + before / (before + after) * step), k
+
+
+def _middle(low: float, high: float) -> float:
+    if low == high:
+        return low
+    if math.isinf(low) or math.isinf(high):
+        return next((end for end in (low, high) if math.isfinite(end)), 0.0)
+    return low / 2 + high / 2  # each halved first: their sum may overflow
+
+
+def rocch_eer(scores: ArrayLike, labels: ArrayLike) -> float:
+    """(N,), (N,) -> equal error rate on the convex hull of the operating points.
+
+    >>> rocch_eer([0.5, 0.1, 0.9], [1, 0, 0])
+    0.3333333333333333
+    """
+    return _crossing(*_hull(operating_points(scores, labels)).rates())[0]
+
+
+def _hull(curve: Curve) -> Curve:
+    """Curve -> the operating points that are corners of its lower convex hull; counts, so exact."""
+    kept = np.arange(len(curve.misses))
+    while len(kept) > 2:  # whoever lies on or above the chord of its neighbours is no corner
+        corner = _turns_left(curve.misses[kept], curve.false_alarms[kept])
+        if corner.mean() > 0.9:
+            break  # few go at a time now: a stack is quicker
+        kept = kept[corner]
+    x, y = curve.misses[kept].tolist(), curve.false_alarms[kept].tolist()
+    stack: list[int] = []
+    for c in range(len(kept)):
+        while len(stack) > 1 and _cross(x, y, stack[-2], stack[-1], c) <= 0:
+            stack.pop()
+        stack.append(c)
+    return Curve(*(part[kept[stack]] for part in curve))
+
+
+def _turns_left(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    dx, dy = np.diff(x), np.diff(y)
+    return np.concatenate([[True], dx[:-1] * dy[1:] - dy[:-1] * dx[1:] > 0, [True]])
+
+
+def _cross(x: list[int], y: list[int], a: int, b: int, c: int) -> int:
+    return (x[b] - x[a]) * (y[c] - y[b]) - (y[b] - y[a]) * (x[c] - x[b])
+
+
+def min_dcf(
+    scores: ArrayLike, labels: ArrayLike, p_target: float, c_miss: float = 1, c_fa: float = 1
+) -> tuple[float, float]:
+    """(N,), (N,) -> least normalised detection cost, its threshold (+inf: reject all).
+
+    >>> min_dcf([0.2, 0.3, 0.6, 0.4, 0.8, 0.9], [0, 0, 0, 1, 1, 1], p_target=0.01)
+    (0.3333333333333333, 0.8)
+    """
+    curve = operating_points(scores, labels)
+    cost = _cost(*curve.rates(), (p_target, c_miss, c_fa))
+    return float(cost.min()), float(curve.threshold[cost.argmin()])
+
+
+def _cost(p_miss: np.ndarray, p_fa: np.ndarray, point: Point) -> np.ndarray:
+    """(K,), (K,) -> (K,) normalised detection cost."""
+    miss, fa = _weights(point)
+    return (miss / min(miss, fa)) * p_miss + (fa / min(miss, fa)) * p_fa
+
+
+def _weights(point: Point) -> tuple[float, float]:
+    """An operating point -> what a miss and a false alarm weigh at it."""
+    p, c_miss, c_fa = point
+    if not (0 < p < 1 and 0 < c_miss < math.inf and 0 < c_fa < math.inf):
+        raise InputError(f"p_target must lie between 0 and 1 and costs above 0, not {p:g}, {c_miss:g}, {c_fa:g}")
+    return c_miss * p, c_fa * (1 - p)
+
+
+def act_dcf(scores: ArrayLike, labels: ArrayLike, p_target: float, c_miss: float = 1, c_fa: float = 1) -> float:
+    """(N,) natural-log likelihood ratios, (N,) -> normalised detection cost at the Bayes threshold.
+
+    >>> act_dcf([-2.0, 3.0, 2.0, 4.0], [0, 0, 1, 1], p_target=0.5)
+    0.5
+    """
+    scores, target = check(scores, labels)
+    miss, fa = _weights((p_target, c_miss, c_fa))
+    threshold = math.log(fa / miss)
+    p_miss, p_fa = np.mean(scores[target] < threshold), np.mean(scores[~target] >= threshold)
+    return float(_cost(p_miss, p_fa, (p_target, c_miss, c_fa)))
+
+
+def cllr(scores: ArrayLike, labels: ArrayLike) -> float:
+    """(N,) natural-log likelihood ratios, (N,) -> bits; finite wherever the definition is.
+
+    >>> cllr([0.0, 0.0], [0, 1])
+    1.0
+    """
+    scores, target = check(scores, labels)
+    costs = np.logaddexp(0, -scores[target]).mean() + np.logaddexp(0, scores[~target]).mean()
+    return float(costs / (2 * math.log(2)))
+
+
+def min_cllr(scores: ArrayLike, labels: ArrayLike) -> float:
+    """(N,), (N,) -> Cllr in bits after the best monotone map of the scores.
+
+    >>> min_cllr([1, 2, 3], [0, 0, 1])
+    0.0
+    """
+    return _min_cllr(_hull(operating_points(scores, labels)))
+
+
+def _min_cllr(hull: Curve) -> float:
+    # Pool adjacent violators = the hull: a side with t targets and n non-targets has the ratio (t / T) / (n / N).
+    target, nontarget = np.diff(hull.rates()[0]), -np.diff(hull.rates()[1])
+    mixed = (target > 0) & (nontarget > 0)
+    target, nontarget = target[mixed], nontarget[mixed]
+    bits = target * np.log1p(nontarget / target) + nontarget * np.log1p(target / nontarget)
+    return float(bits.sum() / (2 * math.log(2)))
+
+
+def auc(scores: ArrayLike, labels: ArrayLike) -> float:
+    """(N,), (N,) -> probability that a target trial scores above a non-target one, ties counting one half.
+
+    >>> auc([0.1, 0.5, 0.5, 0.9], [0, 0, 1, 1])
+    0.875
+    """
+    return _auc(operating_points(scores, labels))
+
+
+def _auc(curve: Curve) -> float:
+    below = 2 * curve.false_alarms[0] - curve.false_alarms[:-1] - curve.false_alarms[1:]  # twice, ties halved
+    return float((np.diff(curve.misses) * below).sum() / (2 * curve.misses[-1] * curve.false_alarms[0]))
+
+
+def point_name(point: Point) -> str:
+    """(p_target, c_miss, c_fa) -> the key it has in results: "0.01", or "0.01,10,1" where the costs are not 1."""
+    p, c_miss, c_fa = point
+    return f"{p:g}" if c_miss == c_fa == 1 else f"{p:g},{c_miss:g},{c_fa:g}"
+
+
+def evaluate(scores: ArrayLike, labels: ArrayLike, points: Sequence[Point] = POINTS) -> dict:
+    """(N,), (N,) -> every metric of this module by name; the module's docstring defines them.
+
+    >>> evaluate([0.2, 0.3, 0.6, 0.4, 0.8, 0.9], [0, 0, 0, 1, 1, 1])["min_dcf"]
+    {'0.01': 0.3333333333333333, '0.05': 0.3333333333333333}
+    """
+    scores, target = check(scores, labels)
+    curve = operating_points(scores, target)
+    hull, rates = _hull(curve), curve.rates()
+    rate, low, high = _eer(curve)
+    costs = {point_name(point): _cost(*rates, point) for point in points}
+    return {
+        "n_target": int(curve.misses[-1]),
+        "n_nontarget": int(curve.false_alarms[0]),
+        "eer": rate,
+        "eer_threshold": _middle(low, high),
+        "eer_threshold_between": [low, high],
+        "eer_rocch": _crossing(*hull.rates())[0],
+        "min_dcf": {name: float(cost.min()) for name, cost in costs.items()},
+        "min_dcf_threshold": {name: float(curve.threshold[cost.argmin()]) for name, cost in costs.items()},
+        "act_dcf": {point_name(point): act_dcf(scores, target, *point) for point in points},
+        "cllr": cllr(scores, target),
+        "min_cllr": _min_cllr(hull),
+        "auc": _auc(curve),
+        "tied": 1 - (len(curve.threshold) - 1) / len(scores),  # share of trials whose score another one has already
+    }
+
+
+def interval(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    enroll_speakers: ArrayLike,
+    test_speakers: ArrayLike,
+    metric: str | Point = "eer",
+    n: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """(N,) each -> ends of the 95 % interval of "eer", or of the minDCF at a point (p_target, c_miss, c_fa).
+
+    >>> interval([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1], ["a", "b", "a", "b"], ["b", "a", "a", "b"])
+    (0.0, 0.0)
+    """
+    points = () if isinstance(metric, str) else (metric,)
+    values = bootstrap(scores, labels, enroll_speakers, test_speakers, points, n, seed)
+    return percentiles(values[metric if isinstance(metric, str) else point_name(metric)])
+
+
+def percentiles(values: np.ndarray) -> tuple[float, float]:
+    """(n,) replicates -> 2.5th and 97.5th percentile, those without a value (NaN) left out."""
+    if np.isnan(values).all():
+        raise InputError("no interval: every resampling left no target or no non-target trial (too few speakers)")
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def bootstrap(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    enroll_speakers: ArrayLike,
+    test_speakers: ArrayLike,
+    points: Sequence[Point] = POINTS,
+    n: int = 1000,
+    seed: int = 0,
+) -> dict[str, np.ndarray]:
+    """(N,) each -> (n,) replicates of "eer" and of each point's minDCF, speakers drawn with replacement.
+
+    A speaker drawn m times brings m copies of himself to both sides: a trial of speakers a, b weighs m_a m_b, one of a
+    speaker with himself m_a. Trials of one speaker stand and fall together, so the interval is as wide as it must be.
+    Where speakers are unknown give utterances: better than single trials, still too narrow. NaN marks a replicate
+    without a target or a non-target trial. The same seed draws the same speakers: two systems can be compared in pairs.
+    """
+    scores, target = check(scores, labels)
+    order, last = _tie_blocks(scores)
+    first, second, pair = _speaker_pairs(enroll_speakers, test_speakers, len(scores))
+    pair, target = pair[order], target[order].astype(np.float64)
+    rng, n_speakers = np.random.default_rng(seed), int(second.max()) + 1
+    values = np.full((n, 1 + len(points)), np.nan)
+    for row in values:
+        copies = np.bincount(rng.integers(0, n_speakers, n_speakers), minlength=n_speakers)
+        weight = np.where(first == second, copies[first], copies[first] * copies[second]).astype(np.float64)[pair]
+        rates = _weighted_rates(weight, target, last)
+        if rates is not None:
+            row[:] = [_crossing(*rates)[0], *(_cost(*rates, point).min() for point in points)]
+    return dict(zip(["eer", *map(point_name, points)], values.T))
+
+
+def _speaker_pairs(enroll: ArrayLike, test: ArrayLike, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(N,), (N,) names -> (P,), (P,) speakers of each distinct pair, the second never below the first; (N,) pairs."""
+    enroll, test = np.asarray(enroll), np.asarray(test)
+    if not len(enroll) == len(test) == n:
+        raise InputError(f"{n} trials but {len(enroll)} enrolment and {len(test)} test speakers")
+    names, codes = np.unique(np.concatenate([enroll, test]), return_inverse=True)
+    sides = np.sort(codes.reshape(2, n).astype(np.int64), axis=0)
+    pairs, pair = np.unique(sides[0] * len(names) + sides[1], return_inverse=True)
+    return pairs // len(names), pairs % len(names), pair.reshape(-1)
+
+
+def _weighted_rates(weight: np.ndarray, target: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """(N,) weights, (N,) 0 or 1, ascending by score; (K,) tie blocks -> (K + 1,) P_miss, (K + 1,) P_fa."""
+    misses = np.cumsum(weight * target)[last]
+    rejected = np.cumsum(weight)[last] - misses
+    if not (misses[-1] and rejected[-1]):
+        return None
+    return np.append(0.0, misses / misses[-1]), np.append(1.0, 1.0 - rejected / rejected[-1])

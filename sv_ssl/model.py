@@ -1,0 +1,194 @@
+"""The model folder: an embedder on disk as data, safe to load from a stranger.
+
+    config.json            what the embedder is made of, how it was trained, its results
+    model.safetensors      its weights
+    README.md              the model card
+    hyperparams.yaml, embedding_model.ckpt
+                           for SpeechBrain's `EncoderClassifier.from_hparams(source=FOLDER)`; never read here
+
+Loading builds the classes named in config.json from this package's own encoders and runs nothing from the folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from sv_ssl import encoders
+from sv_ssl.encoders import Embedder
+from sv_ssl.features import LogMel
+from sv_ssl.files import InputError
+
+FORMAT = "sv_ssl model 1"
+
+
+def save(folder: str | os.PathLike, embedder: Embedder, training: dict, results: dict | None = None) -> Path:
+    """Write the model folder, whole or not at all; one that stands there is replaced.
+
+    `training` tells how it was made (name, corpus, seed, ...); `results` holds the metrics of `metrics.evaluate`.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    new.chmod(0o755)
+    try:
+        config = {"format": FORMAT, "dim": embedder.dim, "sample_rate": embedder.sample_rate,
+                  "features": embedder.features.config,
+                  "encoder": {"name": type(embedder.encoder).__name__, **embedder.encoder.config},
+                  "training": training, "results": results or {}}
+        (new / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        save_file({k: v.detach().cpu().contiguous() for k, v in embedder.state_dict().items()}, new / "model.safetensors")
+        shutil.copyfile(new / "model.safetensors", new / "embedding_model.ckpt")
+        (new / "hyperparams.yaml").write_text(speechbrain_yaml(config))
+        (new / "README.md").write_text(card(config))
+        _replace(folder, new)
+    except OSError as error:
+        raise InputError(f"cannot write the model folder {folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return folder
+
+
+def _replace(folder: Path, new: Path) -> None:
+    """Put `new` in `folder`'s place; the old one is moved away first because a full folder cannot be renamed over."""
+    old = new.with_name(new.name + "-old")
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load(folder: str | os.PathLike, device: str = "cpu") -> Embedder:
+    """The embedder of a model folder, in eval mode. A damaged or foreign folder is refused with the reason."""
+    config = describe(folder)
+    try:
+        arguments = dict(config["encoder"])
+        name = arguments.pop("name")
+        if name not in encoders.__all__:
+            raise InputError(f"{folder}: the encoder {name!r} is not one of {', '.join(encoders.__all__)}")
+        embedder = Embedder(LogMel(**config["features"]), getattr(encoders, name)(**arguments))
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{folder}/config.json does not describe an embedder of this version: {error}") from error
+    load_weights(embedder, Path(folder) / "model.safetensors")
+    return embedder.eval().to(device)
+
+
+def describe(folder: str | os.PathLike) -> dict:
+    """The folder's config.json, checked to be one of ours."""
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        raise InputError(f"{folder} is not a model folder: it has no config.json")
+    try:
+        config = json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise InputError(f"{path} is not of the format {FORMAT!r}: it was made by another program or version")
+    return config
+
+
+def load_weights(module: nn.Module, path: str | os.PathLike) -> None:
+    """Fill `module` from a safetensors file; every tensor must be there, of the right shape and finite."""
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    wanted = module.state_dict()
+    if missing := sorted(wanted.keys() ^ weights.keys()):
+        raise InputError(f"{path} does not fit config.json: {len(missing)} tensors are missing or not wanted, "
+                         f"such as {missing[0]}")
+    for name, tensor in weights.items():
+        if tensor.shape != wanted[name].shape:
+            raise InputError(f"{path}: {name} is {tuple(tensor.shape)}, wanted {tuple(wanted[name].shape)}")
+        if not bool(tensor.isfinite().all()):
+            raise InputError(f"{path}: {name} holds values that are not finite")
+    module.load_state_dict(weights)
+
+
+class Unpadded(nn.Module):
+    """Where SpeechBrain normalises features with relative lengths: ours are ready, and padding is refused."""
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        if bool((lengths < 1).any()):
+            raise ValueError("this batch is padded (a relative length is below 1) and padding changes embeddings: "
+                             "encode utterances one by one or in batches of equal length")
+        return frames
+
+
+class ForSpeechBrain(nn.Module):
+    """The encoder as SpeechBrain calls it: (B, T, F), relative lengths -> (B, 1, dim)."""
+
+    def __init__(self, encoder: nn.Module):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        return self.encoder(frames).unsqueeze(1)
+
+
+def load_for_speechbrain(module: ForSpeechBrain, path: str | os.PathLike) -> None:
+    """SpeechBrain's Pretrainer hands over the module and the file (safetensors in spite of its ending)."""
+    load_weights(module, path)
+
+
+def speechbrain_yaml(config: dict) -> str:
+    """hyperparams.yaml for `EncoderClassifier.from_hparams`; it needs sv_ssl to be installed."""
+    def lines(arguments: dict, indent: int) -> str:
+        return "".join(f"{' ' * indent}{key}: {value}\n" for key, value in arguments.items())
+    encoder = dict(config["encoder"])
+    name = encoder.pop("name")
+    return (f"""# For SpeechBrain: EncoderClassifier.from_hparams(source=<this folder>).encode_batch(wavs)
+compute_features: !new:sv_ssl.features.LogMel
+{lines(config["features"], 2)}mean_var_norm: !new:sv_ssl.model.Unpadded
+encoder: !new:sv_ssl.encoders.{name}
+{lines(encoder, 2)}embedding_model: !new:sv_ssl.model.ForSpeechBrain
+  encoder: !ref <encoder>
+modules:
+  compute_features: !ref <compute_features>
+  mean_var_norm: !ref <mean_var_norm>
+  embedding_model: !ref <embedding_model>
+  classifier: !new:torch.nn.Identity
+pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
+  loadables:
+    embedding_model: !ref <embedding_model>
+  custom_hooks:
+    embedding_model: !name:sv_ssl.model.load_for_speechbrain
+""")
+
+
+def card(config: dict) -> str:
+    """The model card: what it is, how it was trained, on what, and its error rates with their intervals."""
+    training, results = config["training"], config["results"]
+    rows = "".join(f"| {key} | {value} |\n" for key, value in training.items())
+    measured = "".join(f"| {key} | {value} |\n" for key, value in results.items() if not isinstance(value, (dict, list)))
+    return f"""# {training.get("name", "A speaker encoder")}
+
+{config["encoder"]["name"]}: {config["sample_rate"]} Hz speech to {config["dim"]} numbers; two recordings are compared by the
+cosine of theirs. Trained by sv_ssl without speaker labels.
+
+```python
+from sv_ssl import model
+embedder = model.load("FOLDER")     # this folder
+```
+
+## Training
+
+| | |
+|---|---|
+{rows}
+## Results
+
+| | |
+|---|---|
+{measured}
+A threshold belongs to a corpus: set it on recordings like yours. Voices are personal data, and error rates differ between
+groups of speakers: measure on the people it will be used on.
+"""

@@ -1,0 +1,223 @@
+"""Results: a run's JSON is recorded, and the tables are made from all of them. `python -m sv_ssl.results results/`
+
+    results/runs/<run>.json     written by programs only: settings, metrics with interval, versions, device, minutes
+    results/reported.csv        figures that papers report, typed in by hand with their source; never mixed with ours
+    results/summary.csv         generated: a line a run
+    results/README.md           generated: a table a corpus and trial list, mean and deviation over seeds
+
+Error rates are fractions in every file; only README.md shows them in percent.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Callable, Iterable
+
+from sv_ssl.files import InputError, aside
+
+NEEDED = ("name", "corpus", "seed", "test")
+PACKAGES = ("torch", "torchaudio", "speechbrain", "numpy")
+REPORTED = ("system", "encoder", "train", "test", "eer", "min_dcf", "source")
+SUMMARY: dict[str, Callable[[dict], Any]] = {
+    "name": lambda run: run["name"],
+    "corpus": lambda run: run["corpus"],
+    "list": lambda run: run["test"]["list"],
+    "n_target": lambda run: run["test"]["n_target"],
+    "n_nontarget": lambda run: run["test"]["n_nontarget"],
+    "seed": lambda run: run["seed"],
+    "overrides": lambda run: changed(run),
+    "eer": lambda run: run["test"]["eer"],
+    "eer_low": lambda run: run["test"].get("ci", {}).get("eer", ["", ""])[0],
+    "eer_high": lambda run: run["test"].get("ci", {}).get("eer", ["", ""])[1],
+    "min_dcf_0.01": lambda run: run["test"]["min_dcf"]["0.01"],
+    "min_dcf_0.05": lambda run: run["test"]["min_dcf"]["0.05"],
+    "minutes": lambda run: run.get("minutes", ""),
+    "device": lambda run: run.get("device", ""),
+    "commit": lambda run: run.get("commit", ""),
+}
+
+
+def record(folder: str | os.PathLike, run: dict) -> Path:
+    """A run (at least name, corpus, seed and `test`, a `scoring.report`) -> its JSON under folder/runs.
+
+    The commit and the versions of the packages are added. The same run done again replaces its file.
+    """
+    if absent := [key for key in NEEDED if key not in run]:
+        raise InputError(f"a run to be recorded needs {', '.join(NEEDED)}; this one has no {', '.join(absent)}")
+    run = {**run, "test": {**run["test"], "list": Path(run["test"]["list"]).name}}
+    parts = [run["name"], run["corpus"], Path(run["test"]["list"]).stem, f"seed{run['seed']}"]
+    if changed(run):
+        parts.append(hashlib.sha1(changed(run).encode()).hexdigest()[:6])
+    path = Path(folder) / "runs" / (re.sub(r"[^\w.-]+", "_", "-".join(parts)) + ".json")
+    text = json.dumps({**run, "commit": _commit(), "versions": _versions()}, indent=2, allow_nan=False)
+    with aside(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+    return path
+
+
+def changed(run: dict) -> str:
+    """A run -> its overrides that are not the seed or a matter of the machine.
+
+    >>> changed({"overrides": {"epochs": 3, "seed": 1, "output_folder": "/tmp/x"}})
+    'epochs 3'
+    """
+    kept = {key: value for key, value in sorted(run.get("overrides", {}).items())
+            if key not in ("seed", "num_workers") and "folder" not in key and "/" not in str(value)}  # fmt: skip
+    return ", ".join(f"{key} {value}" for key, value in kept.items())
+
+
+def _commit() -> str:
+    """The git commit of the checkout that runs ("-dirty" if changed), else the version of the installed package."""
+    home = Path(__file__).resolve().parent.parent
+    if (home / ".git").exists():
+        command = ["git", "-C", str(home), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        try:
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            pass  # no git here, or nothing committed yet
+    return _version("sv_ssl") or "unknown"
+
+
+def _versions() -> dict[str, str]:
+    found = {package: _version(package) for package in PACKAGES}
+    return {"python": platform.python_version(), **{package: version for package, version in found.items() if version}}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+# --- tables ---------------------------------------------------------------------------------------------------------
+
+
+def table(folder: str | os.PathLike) -> None:
+    """Write folder/summary.csv and folder/README.md from folder/runs/*.json and folder/reported.csv."""
+    folder = Path(folder)
+    runs = sorted(map(_read_run, (folder / "runs").glob("*.json")), key=lambda run: (_group(run), run["seed"]))
+    with aside(folder / "summary.csv") as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerows([list(SUMMARY), *([of(run) for of in SUMMARY.values()] for run in runs)])
+    with aside(folder / "README.md") as temporary:
+        temporary.write_text("\n".join([*_measured(runs), *_reported(folder / "reported.csv"), ""]), encoding="utf-8")
+
+
+def _read_run(path: Path) -> dict:
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+        for of in SUMMARY.values():
+            of(run)
+        return run
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is not the record of a run: {type(error).__name__} {error}") from error
+
+
+def _group(run: dict) -> tuple[str, str, str, str, str]:
+    """What runs share whose seeds are averaged."""
+    return run["corpus"], run["test"]["list"], run["test"]["sha1"], run["name"], changed(run)
+
+
+def _measured(runs: list[dict]) -> list[str]:
+    about = "One seed: value and 95 % interval (speakers resampled). Several: mean ± standard deviation over seeds."
+    lines = [
+        "# Results",
+        "",
+        "Generated by `python -m sv_ssl.results results/` from `runs/*.json`; do not edit.",
+        "",
+        "## Measured by this package",
+        "",
+        about,
+    ]
+    for corpus, name, sha1 in dict.fromkeys(_group(run)[:3] for run in runs):
+        rows = [run for run in runs if _group(run)[:3] == (corpus, name, sha1)]
+        test = rows[0]["test"]
+        lines += ["", f"### {corpus}, {name}", ""]
+        lines += [f"{test['n_target']:,} target and {test['n_nontarget']:,} non-target trials, sha1 {sha1[:12]}.", ""]
+        head = ["system", "seeds", "EER %", "minDCF 0.01", "minDCF 0.05", "untrained EER %", "no learning EER %", "min"]
+        groups = [[run for run in rows if _group(run) == group] for group in dict.fromkeys(map(_group, rows))]
+        groups.sort(key=lambda runs: statistics.mean(run["test"]["eer"] for run in runs))
+        lines += _markdown([*head, "device"], map(_row, groups))
+    return lines if runs else [*lines, "", "No run is recorded yet."]
+
+
+def _row(runs: list[dict]) -> list[str]:
+    """Runs of one system that differ in the seed -> cells."""
+    tests = [run["test"] for run in runs]
+    return [
+        runs[0]["name"] + (f" ({changed(runs[0])})" if changed(runs[0]) else ""),
+        ", ".join(str(run["seed"]) for run in runs),
+        _spread([100 * test["eer"] for test in tests], [100 * end for end in _ends(tests[0], "eer")], 2),
+        *(_spread([test["min_dcf"][p] for test in tests], _ends(tests[0], p), 3) for p in ("0.01", "0.05")),
+        *(_mean([100 * run["baselines"][b] for run in runs if b in run.get("baselines", {})], 2)
+          for b in ("untrained", "no_learning")),
+        _mean([run["minutes"] for run in runs if "minutes" in run], 1),
+        ", ".join(sorted({str(run.get("device", "")) for run in runs})),
+    ]  # fmt: skip
+
+
+def _ends(test: dict, metric: str) -> list[float]:
+    ci = test.get("ci", {})
+    return ci.get("eer", []) if metric == "eer" else ci.get("min_dcf", {}).get(metric, [])
+
+
+def _spread(values: list[float], ends: list[float], digits: int) -> str:
+    """One value with its interval, or the mean and deviation of several.
+
+    >>> _spread([7.85], [7.1, 8.6], 2), _spread([7.0, 9.0], [], 2)
+    ('7.85 [7.10, 8.60]', '8.00 ± 1.41')
+    """
+    if len(values) > 1:
+        return f"{statistics.mean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
+    return f"{values[0]:.{digits}f}" + (f" [{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]" if ends else "")
+
+
+def _mean(values: list[float], digits: int) -> str:
+    return f"{statistics.mean(values):.{digits}f}" if values else ""
+
+
+def _reported(path: Path) -> list[str]:
+    if not path.exists():
+        return []
+    with open(path, encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    if tuple(reader.fieldnames or ()) != REPORTED:
+        raise InputError(f"{path}: the first line must be {','.join(REPORTED)}")
+    about = "Figures that papers and other toolkits report, from `reported.csv`. They were not measured here."
+    cells = [[_percent(path, i, row["eer"]) if key == "eer" else row[key] for key in REPORTED]
+             for i, row in enumerate(rows, 2)]  # fmt: skip
+    head = ["system", "encoder", "trained on", "tested on", "EER %", "minDCF 0.01", "source"]
+    return ["", "## Reported elsewhere", "", about, "", *_markdown(head, cells)]
+
+
+def _percent(path: Path, line: int, eer: str) -> str:
+    try:
+        if 0 <= float(eer) <= 1:
+            return f"{100 * float(eer):.2f}"
+    except ValueError:
+        pass
+    raise InputError(f"{path}:{line}: eer must be a fraction between 0 and 1, not {eer!r}")
+
+
+def _markdown(head: list[str], rows: Iterable[list[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+
+
+if __name__ == "__main__":
+    try:
+        table(sys.argv[1] if len(sys.argv) > 1 else "results")
+    except InputError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

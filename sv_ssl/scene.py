@@ -1,0 +1,158 @@
+"""Where speech is recorded, from numpy alone: rooms, channels and backgrounds; and noises and music for augmentation."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from sv_ssl.voice import RATE
+
+_LENGTH = 8192  # samples of a recording's response
+_LEAD = 128  # samples kept before its direct path, for what a channel of zero phase spreads forward
+
+
+class Scene(NamedTuple):
+    """What the recordings of one session have in common."""
+
+    response: np.ndarray  # (_LENGTH,): from the mouth to the file, through room and channel
+    background: np.ndarray  # (_LENGTH,): the filter that makes its noise of white noise
+    unrest: float  # standard deviation of the level of the background over time, nepers
+    snr_db: float
+    level_db: float  # of the recording, RMS, below full scale
+    mood: float  # of the speaker on that day, semitones of pitch
+
+
+def draw_scene(rng: np.random.Generator) -> Scene:
+    """A new room, microphone, background, distance and day.
+
+    >>> 5 <= draw_scene(np.random.default_rng(0)).snr_db <= 25
+    True
+    """
+    curve = channel(rng)
+    reflections = np.pad(room(rng), (0, _LENGTH))[:_LENGTH]
+    colour = curve * 10 ** (_bumps(rng, 4.0) / 20) * _slope(rng.uniform(0, 6))
+    return Scene(
+        response=np.roll(np.fft.irfft(np.fft.rfft(reflections) * curve), _LEAD),
+        background=np.roll(np.fft.irfft(colour), _LEAD),
+        unrest=0.4 * rng.random(),
+        snr_db=rng.uniform(8, 25),
+        level_db=rng.uniform(-31, -21),
+        mood=0.8 * rng.standard_normal(),
+    )
+
+
+def record(wave: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.ndarray:
+    """(T,) -> (T,): the same sound in this scene, within +-1."""
+    size = -(-(len(wave) + _LENGTH) // 4096) * 4096  # the FFT likes round numbers
+    noise = rng.standard_normal(len(wave)) * np.exp(scene.unrest * _wander(rng, len(wave)))
+    speech = _filtered(wave, scene.response, size)
+    noise = _filtered(noise, scene.background, size)
+    noise *= _rms(speech) / max(_rms(noise), 1e-12) * 10 ** (-scene.snr_db / 20)
+    both = speech + noise
+    return both * min(10 ** (scene.level_db / 20) / max(_rms(both), 1e-12), 0.99 / max(abs(both).max(), 1e-12))
+
+
+def room(rng: np.random.Generator) -> np.ndarray:
+    """(T,): an impulse response: a direct path, early reflections and a tail that dies by 60 dB in 0.1 to 0.7 s.
+
+    >>> int(room(np.random.default_rng(0)).argmax()) < 100
+    True
+    """
+    seconds = rng.uniform(0.1, 0.7)
+    time = np.arange(int(seconds * RATE)) / RATE
+    decay = 10 ** (-3 * time / seconds)
+    white = rng.standard_normal(len(time))
+    tail = np.convolve(white, [0.25, 0.5, 0.25], "same") * decay + np.diff(white, prepend=0.0) * decay**2
+    tail *= 10 ** (rng.uniform(-15, 2) / 20) / np.sqrt((tail**2).sum())  # reverberant to direct energy
+    early = rng.integers(16, 16 * 40, size=8)  # 1 to 40 ms
+    tail[early] += rng.choice([-1.0, 1.0], 8) * 0.4 * rng.random(8) * decay[early]
+    tail[: rng.integers(8, 16)] = 0.0
+    tail[0] = 1.0
+    return tail / abs(tail).max()
+
+
+def channel(rng: np.random.Generator) -> np.ndarray:
+    """(_LENGTH // 2 + 1,): amplitudes of a microphone over 0 to RATE / 2: smooth bumps between two edges."""
+    hertz = _hertz()
+    low, high = rng.uniform(30, 150), rng.uniform(5500, 9000)
+    edges = 1 / np.sqrt(1 + (low / np.maximum(hertz, 1)) ** 4) / np.sqrt(1 + (hertz / high) ** 8)
+    return edges * 10 ** (_bumps(rng, 3.0) / 20) * _slope(rng.uniform(-1, 1))
+
+
+def noise(rng: np.random.Generator, seconds: float) -> np.ndarray:
+    """(T,): one of wind, machine, hum, rain and clatter."""
+    size = round(seconds * RATE)
+    colour = np.fft.irfft(10 ** (_bumps(rng, 6.0) / 20) * _slope(rng.uniform(0, 8)))
+    kind = rng.integers(4)
+    if kind == 0:
+        wave = rng.standard_normal(size) * np.exp(rng.uniform(0.1, 1.0) * _wander(rng, size))
+    elif kind == 1:
+        wave = _hum(rng, size) + rng.uniform(0.1, 1) * rng.standard_normal(size)
+    else:
+        wave = _clicks(rng, size, rng.uniform(1, 8) if kind == 2 else rng.uniform(50, 500))
+        wave += 0.3 * _rms(wave) * rng.standard_normal(size)
+    return _filtered(wave, np.roll(colour, _LEAD), -(-(size + _LENGTH) // 4096) * 4096)
+
+
+def _hum(rng: np.random.Generator, size: int) -> np.ndarray:
+    base, time = rng.choice([50.0, 60.0, rng.uniform(80, 400)]), np.arange(size) / RATE
+    heights = rng.random(12) / np.arange(1, 13)
+    return sum(height * np.sin(2 * np.pi * (base * n * time + rng.random())) for n, height in enumerate(heights, 1))
+
+
+def _clicks(rng: np.random.Generator, size: int, per_second: float) -> np.ndarray:
+    """(size,): short rings at random moments."""
+    hits = np.zeros(size)
+    hits[rng.integers(size, size=1 + int(per_second * size / RATE))] = 1.0
+    hits *= rng.exponential(size=size)
+    time = np.arange(_LENGTH) / RATE
+    ring = np.exp(-time / rng.uniform(0.002, 0.03)) * np.sin(2 * np.pi * rng.uniform(500, 6000) * time)
+    return np.roll(_filtered(hits, ring, -(-(size + _LENGTH) // 4096) * 4096), _LEAD)
+
+
+def music(rng: np.random.Generator, seconds: float) -> np.ndarray:
+    """(T,): broken chords of one instrument in one key."""
+    wave = np.zeros(round(seconds * RATE))
+    beat = rng.uniform(0.12, 0.5)
+    tonic, timbre, decay = rng.uniform(80, 250), rng.random(8) / np.arange(1, 9), rng.uniform(0.2, 1.5)
+    scale = np.array([0, 4, 7, 12, 16, 19]) + rng.choice([0, 5, 7, 9], size=(64, 1)).repeat(4, axis=0)
+    time = np.arange(RATE) / RATE
+    for step in range(int(seconds / beat)):
+        pitch = tonic * 2 ** (scale[step % len(scale)][rng.integers(6)] / 12)
+        tones = sum(height * np.sin(2 * np.pi * pitch * n * time) for n, height in enumerate(timbre, 1))
+        begin = int(step * beat * RATE)
+        part = wave[begin : begin + RATE]
+        part += (tones * np.exp(-time / decay) * (1 - time) * np.minimum(1, time / 0.01))[: len(part)]
+    return wave
+
+
+def _hertz() -> np.ndarray:
+    return np.fft.rfftfreq(_LENGTH, 1 / RATE)
+
+
+def _bumps(rng: np.random.Generator, deviation_db: float) -> np.ndarray:
+    """(_LENGTH // 2 + 1,) dB: a smooth random curve over the logarithm of frequency."""
+    octaves = np.log2(1 + _hertz() / 200)  # 0 to 5.4
+    return np.interp(octaves, np.linspace(0, 5.4, 10), deviation_db * rng.standard_normal(10))
+
+
+def _slope(db_per_octave: float) -> np.ndarray:
+    """(_LENGTH // 2 + 1,): amplitudes that fall from 200 Hz on."""
+    return (1 + _hertz() / 200) ** (-db_per_octave / 6.02)
+
+
+def _wander(rng: np.random.Generator, size: int) -> np.ndarray:
+    """(size,): a random curve of 4 knots a second, deviation 1."""
+    knots = np.arange(0, size + RATE // 2, RATE // 4)
+    return np.interp(np.arange(size), knots, rng.standard_normal(len(knots)))
+
+
+def _filtered(wave: np.ndarray, response: np.ndarray, size: int) -> np.ndarray:
+    """(T,), (_LENGTH,) -> (T,): convolution by FFTs of `size`, less the lead."""
+    spectrum = np.fft.rfft(wave, size) * np.fft.rfft(response, size)
+    return np.fft.irfft(spectrum, size)[_LEAD : _LEAD + len(wave)]
+
+
+def _rms(wave: np.ndarray) -> float:
+    return float(np.sqrt((wave**2).mean()))

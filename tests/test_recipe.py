@@ -1,0 +1,241 @@
+"""Whole runs of the recipes on tiny corpora: what they write, how they resume, what they say of bad input."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from safetensors.numpy import load_file
+
+from sv_ssl import audio, model, recipe
+
+ROOT = Path(__file__).parents[1]
+SIMCLR, MOCO = (ROOT / "recipes" / "voxceleb" / f"train_{name}_am.py" for name in ("simclr", "moco"))
+SMALL = ["--encoder_size=small", "--batch_size=4", "--crop_seconds=0.4", "--epochs=2", "--valid_every=1", "--num_workers=0",
+         "--watch_every=2", "--device=cpu"]
+
+
+def options(tiny, tmp_path, *more):
+    """A run on the tiny corpus, small enough for a test."""
+    return [*SMALL, f"--data_folder={tiny}", f"--noise_folder={tiny / 'noise'}", f"--room_folder={tiny / 'rir'}",
+            f"--output_folder={tmp_path / 'out'}", f"--results_folder={tmp_path / 'results'}", *more]
+
+
+def run(script, yaml, *arguments):
+    return recipe.main(str(script), "the recipe's page", [yaml, *arguments])
+
+
+def command(script, yaml, *arguments):
+    return [sys.executable, str(script), yaml, *arguments]
+
+
+def test_a_run_leaves_all_that_it_promises(tiny, tmp_path, capsys):
+    assert run(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path, "--baselines=True")) == 0
+    out = tmp_path / "out"
+    assert {p.name for p in out.iterdir()} >= {"model", "det.png", "scores.png", "scores.txt", "train_log.txt",
+                                               "train_log.jsonl", "hyperparams.yaml", "settings.json", "save"}
+    log = [json.loads(line) for line in (out / "train_log.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in log] == [1, 2]
+    assert all({"loss", "eer", "spread", "alignment", "uniformity", "waiting"} <= record.keys() for record in log)
+    [path] = (tmp_path / "results" / "runs").glob("*.json")
+    result = json.loads(path.read_text())
+    assert result["corpus"] == "built-in" and result["seed"] == 0 and result["test"]["n_target"] > 0
+    assert result["baselines"].keys() == {"no_learning", "untrained"}
+    said = capsys.readouterr().out
+    assert "EER of the same encoder, untrained" in said and "next: sv-extract" in said
+    assert f"{result['test']['eer']:.2%}" in (out / "model" / "README.md").read_text()
+
+
+def test_the_same_command_again_changes_nothing(tiny, tmp_path):
+    arguments = options(tiny, tmp_path)
+    for _ in range(2):
+        assert run(SIMCLR, "hparams/sym.yaml", *arguments) == 0
+        scores = (tmp_path / "out" / "scores.txt").read_text()
+        log = (tmp_path / "out" / "train_log.txt").read_text()
+    assert (tmp_path / "out" / "scores.txt").read_text() == scores
+    assert (tmp_path / "out" / "train_log.txt").read_text() == log and log.count("\n") == 2
+
+
+def finish(arguments, kills, seed):
+    """Run to the end in processes that are killed `kills` times, each at a random moment after new progress."""
+    out = Path(next(a for a in arguments if a.startswith("--output_folder=")).partition("=")[2])
+    rng = random.Random(seed)
+    for _ in range(kills):
+        before = {p.name for p in out.glob("save/CKPT*")}
+        process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        while process.poll() is None and {p.name for p in out.glob("save/CKPT*")} <= before:
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.6))
+        assert process.poll() is None, "the run ended before it could be killed"
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not kills or "resuming from" in done.stdout
+    return out
+
+
+@pytest.mark.parametrize("script, yaml, more", [(SIMCLR, "hparams/am.yaml", []), (MOCO, "hparams/moco_am.yaml",
+                         ["--queue_size=10", "--ema=0.9"])], ids=["simclr", "moco"])
+def test_five_kills_change_no_bit(tiny, tmp_path, script, yaml, more):
+    same = ["--ckpt_interval_minutes=0", "--ckpt_interval_steps=1", "--epochs=4", "--num_workers=1", *more]
+    alone = finish(command(script, yaml, *options(tiny, tmp_path / "alone", *same)), kills=0, seed=0)
+    killed = finish(command(script, yaml, *options(tiny, tmp_path / "killed", *same)), kills=5, seed=1)
+    a, b = (load_file(folder / "model" / "model.safetensors") for folder in (alone, killed))
+    assert a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+    assert (alone / "scores.txt").read_text() == (killed / "scores.txt").read_text()
+    logs = [[{k: v for k, v in json.loads(line).items() if k not in ("seconds", "crops_per_second", "waiting")}
+             for line in (folder / "train_log.jsonl").read_text().splitlines()] for folder in (alone, killed)]
+    assert logs[0] == logs[1] and len(logs[0]) == 4
+
+
+def test_ctrl_c_says_how_to_go_on(tiny, tmp_path):
+    process = subprocess.Popen(command(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path, "--epochs=500", "--num_workers=1")),
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while process.poll() is None and not list((tmp_path / "out").glob("save/CKPT*")):
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on from the last checkpoint" in out and "Traceback" not in out + err
+
+
+# ---------------------------------------------------------------------------------------------- damaged training data
+def damage(path, kind):
+    """Make a good WAV file bad in one of the ways that are found in the wild."""
+    if kind == "truncated":
+        path.write_bytes(path.read_bytes()[:6000])
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "silent":
+        audio.write(path, np.zeros(9600), 16000)
+    elif kind == "NaN":
+        soundfile.write(path, np.full(9600, np.nan, np.float32), 16000, subtype="FLOAT")
+    elif kind == "text":
+        path.write_text("this is no audio\n" * 50)
+    else:
+        soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal((9600, 2)), 8000)
+
+
+def test_five_hundred_files_of_which_twenty_five_are_damaged(tmp_path):
+    kinds = ["truncated", "empty", "silent", "NaN", "text"] * 4 + ["8 kHz stereo"] * 5
+    rows, rng = [], np.random.default_rng(0)
+    for i in range(500):
+        path = tmp_path / "data" / f"{i:03}.wav"
+        path.parent.mkdir(exist_ok=True)
+        audio.write(path, 0.1 * rng.standard_normal(9600), 16000)
+        rows.append([f"{i:03}", 0.6, f"$data_root/{i:03}.wav", 0, 9600])
+        if i % 20 == 7:
+            damage(path, kinds[i // 20])
+    with open(tmp_path / "data" / "train.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["ID", "duration", "wav", "start", "stop"], *rows])
+    options = [*SMALL, f"--data_folder={tmp_path / 'data'}", f"--output_folder={tmp_path / 'out'}", "--noise_prob=0",
+               "--reverb_prob=0", f"--noise_folder={tmp_path}", f"--room_folder={tmp_path}", "--epochs=1", "--batch_size=50"]
+    assert run(SIMCLR, "hparams/am.yaml", *options) == 0
+    with open(tmp_path / "out" / "files.csv", newline="") as file:
+        notes = list(csv.DictReader(file))
+    assert sum(note["outcome"] == "skipped" for note in notes) == 20
+    assert sum(note["outcome"] == "converted" for note in notes) == 5
+    for word, count in (("truncated", 4), ("is empty", 4), ("silent", 4), ("NaN", 4), ("not readable", 4), ("8000 Hz", 5)):
+        assert sum(word.lower() in note["reason"].lower() for note in notes) == count, word
+    assert model.load(tmp_path / "out" / "model").dim == 512      # trained without any trial list
+
+
+def test_too_many_damaged_files_end_it(tiny, tmp_path, capsys):
+    for name in ("a", "b"):
+        folder = tmp_path / "data" / name
+        folder.mkdir(parents=True)
+        for i in range(16):
+            audio.write(folder / f"{i}.wav", np.zeros(9600) + 0.1 * (name == "a") * np.random.default_rng(i).standard_normal(9600), 16000)
+    arguments = [a for a in options(tiny, tmp_path) if "data_folder" not in a] + [f"--data_folder={tmp_path / 'data'}"]
+    assert run(SIMCLR, "hparams/am.yaml", *arguments) == 2
+    assert "max_damaged_share 0.1 allows" in capsys.readouterr().err
+
+
+# ----------------------------------------------------------------------------------------------------- one clear line
+def refused(capsys, *words):
+    err = capsys.readouterr().err.strip()
+    assert len(err.splitlines()) == 1 and "Traceback" not in err, err
+    assert all(word in err for word in words), err
+
+
+def test_bad_settings_get_one_line(tiny, tmp_path, capsys):
+    good = options(tiny, tmp_path)
+    for yaml, more, words in [
+        ("hparams/am.yaml", ["--batchsize=3"], ["am.yaml has no key 'batchsize'", "batch_size"]),
+        ("hparams/ma.yaml", [], ["there is no hparams/ma.yaml", "hparams/am.yaml"]),
+        ("hparams/am.yaml", ["--data_folder=/no/such=place"], ["data_folder /no/such=place does not exist"]),
+        ("hparams/am.yaml", ["--noise_folder=/nowhere"], ["noise_folder /nowhere does not exist"]),
+        ("hparams/am.yaml", ["--encoder_size=huge"], ["FastResNet34 has no size 'huge'", "paper"]),
+        ("hparams/am.yaml", ["--batch_size=400"], ["a batch of 400 utterances cannot be drawn from 24"]),
+        ("hparams/am.yaml", ["--train_csv=/no.csv"], ["/no.csv"]),
+        ("hparams/am.yaml", ["--test_trials=/no.txt"], ["/no.txt"]),
+        ("hparams/am.yaml", [f"--audio_root={tmp_path}"], ["are not below", "--audio_root"]),
+        ("hparams/moco_am.yaml", ["--n_views=3"], ["two views of an utterance, 3 came"]),
+    ]:
+        assert run(SIMCLR, yaml, *good, *more) == 2, more
+        refused(capsys, *words)
+
+
+def test_a_bad_line_is_named(tiny, tmp_path, capsys):
+    lines = (tiny / "train.csv").read_text().splitlines()
+    lines[4] = lines[4].replace(",0,", ",zero,")
+    bad = tmp_path / "bad.csv"
+    bad.write_text("\n".join(lines) + "\n")
+    assert run(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path, f"--train_csv={bad}")) == 2
+    refused(capsys, "bad.csv:5", '"start"', "zero")
+
+
+def test_other_settings_do_not_mix_with_what_is_there(tiny, tmp_path, capsys):
+    arguments = options(tiny, tmp_path, "--epochs=1")
+    assert run(SIMCLR, "hparams/am.yaml", *arguments) == 0
+    capsys.readouterr()
+    assert run(SIMCLR, "hparams/am.yaml", *arguments, "--margin=0.2") == 2
+    refused(capsys, "holds a run with margin 0.1, this one has 0.2", "--output_folder")
+    assert run(SIMCLR, "hparams/am.yaml", *arguments, "--epochs=2") == 0       # more of the same is resumed
+
+
+def mounted(tmp_path, *mount_options):
+    """A file system of our own, or a skip where that is not allowed."""
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", *mount_options, "tmpfs", str(folder)], capture_output=True).returncode:
+        pytest.skip("mounting a file system is not allowed here")
+    return folder
+
+
+@pytest.mark.parametrize("mount_options, words", [(["-o", "ro"], "Read-only file system"), (["-o", "size=300k"], "space")],
+                         ids=["read-only", "full"])
+def test_no_room_to_write(tiny, tmp_path, capsys, mount_options, words):
+    folder = mounted(tmp_path, *mount_options)
+    try:
+        assert run(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path, f"--output_folder={folder / 'out'}")) == 2
+        refused(capsys, words, str(folder))
+        assert not list(folder.glob("out/save/CKPT*"))
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_file_in_the_way(tiny, tmp_path, capsys):
+    (tmp_path / "out").write_text("a file")
+    assert run(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path)) == 2
+    refused(capsys, str(tmp_path / "out"))
+
+
+def test_divergence_names_the_last_good_checkpoint(tiny, tmp_path, capsys):
+    arguments = options(tiny, tmp_path, "--epochs=30")
+    assert run(SIMCLR, "hparams/am.yaml", *arguments, "--peak_lr=1e20") == 2
+    refused(capsys, "training has diverged")
+
+
+def test_help_is_the_recipes_page(capsys):
+    assert recipe.main("x", "The page.", ["--help"]) == 0
+    assert capsys.readouterr().out == "The page.\n"

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Callable
 
+import numpy as np
 import speechbrain as sb
 import torch
 from speechbrain.utils.checkpoints import Checkpointer, mark_as_loader, mark_as_saver, register_checkpoint_hooks
@@ -65,18 +66,19 @@ class Journal:
 
     def __init__(self) -> None:
         self.epochs: list[dict] = []
+        self.watched: list[list[float]] = []      # measures of this epoch so far
         self.notes: dict[int, Note] = {}
 
     @mark_as_saver
     def _save(self, path) -> None:
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        torch.save({"epochs": self.epochs, "notes": [tuple(n) for n in self.notes.values()],
+        torch.save({"epochs": self.epochs, "watched": self.watched, "notes": [tuple(n) for n in self.notes.values()],
                     "rng": torch.get_rng_state(), "cuda": cuda}, path)
 
     @mark_as_loader
     def _load(self, path, end_of_epoch) -> None:
         state = torch.load(path, weights_only=True)
-        self.epochs = state["epochs"]
+        self.epochs, self.watched = state["epochs"], state["watched"]
         self.notes = {note[0]: Note(*note) for note in state["notes"]}
         torch.set_rng_state(state["rng"])
         if len(state["cuda"]) == torch.cuda.device_count():
@@ -100,7 +102,7 @@ class SSLBrain(sb.Brain):
         self.journal = Journal()
         checkpointer.add_recoverables({"method": method, "journal": self.journal})
         super().__init__({"method": method}, opt_class, hparams, run_opts, checkpointer)
-        self.epoch, self.seen, self.watched = 1, 0, [torch.zeros(3)]
+        self.epoch, self.seen = 1, 0
         self.board = None
 
     # ---------------------------------------------------------------------------------------------- one step
@@ -129,7 +131,7 @@ class SSLBrain(sb.Brain):
             self.method.after_step(self.progress)
         self._note(batch["notes"], len(batch["labels"]))
         if self.step % self.hparams.watch_every == 0 or self.step == len(self.train_loader):
-            self.watched.append(measures(outputs["z"], batch["labels"].to(outputs["z"].device)))
+            self.journal.watched.append(measures(outputs["z"], batch["labels"].to(outputs["z"].device)))
             if self.bar is not None:
                 self.bar.set_postfix(loss=f"{float(loss.detach()):.3f}", waiting=f"{self._waiting():.0%}", refresh=False)
         if self.bar is not None:
@@ -137,7 +139,7 @@ class SSLBrain(sb.Brain):
 
     def check_loss_isfinite(self, loss: Tensor) -> None:
         if not torch.isfinite(loss):
-            raise InputError(f"the loss is {float(loss)} at epoch {self.epoch}, batch {self.step}: training has diverged. "
+            raise InputError(f"the loss is {float(loss.detach())} at epoch {self.epoch}, batch {self.step}: training has diverged. "
                              f"{self._last_good()} Lower the learning rate (--peak_lr) or raise the temperature")
 
     def _note(self, notes: list[Note], n_seen: int) -> None:
@@ -157,16 +159,14 @@ class SSLBrain(sb.Brain):
         self.epoch = epoch
         sampler = self.train_loader.batch_sampler
         sampler.epoch, sampler.done = epoch, self.step
-        self.watched, self.train_loader.waited = [], 0.0
-        self.started = time.perf_counter()
-        self.first_step = self.step
+        self.started, self.first_step, self.train_loader.waited = time.perf_counter(), self.step, 0.0
         if self.bar is not None:
             self.bar.set_description(f"epoch {epoch}/{self.hparams.epochs}")
 
     def on_stage_end(self, stage, stage_loss, epoch=None) -> None:
         seconds = time.perf_counter() - self.started
         per_step = self.method_views * self.train_loader.batch_sampler.batch_size
-        spread, align, uniform = torch.stack(self.watched).mean(0).tolist()
+        spread, align, uniform = np.mean(self.journal.watched, axis=0).tolist()
         record = {"epoch": epoch, "loss": float(stage_loss), "lr": self.optimizer.param_groups[0]["lr"],
                   "spread": spread, "alignment": align, "uniformity": uniform}
         timing = {"crops_per_second": (self.step - self.first_step) * per_step / max(seconds, 1e-9),
@@ -179,6 +179,7 @@ class SSLBrain(sb.Brain):
         if self._is_due(epoch):
             record.update(self._validated())
         self.journal.epochs.append(record)
+        self.journal.watched = []
         if is_main():
             self._log({**record, **timing})
         # The last is kept, and of those that were validated the best.
@@ -280,11 +281,11 @@ class SSLBrain(sb.Brain):
 
 
 @torch.no_grad()
-def measures(z: Tensor, labels: Tensor) -> Tensor:
-    """(V*B, D), (B,) -> (3,): spread (1 on an even sphere, 0 collapsed), alignment, uniformity."""
+def measures(z: Tensor, labels: Tensor) -> list[float]:
+    """(V*B, D), (B,) -> spread (1 on an even sphere, 0 collapsed), alignment, uniformity."""
     repeated = labels.repeat(len(z) // len(labels))
     spread = geometry.spread(z) * math.sqrt(z.shape[1])
-    return torch.stack([spread, geometry.alignment(z, repeated), geometry.uniformity(z)]).float().cpu()
+    return torch.stack([spread, geometry.alignment(z, repeated), geometry.uniformity(z)]).tolist()
 
 
 def tensorboard(folder: Path):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import math
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, Sequence
 
@@ -19,15 +21,15 @@ if TYPE_CHECKING:
 
 
 def run(command: Callable[[], object]) -> int:
-    """Run a command -> its exit code: 0 done, 2 bad input (one clear message), 130 stopped by Ctrl-C.
+    """Run a command -> its exit code: 0 done, 2 bad input (one clear message), 130 stopped by Ctrl-C; or what it returns.
 
     >>> run(lambda: None)
     0
     """
     try:
-        command()
+        code = command()
         sys.stdout.flush()
-        return 0
+        return code if isinstance(code, int) else 0
     except InputError as error:
         message = str(error)
     except KeyboardInterrupt:
@@ -194,3 +196,65 @@ def _write(arguments: argparse.Namespace, listed: Trials, scores: np.ndarray, re
     }
     if more := [hint for hint, given in hints.items() if not given]:
         print(f"next: {', '.join(more)}")
+
+
+# --- sv-extract -----------------------------------------------------------------------------------------------------
+
+EXTRACT_ABOUT = """\
+Embed recordings with a model folder: each utterance whole and alone, so that no neighbour changes a number.
+
+INPUT is a manifest .csv, a folder (searched to its depths), a Kaldi wav.scp (with segments beside it), or audio files.
+An id is the path as given, relative to the input: what VoxCeleb's lists have if INPUT is voxceleb1/wav.
+"""
+EXTRACT_MORE = """\
+OUT holds `ids` (N,) and `embeddings` (N, D) float32: numpy.load(OUT). What cannot be read is left out, named on the
+screen and listed with its reason in OUT's .skipped.csv; the exit code is then 3.
+
+examples
+  sv-extract exp/built-in/simclr_am/0/model voxceleb1/wav --out embeddings.npz
+  sv-extract MODEL test.csv --out test.npz --device cuda
+  sv-score veri_test2.txt --embeddings embeddings.npz
+"""
+
+
+def extract(argv: Sequence[str] | None = None) -> int:
+    """sv-extract: command line -> exit code."""
+    return run(lambda: _extract(_extract_parser().parse_args(argv)))
+
+
+def _extract_parser() -> Parser:
+    parser = Parser(prog="sv-extract", description=EXTRACT_ABOUT, epilog=EXTRACT_MORE)
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="model folder, as training writes it")
+    add("input", metavar="INPUT", nargs="+", help="manifest, folder, wav.scp or audio files")
+    add("--out", metavar="OUT", required=True, help="npz file to write")
+    add("--device", default="cpu", help="cpu (default), cuda, cuda:1")
+    return parser
+
+
+def _extract(arguments: argparse.Namespace) -> int:
+    if not arguments.out.endswith(".npz"):
+        raise InputError(f"--out {arguments.out}: wanted a name that ends in .npz")
+    from sv_ssl import embed, model, scoring
+
+    utterances = embed.inputs(arguments.input)
+    embedder = model.load(arguments.model, arguments.device)
+    started = time.perf_counter()
+    ids, rows, skipped = embed.embed(embedder, utterances)
+    seconds = time.perf_counter() - started
+    if skipped:
+        _report_skipped(Path(arguments.out).with_suffix(".skipped.csv"), skipped)
+    if not ids:
+        raise InputError(f"none of {len(utterances):,} recordings could be embedded; the first: {skipped[0][1]}")
+    scoring.write_embeddings(arguments.out, ids, rows)
+    print(f"wrote {arguments.out}: {len(ids):,} embeddings of {rows.shape[1]} dimensions in {seconds:.1f} s")
+    print(f"next: sv-score TRIALS --embeddings {arguments.out}")
+    return 3 if skipped else 0
+
+
+def _report_skipped(path: Path, skipped: list[tuple[str, str]]) -> None:
+    for _, reason in skipped[:10]:
+        print(f"skipped: {reason}", file=sys.stderr)
+    print(f"skipped {len(skipped):,} recordings, listed in {path}", file=sys.stderr)
+    with aside(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("id", "reason"), *skipped])

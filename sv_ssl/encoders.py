@@ -132,7 +132,7 @@ class FastResNet34(nn.Module):
     torch.Size([2, 512])
     """
 
-    SIZES = {"paper": (16, 32, 64, 128), "small": (16, 16, 32, 64)}
+    SIZES = {"paper": (16, 32, 64, 128), "small": (8, 16, 32, 64)}
 
     def __init__(self, n_mels: int = 40, size: str = "paper", dim: int = 512):
         super().__init__()
@@ -142,6 +142,7 @@ class FastResNet34(nn.Module):
         self.blocks = stages(widths, (3, 4, 6, 3), (1, 2, 2, 1), fast=True)
         self.pooling = SelfAttentivePooling(widths[-1])
         self.project = nn.Linear(widths[-1], dim)
+        self.to(memory_format=torch.channels_last)       # a fifth faster
 
     def forward(self, frames: Tensor) -> Tensor:
         x = self.blocks(self.stem(frames.transpose(1, 2).unsqueeze(1)))   # (B, C, F', T')
@@ -166,6 +167,7 @@ class ResNet34(nn.Module):
         channels = widths[-1] * ((n_mels + 7) // 8)
         self.pooling = AttentiveStatistics(channels)
         self.project = nn.Linear(2 * channels, dim)
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, frames: Tensor) -> Tensor:
         x = self.blocks(self.stem(frames.transpose(1, 2).unsqueeze(1)))   # (B, C, F/8, T/8)

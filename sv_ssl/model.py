@@ -78,7 +78,10 @@ def load(folder: str | os.PathLike, device: str = "cpu") -> Embedder:
     except (KeyError, TypeError) as error:
         raise InputError(f"{folder}/config.json does not describe an embedder of this version: {error}") from error
     load_weights(embedder, Path(folder) / "model.safetensors")
-    return embedder.eval().to(device)
+    try:
+        return embedder.eval().to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
 
 
 def describe(folder: str | os.PathLike) -> dict:

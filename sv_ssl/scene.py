@@ -1,4 +1,4 @@
-"""Where speech is recorded, from numpy alone: rooms, channels and backgrounds; and noises and music for augmentation."""
+"""Where speech is recorded, from numpy alone: rooms, channels, backgrounds; noises and music for augmentation."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Scene(NamedTuple):
 def draw_scene(rng: np.random.Generator) -> Scene:
     """A new room, microphone, background, distance and day.
 
-    >>> 5 <= draw_scene(np.random.default_rng(0)).snr_db <= 25
+    >>> 8 <= draw_scene(np.random.default_rng(0)).snr_db <= 25
     True
     """
     curve = channel(rng)
     reflections = np.pad(room(rng), (0, _LENGTH))[:_LENGTH]
-    colour = curve * 10 ** (_bumps(rng, 4.0) / 20) * _slope(rng.uniform(0, 6))
+    colour = curve * _bumps(rng, 4.0) * _slope(rng.uniform(0, 6))
     return Scene(
         response=np.roll(np.fft.irfft(np.fft.rfft(reflections) * curve), _LEAD),
         background=np.roll(np.fft.irfft(colour), _LEAD),
@@ -43,11 +43,15 @@ def draw_scene(rng: np.random.Generator) -> Scene:
 
 
 def record(wave: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """(T,) -> (T,): the same sound in this scene, within +-1."""
-    size = -(-(len(wave) + _LENGTH) // 4096) * 4096  # the FFT likes round numbers
-    noise = rng.standard_normal(len(wave)) * np.exp(scene.unrest * _wander(rng, len(wave)))
-    speech = _filtered(wave, scene.response, size)
-    noise = _filtered(noise, scene.background, size)
+    """(T,) -> (T,): the same sound in this scene, within +-1.
+
+    >>> rng = np.random.default_rng(0)
+    >>> record(rng.standard_normal(RATE), draw_scene(rng), rng).shape
+    (16000,)
+    """
+    speech = _filtered(wave, scene.response)
+    unrest = np.exp(scene.unrest * _wander(rng, len(wave)))
+    noise = _filtered(unrest * rng.standard_normal(len(wave)), scene.background)
     noise *= _rms(speech) / max(_rms(noise), 1e-12) * 10 ** (-scene.snr_db / 20)
     both = speech + noise
     return both * min(10 ** (scene.level_db / 20) / max(_rms(both), 1e-12), 0.99 / max(abs(both).max(), 1e-12))
@@ -56,8 +60,8 @@ def record(wave: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.ndarr
 def room(rng: np.random.Generator) -> np.ndarray:
     """(T,): an impulse response: a direct path, early reflections and a tail that dies by 60 dB in 0.1 to 0.7 s.
 
-    >>> int(room(np.random.default_rng(0)).argmax()) < 100
-    True
+    >>> int(room(np.random.default_rng(0)).argmax())
+    0
     """
     seconds = rng.uniform(0.1, 0.7)
     time = np.arange(int(seconds * RATE)) / RATE
@@ -69,7 +73,7 @@ def room(rng: np.random.Generator) -> np.ndarray:
     tail[early] += rng.choice([-1.0, 1.0], 8) * 0.4 * rng.random(8) * decay[early]
     tail[: rng.integers(8, 16)] = 0.0
     tail[0] = 1.0
-    return tail / abs(tail).max()
+    return tail
 
 
 def channel(rng: np.random.Generator) -> np.ndarray:
@@ -77,22 +81,21 @@ def channel(rng: np.random.Generator) -> np.ndarray:
     hertz = _hertz()
     low, high = rng.uniform(30, 150), rng.uniform(5500, 9000)
     edges = 1 / np.sqrt(1 + (low / np.maximum(hertz, 1)) ** 4) / np.sqrt(1 + (hertz / high) ** 8)
-    return edges * 10 ** (_bumps(rng, 3.0) / 20) * _slope(rng.uniform(-1, 1))
+    return edges * _bumps(rng, 3.0) * _slope(rng.uniform(-1, 1))
 
 
 def noise(rng: np.random.Generator, seconds: float) -> np.ndarray:
-    """(T,): one of wind, machine, hum, rain and clatter."""
+    """(T,): wind, a machine, clatter or rain, of some colour."""
     size = round(seconds * RATE)
-    colour = np.fft.irfft(10 ** (_bumps(rng, 6.0) / 20) * _slope(rng.uniform(0, 8)))
-    kind = rng.integers(4)
+    white, kind = rng.standard_normal(size), rng.integers(4)
     if kind == 0:
-        wave = rng.standard_normal(size) * np.exp(rng.uniform(0.1, 1.0) * _wander(rng, size))
+        wave = white * np.exp(rng.uniform(0.1, 1.0) * _wander(rng, size))
     elif kind == 1:
-        wave = _hum(rng, size) + rng.uniform(0.1, 1) * rng.standard_normal(size)
+        wave = _hum(rng, size) + rng.uniform(0.1, 1) * white
     else:
-        wave = _clicks(rng, size, rng.uniform(1, 8) if kind == 2 else rng.uniform(50, 500))
-        wave += 0.3 * _rms(wave) * rng.standard_normal(size)
-    return _filtered(wave, np.roll(colour, _LEAD), -(-(size + _LENGTH) // 4096) * 4096)
+        wave = _clicks(rng, size, per_second=rng.uniform(1, 8) if kind == 2 else rng.uniform(50, 500))
+        wave += 0.3 * _rms(wave) * white
+    return _filtered(wave, np.roll(np.fft.irfft(_bumps(rng, 6.0) * _slope(rng.uniform(0, 8))), _LEAD))
 
 
 def _hum(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -108,7 +111,7 @@ def _clicks(rng: np.random.Generator, size: int, per_second: float) -> np.ndarra
     hits *= rng.exponential(size=size)
     time = np.arange(_LENGTH) / RATE
     ring = np.exp(-time / rng.uniform(0.002, 0.03)) * np.sin(2 * np.pi * rng.uniform(500, 6000) * time)
-    return np.roll(_filtered(hits, ring, -(-(size + _LENGTH) // 4096) * 4096), _LEAD)
+    return _filtered(hits, ring)
 
 
 def music(rng: np.random.Generator, seconds: float) -> np.ndarray:
@@ -132,9 +135,10 @@ def _hertz() -> np.ndarray:
 
 
 def _bumps(rng: np.random.Generator, deviation_db: float) -> np.ndarray:
-    """(_LENGTH // 2 + 1,) dB: a smooth random curve over the logarithm of frequency."""
+    """(_LENGTH // 2 + 1,): amplitudes that vary smoothly over the logarithm of frequency."""
     octaves = np.log2(1 + _hertz() / 200)  # 0 to 5.4
-    return np.interp(octaves, np.linspace(0, 5.4, 10), deviation_db * rng.standard_normal(10))
+    knots = deviation_db * rng.standard_normal(10)
+    return 10 ** (np.interp(octaves, np.linspace(0, 5.4, 10), knots) / 20)
 
 
 def _slope(db_per_octave: float) -> np.ndarray:
@@ -148,8 +152,9 @@ def _wander(rng: np.random.Generator, size: int) -> np.ndarray:
     return np.interp(np.arange(size), knots, rng.standard_normal(len(knots)))
 
 
-def _filtered(wave: np.ndarray, response: np.ndarray, size: int) -> np.ndarray:
-    """(T,), (_LENGTH,) -> (T,): convolution by FFTs of `size`, less the lead."""
+def _filtered(wave: np.ndarray, response: np.ndarray) -> np.ndarray:
+    """(T,), (_LENGTH,) -> (T,): convolution, less the lead."""
+    size = -(-(len(wave) + _LENGTH) // 4096) * 4096  # the FFT likes round numbers
     spectrum = np.fft.rfft(wave, size) * np.fft.rfft(response, size)
     return np.fft.irfft(spectrum, size)[_LEAD : _LEAD + len(wave)]
 

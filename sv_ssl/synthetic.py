@@ -12,7 +12,6 @@ Every sound has a generator seeded by what it is, so it depends neither on the o
 
 from __future__ import annotations
 
-import csv
 import fcntl
 import hashlib
 import json
@@ -20,10 +19,11 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Iterator, NamedTuple
+from typing import Any, Callable, Iterator, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -37,29 +37,32 @@ from sv_ssl.voice import RATE, draw_speaker, speak
 FORMAT = 1  # raise it whenever a sample changes: caches are named by it
 _FIRST = {"train": 10001, "valid": 20001, "test": 30001, "talkers": 40001, "meetings": 50001}
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-_KINDS = ("noise", "music", "speech")
+_PREFIX = "$data_root/wav/"
+Made = tuple[str, list[dict]]  # the name of a table, and rows for it
 
 
 class Sizes(NamedTuple):
-    """How much to make. The lengths of utterances vary by a quarter to either side of `seconds`."""
+    """How much to make."""
 
     n_train: int = 400  # speakers
     n_valid: int = 20
     n_test: int = 40
-    sessions: int = 2  # a speaker, in training and validation
-    utterances: int = 2  # a session
-    test_sessions: int = 4
+    sessions: int = 2  # a training speaker
+    utterances: int = 2  # a session of training
+    test_sessions: int = 4  # a speaker of validation and test
     test_utterances: int = 3
-    seconds: float = 4.0
+    seconds: float = 4.0  # an utterance, and a quarter more or less
     n_noises: int = 60  # files
     n_rooms: int = 60
     n_meetings: int = 4
     meeting_seconds: float = 60.0
 
 
-def corpus(
-    folder: str | os.PathLike | None = None, seed: int = 0, workers: int | None = None, progress: bool = True, **sizes: Any
-) -> Path:
+_LEAST = Sizes(2, 2, 2, 2, 1, 2, 1, 0.2, 0, 0, 0, 5.0)  # trials need two speakers and two sessions
+
+
+def corpus(folder: str | os.PathLike | None = None, seed: int = 0, workers: int | None = None, progress: bool = True,
+           **sizes: Any) -> Path:
     """Folder of the corpus of this seed and these `Sizes`, which is made if it is not there yet.
 
     Without a folder it is kept in the user's cache. It is the same on any machine and for any number of workers.
@@ -70,21 +73,30 @@ def corpus(
     >>> len(manifest.read(folder / "train.csv"))
     8
     """
-    wanted = {"format": FORMAT, "seed": seed, **Sizes(**sizes)._asdict()}
-    digest = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:8]
-    path = _cache() / f"synthetic-{seed}-{digest}" if folder is None else Path(folder).absolute()
-    if not _complete(path, wanted):
-        try:
+    size = Sizes(**sizes)
+    wanted = {"format": FORMAT, "seed": seed, **size._asdict()}
+    _check(wanted)
+    path = _cache(wanted) if folder is None else Path(folder).absolute()
+    try:
+        if not _complete(path, wanted):
             with _alone(path):
                 if not _complete(path, wanted):
-                    _make(path, wanted, Sizes(**sizes), workers or _cores(), progress)
-        except OSError as error:
-            raise InputError(f"cannot make the corpus in {path}: {error.strerror or error}") from error
+                    _make(path, wanted, size, workers or _cores(), progress)
+    except OSError as error:
+        raise InputError(f"cannot make the corpus in {path}: {error.strerror or error}") from error
     return path
 
 
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sv_ssl"
+def _check(wanted: dict[str, Any]) -> None:
+    for name, least in {"seed": 0, **_LEAST._asdict()}.items():
+        if not wanted[name] >= least:
+            raise InputError(f"{name} is {wanted[name]} but a synthetic corpus needs at least {least}")
+
+
+def _cache(wanted: dict[str, Any]) -> Path:
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    digest = hashlib.sha256(str([float(value) for value in wanted.values()]).encode()).hexdigest()[:8]
+    return home / "sv_ssl" / f"synthetic-{wanted['seed']}-{digest}"
 
 
 def _cores() -> int:
@@ -131,9 +143,9 @@ def _make(path: Path, wanted: dict[str, Any], sizes: Sizes, workers: int, progre
 
 def _fill(folder: Path, seed: int, sizes: Sizes, workers: int, progress: bool) -> None:
     tables: dict[str, list[dict]] = {}
-    tasks = [(folder, seed, sizes, *task) for task in _tasks(sizes)]
-    bar = tqdm(total=len(tasks), desc="making the corpus", unit="session", disable=None if progress else True)
-    with bar, _mapped(workers) as mapped:
+    tasks = [(function, folder, seed, sizes, *what) for function, *what in _tasks(sizes)]
+    with _mapped(workers) as mapped, tqdm(total=len(tasks), desc="making the corpus", unit="part",
+                                          disable=None if progress else True) as bar:
         for name, rows in mapped(_do, tasks):
             tables.setdefault(name, []).extend(rows)
             bar.update()
@@ -145,30 +157,28 @@ def _fill(folder: Path, seed: int, sizes: Sizes, workers: int, progress: bool) -
         _write_csv(folder / name / f"{name}.csv", tables.get(name, []))
 
 
-def _tasks(sizes: Sizes) -> list[tuple]:
-    """Session by session, then the files for augmentation and the meetings: function and what is to be made."""
-    counts = {"train": sizes.n_train, "valid": sizes.n_valid, "test": sizes.n_test}
-    sessions = {"train": sizes.sessions, "valid": sizes.sessions, "test": sizes.test_sessions}
-    speakers = [(split, number) for split in counts for number in range(counts[split])]
-    tasks: list[tuple] = [(_session, split, i, day) for split, i in speakers for day in range(sessions[split])]
-    tasks += [(_noise, _KINDS[i % 3], i, sizes.n_noises) for i in range(sizes.n_noises)]
-    tasks += [(_room, i, sizes.n_rooms) for i in range(sizes.n_rooms)]
-    return tasks + [(_meeting, i) for i in range(sizes.n_meetings)]
+def _tasks(sizes: Sizes) -> Iterator[tuple]:
+    """Function and what it is to make: sessions, files for augmentation, meetings."""
+    evaluation = {"valid": (sizes.n_valid, sizes.test_sessions), "test": (sizes.n_test, sizes.test_sessions)}
+    for split, (speakers, days) in {"train": (sizes.n_train, sizes.sessions), **evaluation}.items():
+        yield from ((_session, split, _FIRST[split] + i, day) for i in range(speakers) for day in range(1, days + 1))
+    for function, count in ((_noise, sizes.n_noises), (_room, sizes.n_rooms), (_meeting, sizes.n_meetings)):
+        yield from ((function, i) for i in range(count))
 
 
-def _do(task: tuple) -> tuple[str, list[dict]]:
-    folder, seed, sizes, function, *what = task
-    return function(folder, seed, sizes, *what)
+def _do(task: tuple) -> Made:
+    function, *arguments = task
+    return function(*arguments)
 
 
 @contextmanager
 def _mapped(workers: int) -> Iterator[Any]:
-    """`map`, in order, over processes."""
+    """`map`, in order, over processes, which leave the keyboard's interrupt to their parent."""
     if workers == 1:
         yield map
         return
-    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-    with multiprocessing.get_context(method).Pool(workers, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    with context.Pool(workers, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
         yield pool.imap
 
 
@@ -176,94 +186,99 @@ def _rng(seed: int, speaker: int, session: int = 0, utterance: int = 0) -> np.ra
     return np.random.default_rng([seed, speaker, session, utterance])
 
 
-def _session(folder, seed, sizes, split, index, day) -> tuple[str, list[dict]]:
-    """The rows of the utterances of one day of one speaker, written as files."""
-    number = _FIRST[split] + index
-    speaker = draw_speaker(_rng(seed, number), high=number % 2 == 0)
-    rng = _rng(seed, number, day + 1)
+def _session(folder: Path, seed: int, sizes: Sizes, split: str, number: int, day: int) -> Made:
+    """What one speaker says on one day, as files, and their rows."""
+    speaker = draw_speaker(_rng(seed, number), high=_is_high(number))
+    rng = _rng(seed, number, day)
     name = "".join(_LETTERS[i] for i in rng.integers(len(_LETTERS), size=11))
     scene = draw_scene(rng)
     rows = []
-    for utterance in range(1, 1 + (sizes.test_utterances if split == "test" else sizes.utterances)):
-        rng = _rng(seed, number, day + 1, utterance)
-        seconds = round(sizes.seconds * (0.75 + 0.5 * rng.random()), 2)
+    for utterance in range(1, 1 + (sizes.utterances if split == "train" else sizes.test_utterances)):
+        rng = _rng(seed, number, day, utterance)
+        seconds = round(sizes.seconds * rng.uniform(0.75, 1.25), 2)
         wave = record(speak(speaker, rng, seconds, scene.mood + 0.5 * rng.standard_normal()), scene, rng)
         key = f"id{number}/{name}/{utterance:05d}"
-        audio.write(folder / "wav" / f"{key}.wav", wave.astype(np.float32), RATE)
-        rows.append(_row(key, len(wave), f"id{number}", name))
+        audio.write(folder / "wav" / f"{key}.wav", wave, RATE)
+        rows.append(_row(key, len(wave)))
     return split, rows
 
 
-def _row(key: str, n_samples: int, speaker: str, session: str) -> dict:
-    where = f"$data_root/wav/{key}.wav"
-    return dict(
-        ID=key.replace("/", "-"), duration=n_samples / RATE, wav=where, start=0, stop=n_samples, spk_id=speaker, session=session
-    )
+def _row(key: str, n_samples: int) -> dict:
+    speaker, session, _ = key.split("/")
+    return {"ID": key.replace("/", "-"), "duration": n_samples / RATE, "wav": f"{_PREFIX}{key}.wav", "start": 0,
+            "stop": n_samples, "spk_id": speaker, "session": session}
 
 
-def _noise(folder, seed, sizes, kind, index, count) -> tuple[str, list[dict]]:
-    """One file for augmentation; the last quarter of each kind is for tests."""
-    number = _FIRST["talkers"] + index
+def _is_high(number: Any) -> Any:
+    """Half of the voices are in either group."""
+    return number % 2 == 0
+
+
+def _noise(folder: Path, seed: int, sizes: Sizes, index: int) -> Made:
+    number, kind = _FIRST["talkers"] + index, ("noise", "music", "speech")[index % 3]
     rng = _rng(seed, number, 1)
-    seconds = round(rng.uniform(8, 10), 2)
-    make = {"noise": noise, "music": music, "speech": partial(speak, draw_speaker(_rng(seed, number), high=index % 2 == 0))}
-    wave = make[kind](rng=rng, seconds=seconds)
-    return "noise", [_write_sound(folder / "noise", f"{kind}/{index:03d}.wav", wave, kind, index, count)]
+    talk = partial(speak, draw_speaker(_rng(seed, number), high=_is_high(number)))
+    makers: dict[str, Callable[..., np.ndarray]] = {"noise": noise, "music": music, "speech": talk}
+    wave = makers[kind](rng=rng, seconds=round(rng.uniform(8, 10), 2))
+    return "noise", [_sound(folder / "noise", f"{kind}/{index:03d}.wav", wave, kind, index / sizes.n_noises)]
 
 
-def _room(folder, seed, sizes, index, count) -> tuple[str, list[dict]]:
+def _room(folder: Path, seed: int, sizes: Sizes, index: int) -> Made:
     wave = room(_rng(seed, _FIRST["talkers"] + index, 2))
-    return "rir", [_write_sound(folder / "rir", f"{index:03d}.wav", wave, "simulated", index, count)]
+    return "rir", [_sound(folder / "rir", f"{index:03d}.wav", wave, "simulated", index / sizes.n_rooms)]
 
 
-def _write_sound(folder: Path, name: str, wave: np.ndarray, kind: str, index: int, count: int) -> dict:
+def _sound(folder: Path, name: str, wave: np.ndarray, kind: str, part: float) -> dict:
+    """Row of a file for augmentation, written; the last quarter is for tests."""
     audio.write(folder / name, 0.9 * wave / abs(wave).max(), RATE)
-    split = "test" if index >= 0.75 * count else "train"
-    return dict(wav=name, duration=len(wave) / RATE, kind=kind, split=split)
+    return {"wav": name, "duration": len(wave) / RATE, "kind": kind, "split": "train" if part < 0.75 else "test"}
 
 
-def _meeting(folder, seed, sizes, index) -> tuple[str, list[dict]]:
-    """Two people in one room take turns; sometimes one begins before the other has ended."""
-    numbers = [_FIRST["meetings"] + 2 * index + i for i in range(2)]
-    speakers = [draw_speaker(_rng(seed, number), high=bool((index + i) % 2)) for i, number in enumerate(numbers)]
+def _meeting(folder: Path, seed: int, sizes: Sizes, index: int) -> Made:
+    """A recording of two people in one room, and who spoke when; a pause within a turn belongs to the turn."""
+    name, numbers = f"meeting{index + 1}", [_FIRST["meetings"] + 2 * index + i for i in range(2)]
+    groups = (False, bool(index % 2))  # every other pair is of one group
+    speakers = [draw_speaker(_rng(seed, number), high) for number, high in zip(numbers, groups)]
     rng = _rng(seed, numbers[0], 1)
-    wave, turns, now = np.zeros(round(sizes.meeting_seconds * RATE)), [], 0.5
-    while now < sizes.meeting_seconds - 2.0:
-        who = int(rng.integers(2)) if not turns else 1 - turns[-1][0]
-        seconds = round(min(rng.uniform(1.0, 7.0), sizes.meeting_seconds - 0.2 - now), 2)
-        begin = round(now * RATE)
+    wave, lines = np.zeros(round(sizes.meeting_seconds * RATE)), []
+    for who, begin, seconds in _turns(rng, sizes.meeting_seconds):
         said = speak(speakers[who], rng, seconds)
-        wave[begin : begin + len(said)] += said / np.sqrt((said**2).mean())
-        turns.append((who, now, seconds))
-        now = round(max(now + seconds + (rng.uniform(0.1, 1.2) if rng.random() < 0.85 else rng.uniform(-0.6, 0)), now + .3), 2)
-    name = f"meeting{index + 1}"
+        wave[round(begin * RATE) :][: len(said)] += said / np.sqrt((said**2).mean())
+        lines.append(f"SPEAKER {name} 1 {begin:.3f} {seconds:.3f} <NA> <NA> id{numbers[who]} <NA> <NA>\n")
     audio.write(folder / "meetings" / f"{name}.wav", record(wave, draw_scene(rng), rng), RATE)
-    lines = [f"SPEAKER {name} 1 {b:.3f} {s:.3f} <NA> <NA> id{numbers[w]} <NA> <NA>\n" for w, b, s in turns]
     (folder / "meetings" / f"{name}.rttm").write_text("".join(lines))
     return "meetings", []
 
 
+def _turns(rng: np.random.Generator, seconds: float) -> list[tuple[int, float, float]]:
+    """Who, from when, how long: by turns, and one time in seven before the other has ended."""
+    turns, begin, who = [], 0.5, int(rng.integers(2))
+    while begin < seconds - 1.5:
+        length = min(rng.uniform(1, 7), seconds - 0.3 - begin)
+        turns.append((who, round(begin, 2), round(length, 2)))
+        begin += length + (rng.uniform(0.1, 1.2) if rng.random() > 1 / 7 else rng.uniform(-0.4, 0))
+        who = 1 - who
+    return turns
+
+
 def _write_csv(path: Path, rows: list[dict]) -> None:
     path.parent.mkdir(exist_ok=True)
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, ["wav", "duration", "kind", "split"], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    pd.DataFrame(rows, columns=["wav", "duration", "kind", "split"]).to_csv(path, index=False)
 
 
 def _trials(rows: list[dict], rng: np.random.Generator) -> list[str]:
-    """Lines `1 a b` and `0 a b` by turns: targets mostly across sessions, non-targets half within a group of voices."""
-    speaker, session = (np.unique([row[key] for row in rows], return_inverse=True)[1] for key in ("spk_id", "session"))
-    group = np.array([int(row["spk_id"][2:]) % 2 for row in rows])
+    """Lines `1 a b` and `0 a b` by turns: at least 4 in 5 targets across sessions, half the others in a group."""
     one, two = np.triu_indices(len(rows), 1)
-    pairs = np.argsort(rng.random(len(one)))
-    one, two = one[pairs], two[pairs]
-    same, across, alike = speaker[one] == speaker[two], session[one] != session[two], group[one] == group[two]
+    shuffled = np.argsort(rng.random(len(one)))
+    one, two = one[shuffled], two[shuffled]
+    numbers, days = np.array([int(row["spk_id"][2:]) for row in rows]), np.array([row["session"] for row in rows])
+    same, across = numbers[one] == numbers[two], days[one] != days[two]
+    alike = _is_high(numbers[one]) == _is_high(numbers[two])
     cross, within = np.flatnonzero(same & across), np.flatnonzero(same & ~across)
-    targets = np.concatenate([cross, within[: len(cross) // 4 or None]])
     near, far = np.flatnonzero(~same & alike), np.flatnonzero(~same & ~alike)
-    n = min(len(targets), len(near) + len(far))
-    near = near[: max(n // 2, n - len(far))]
-    others = np.concatenate([near, far[: n - len(near)]])
-    names = [row["wav"].removeprefix("$data_root/wav/") for row in rows]
-    return [f"{label} {names[one[i]]} {names[two[i]]}\n" for pair in zip(np.sort(targets), np.sort(others)) for label, i in zip((1, 0), pair)]
+    targets = np.append(cross, within[: len(cross) // 4])
+    half = max(len(targets) // 2, len(targets) - len(far))
+    others = np.append(near[:half], far[: len(targets) - len(near[:half])])
+    names = [row["wav"].removeprefix(_PREFIX) for row in rows]
+    pairs = zip(np.sort(targets), np.sort(others))
+    return [f"{label} {names[one[i]]} {names[two[i]]}\n" for pair in pairs for label, i in zip((1, 0), pair)]

@@ -15,7 +15,7 @@ import numpy as np
 RATE = 16000
 HOP, WINDOW, N_FFT = 128, 256, 768  # steps of 8 ms; N_FFT - WINDOW leaves a formant 32 ms to ring out
 
-# Name; seconds; F1 F2 F3 (Hz) of a tract of 17 cm; amplitudes of voice, breath and hiss; nasality; poles of the hiss (Hz).
+# Name; seconds; F1 F2 F3 (Hz) of a tract of 17 cm; amplitudes of voice, breath, hiss; nasality; poles of the hiss (Hz).
 # Lines of the same name follow each other: a plosive is a closure, a burst and its breath. "_" is a pause.
 _TABLE = """
 i    .100  280 2250 2950  .9  0  0  0     0    0
@@ -61,6 +61,7 @@ g    .050  250 1950 2350  .2  0  0  0     0    0
 g    .014  300 1900 2350  .4  0 .5  0  1900 3900
 _    .220  450 1450 2450   0  0  0  0     0    0
 """
+_COSINE, _SINE = (wave(2 * np.pi / N_FFT * np.arange(N_FFT // 2 + 1)) for wave in (np.cos, np.sin))
 _NAMES = [line.split()[0] for line in _TABLE.split("\n") if line]
 _ROWS = np.array([line.split()[1:] for line in _TABLE.split("\n") if line], dtype=float)
 _SECONDS, _FORMANTS, _VOICE, _BREATH, _HISS, _NASAL, _POLES = 0, slice(1, 4), 4, 5, 6, 7, slice(8, 10)
@@ -149,10 +150,10 @@ def _spectrum(speaker: Speaker, rng: np.random.Generator, pitch: np.ndarray, tra
     voice, breath, nasal = _smooth(tracks[:, [_VOICE, _BREATH, _NASAL]], 0.016).T
     noise = rng.standard_normal((len(pitch) + 1) * HOP)
     source = windows(pulses(pitch, voice, rng, speaker.jitter, speaker.shimmer))
-    source += (0.4 * breath + speaker.breath * voice)[:, None] * windows(np.diff(noise, append=0.0))
+    source += (0.2 * breath + speaker.breath * voice)[:, None] * windows(np.diff(noise, append=0.0))
     spectrum = np.fft.rfft(source, N_FFT) * _tract(speaker, formants, nasal, pitch)
     heard = np.flatnonzero(tracks[:, _HISS])
-    front = 0.005 * tracks[heard, _HISS, None] * windows(noise)[heard]
+    front = 0.002 * tracks[heard, _HISS, None] * windows(noise)[heard]
     spectrum[heard] += np.fft.rfft(front, N_FFT) * _teeth(tracks[heard, _POLES])
     return spectrum
 
@@ -214,9 +215,10 @@ def _tract(speaker: Speaker, formants: np.ndarray, nasal: np.ndarray, pitch: np.
     larynx = np.array([speaker.antiresonance])
     poles = [*zip(formants.T, speaker.widths[:3, None] * (1 + nasal)), (speaker.opening * pitch, 0.7 * pitch + 30)]
     still = [*zip(speaker.upper[:, None], speaker.widths[3:]), (np.array([nose]), 100.0), (larynx, 1500.0)]
-    still.append((np.array([7600.0]), 1500.0))  # all that lies above F7
+    still.append((np.array([7600.0]), 3000.0))  # all that lies above F7
     lips = np.fft.rfft([1.0, -0.97], N_FFT) / np.fft.rfft([1.0, -np.exp(-2 * np.pi * speaker.corner / RATE)], N_FFT)
-    fixed = lips * antiresonance([(larynx, 300.0)]) / antiresonance(still)
+    level = (150 / (speaker.opening * speaker.pitch)) ** 2  # low voices are as loud as high ones
+    fixed = level * lips * antiresonance([(larynx, 300.0)]) / antiresonance(still)
     # Without nasality the zero of the nose lies on its pole, and both are silent.
     return fixed * antiresonance([(nose + nasal * (notch - nose), 100.0)]) / antiresonance(poles)
 
@@ -224,21 +226,24 @@ def _tract(speaker: Speaker, formants: np.ndarray, nasal: np.ndarray, pitch: np.
 def antiresonance(pairs: Sequence[tuple[np.ndarray, np.ndarray | float]]) -> np.ndarray:
     """K pairs of (F,) frequencies and bandwidths (Hz) -> (F, bins): the product of K zeros, 1 at 0 Hz.
 
-    Its inverse has resonances instead.
+    Its inverse has resonances instead. A zero is z - 2 r cos w + r^2 / z, one sample early, which spares the product
+    of polynomials: that would lose half of the digits.
 
     >>> resonance = 1 / antiresonance([(np.array([1000.0]), 80.0)])
     >>> float(abs(resonance[0]).argmax() * RATE / N_FFT)
     1000.0
     """
-    product = np.ones((len(pairs[0][0]), 1))
+    product = np.ones((len(pairs[0][0]), N_FFT // 2 + 1), dtype=complex)
+    factor = np.empty_like(product)
     for frequency, width in pairs:
         radius = np.exp(-np.pi * width / RATE) * np.ones(len(frequency))
-        middle = -2 * radius * np.cos(2 * np.pi * frequency / RATE)
-        longer = np.pad(product, ((0, 0), (0, 2)))
-        longer[:, 1:-1] += product * middle[:, None]
-        longer[:, 2:] += product * (radius**2)[:, None]
-        product = longer
-    return np.fft.rfft(product / product.sum(axis=1, keepdims=True), N_FFT)
+        middle = 2 * radius * np.cos(2 * np.pi * frequency / RATE)
+        scale = 1 + radius**2 - middle
+        np.multiply.outer((1 + radius**2) / scale, _COSINE, out=factor.real)
+        factor.real -= (middle / scale)[:, None]
+        np.multiply.outer((1 - radius**2) / scale, _SINE, out=factor.imag)
+        product *= factor
+    return product
 
 
 def _teeth(poles: np.ndarray) -> np.ndarray:

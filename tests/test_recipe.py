@@ -179,7 +179,7 @@ def test_bad_settings_get_one_line(tiny, tmp_path, capsys):
         ("hparams/am.yaml", ["--train_csv=/no.csv"], ["/no.csv"]),
         ("hparams/am.yaml", ["--test_trials=/no.txt"], ["/no.txt"]),
         ("hparams/am.yaml", [f"--audio_root={tmp_path}"], ["are not below", "--audio_root"]),
-        ("hparams/moco_am.yaml", ["--n_views=3"], ["two views of an utterance, 3 came"]),
+        ("hparams/moco_am.yaml", ["--n_views=3", f"--output_folder={tmp_path / 'moco'}"], ["two views of an utterance, 3 came"]),
     ]:
         assert run(SIMCLR, yaml, *good, *more) == 2, more
         refused(capsys, *words)

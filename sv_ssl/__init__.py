@@ -1,0 +1,1 @@
+"""sv_ssl: speaker verification from unlabelled speech."""

@@ -144,7 +144,7 @@ def _impulse_response(path: str, n_samples: int, rate: int) -> np.ndarray:
     rir = audio.read(path, rate=rate, strict=False)
     direct = int(np.abs(rir).argmax())
     if rir[direct] == 0:
-        raise InputError(f"{path}: silent: want the impulse response of a room")
+        raise audio.AudioError(f"{path}: silent: want the impulse response of a room", "silent")
     rir = rir[direct:direct + n_samples] / rir[direct]
     return np.pad(rir, (0, n_samples - len(rir)))
 

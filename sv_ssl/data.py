@@ -7,6 +7,7 @@ state of its own that a worker could miss.
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from typing import Iterator, NamedTuple
@@ -22,9 +23,9 @@ from sv_ssl.files import InputError
 
 
 class Note(NamedTuple):
-    """What was found about a training file: `skipped` (damaged, another took its place) or `converted`."""
+    """What was found about a file: `skipped` (damaged, another took its place), `converted`, or `left out of augmentation`."""
 
-    index: int
+    wav: str
     outcome: str
     reason: str
 
@@ -32,7 +33,8 @@ class Note(NamedTuple):
 class Views(Dataset):
     """(epoch, index) -> V random crops of an utterance, with the noise and the room drawn for each.
 
-    A damaged file is replaced by another utterance, drawn from the same generator, and named in `notes`.
+    A damaged file is replaced by another one, drawn from the same generator, and named in `notes`: an utterance, and
+    its label with it, or a noise or a room.
     """
 
     ATTEMPTS = 20
@@ -52,23 +54,34 @@ class Views(Dataset):
         epoch, index = key
         rng = np.random.default_rng((self.seed, epoch, index))
         notes: list[Note] = []
-        for _ in range(self.ATTEMPTS):
+        for attempt in range(self.ATTEMPTS):
             try:
-                views, info = self._crops(index, rng)
+                views = self._crops(index, rng, notes)
+                break
             except audio.AudioError as error:
-                notes.append(Note(index, "skipped", str(error)))
+                notes.append(Note(self.wav[index], "skipped", str(error)))
                 index = int(rng.integers(len(self)))
-                continue
-            if info.rate != self.sample_rate or info.channels != 1:
-                notes.append(Note(index, "converted", f"{self.wav[index]}: {info.rate} Hz, {info.channels} channel(s): "
-                                                      f"made {self.sample_rate} Hz mono"))
-            drawn = [self.augment.draw(rng, self.n_samples) for _ in range(self.n_views)] if self.augment else []
-            return {"views": views, "label": self.labels[index], "notes": notes, "drawn": drawn}
-        raise InputError(f"{self.ATTEMPTS} training files in a row cannot be used; the last: {notes[-1].reason}")
+        else:
+            raise InputError(f"{self.ATTEMPTS} training files in a row cannot be used; the last: {notes[-1].reason}")
+        drawn = [self._draw(rng, notes) for _ in range(self.n_views)] if self.augment else []
+        return {"views": views, "label": self.labels[index], "notes": notes, "drawn": drawn}
 
-    def _crops(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, audio.AudioInfo]:
-        return audio.crops(self.wav[index], int(self.start[index]), int(self.stop[index]), rng.random(self.n_views),
-                           self.n_samples, self.sample_rate)
+    def _crops(self, index: int, rng: np.random.Generator, notes: list[Note]) -> np.ndarray:
+        views, info = audio.crops(self.wav[index], int(self.start[index]), int(self.stop[index]),
+                                  rng.random(self.n_views), self.n_samples, self.sample_rate)
+        if info.rate != self.sample_rate or info.channels != 1:
+            notes.append(Note(self.wav[index], "converted", f"{info.rate} Hz, {info.channels} channel(s): made "
+                                                            f"{self.sample_rate} Hz mono"))
+        return views
+
+    def _draw(self, rng: np.random.Generator, notes: list[Note]) -> dict[str, np.ndarray]:
+        assert self.augment is not None
+        for attempt in range(self.ATTEMPTS):
+            try:
+                return self.augment.draw(rng, self.n_samples)
+            except audio.AudioError as error:
+                notes.append(Note(str(error).partition(": ")[0], "left out of augmentation", str(error)))
+        raise InputError(f"{self.ATTEMPTS} noises or rooms in a row cannot be used; the last: {notes[-1].reason}")
 
 
 def collate(items: list[dict]) -> dict:
@@ -127,7 +140,7 @@ class TimedLoader(DataLoader):
             try:
                 batch = next(iterator, None)
             except InputError as error:     # from a worker it comes with its traceback before it
-                raise InputError(str(error).strip().splitlines()[-1].removeprefix("sv_ssl.files.InputError: ")) from None
+                raise InputError(re.sub(r"^[\w.]+Error: ", "", str(error).strip().splitlines()[-1])) from None
             self.waited += time.perf_counter() - asked
             if batch is None:
                 return

@@ -7,11 +7,14 @@ rows (drop the last, smaller batch).
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from sv_ssl.files import InputError
 
 
 def start(device: str | None = None) -> None:
@@ -21,12 +24,31 @@ def start(device: str | None = None) -> None:
     on_gpu = torch.cuda.is_available() and device != "cpu"
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if on_gpu else "gloo")
+    # One process scans folders and validates while the others wait, on a large corpus longer than the usual 10 minutes.
+    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=timedelta(hours=6))
 
 
-def backend() -> str | None:
-    """-> what the processes talk over, None in a single one."""
-    return dist.get_backend() if _initialized() else None
+def device(named: str | None = None) -> str:
+    """-> the device of this process: its own GPU, or the one that is named; a CPU where there is no GPU.
+
+    >>> device("cpu")
+    'cpu'
+    """
+    if named == "cpu" or (named is None and not torch.cuda.is_available()):
+        return "cpu"
+    if _initialized():
+        return f"cuda:{os.environ['LOCAL_RANK']}"
+    try:
+        torch.empty(0, device=named or "cuda")
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {named!r} cannot be used: {str(error).splitlines()[0]}") from error
+    return named or "cuda"
+
+
+def stop() -> None:
+    """Leave the other processes."""
+    if _initialized():
+        dist.destroy_process_group()
 
 
 def rank() -> int:

@@ -35,8 +35,10 @@ def inputs(sources: Sequence[str]) -> list[Utterance]:
     source = Path(sources[0])
     if source.is_dir():
         found = [Utterance(name, str(source / name)) for name in audio.find(source)]
-    elif source.suffix == ".scp":
-        found = listed(manifest.from_kaldi(source.parent), source.parent)
+    elif source.name == "wav.scp":
+        frame = manifest.from_kaldi(source.parent)
+        # What could not be opened is tried again, so that it is reported as any other.
+        found = listed(frame, source.parent) + [Utterance(path, path) for path, _ in frame.attrs["skipped"]]
     elif source.suffix == ".csv":
         frame = manifest.read(source)
         found = listed(frame, source.parent)

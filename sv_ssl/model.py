@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import torch
@@ -22,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from sv_ssl import encoders
+from sv_ssl import distributed, encoders
 from sv_ssl.encoders import Embedder
 from sv_ssl.features import LogMel
 from sv_ssl.files import InputError
@@ -33,13 +32,13 @@ FORMAT = "sv_ssl model 1"
 def save(folder: str | os.PathLike, embedder: Embedder, training: dict, results: dict | None = None) -> Path:
     """Write the model folder, whole or not at all; one that stands there is replaced.
 
-    `training` tells how it was made (name, corpus, seed, ...); `results` holds the metrics of `metrics.evaluate`.
+    `training` tells how it was made (name, corpus, seed, ...); `results` what was measured, as the card is to say it.
     """
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    new.chmod(0o755)
+    new = folder.with_name(f".{folder.name}-new")
     try:
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
         config = {"format": FORMAT, "dim": embedder.dim, "sample_rate": embedder.sample_rate,
                   "features": embedder.features.config,
                   "encoder": {"name": type(embedder.encoder).__name__, **embedder.encoder.config},
@@ -50,8 +49,8 @@ def save(folder: str | os.PathLike, embedder: Embedder, training: dict, results:
         (new / "hyperparams.yaml").write_text(speechbrain_yaml(config))
         (new / "README.md").write_text(card(config))
         _replace(folder, new)
-    except OSError as error:
-        raise InputError(f"cannot write the model folder {folder}: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"cannot write the model folder {folder}: {getattr(error, 'strerror', None) or error}") from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return folder
@@ -75,13 +74,12 @@ def load(folder: str | os.PathLike, device: str = "cpu") -> Embedder:
         if name not in encoders.__all__:
             raise InputError(f"{folder}: the encoder {name!r} is not one of {', '.join(encoders.__all__)}")
         embedder = Embedder(LogMel(**config["features"]), getattr(encoders, name)(**arguments))
-    except (KeyError, TypeError) as error:
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise InputError(f"{folder}/config.json does not describe an embedder of this version: {error}") from error
     load_weights(embedder, Path(folder) / "model.safetensors")
-    try:
-        return embedder.eval().to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+    return embedder.eval().to(distributed.device(device))
 
 
 def describe(folder: str | os.PathLike) -> dict:
@@ -175,7 +173,7 @@ def card(config: dict) -> str:
     return f"""# {training.get("name", "A speaker encoder")}
 
 {config["encoder"]["name"]}: {config["sample_rate"]} Hz speech to {config["dim"]} numbers; two recordings are compared by the
-cosine of theirs. Trained by sv_ssl without speaker labels.
+cosine of theirs. Trained by sv_ssl.
 
 ```python
 from sv_ssl import model

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sys
-import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
@@ -15,19 +15,17 @@ import pandas as pd
 import torch
 from speechbrain.utils.run_opts import RunOptions
 
-from sv_ssl import cli, data, embed, manifest, metrics, model, plots, results, scoring, settings
+from sv_ssl import audio, cli, data, distributed, embed, manifest, metrics, model, plots, results, scoring, settings
 from sv_ssl.brain import AtomicCheckpointer, SSLBrain
 from sv_ssl.distributed import barrier, is_main, rank, world_size
 from sv_ssl.encoders import Embedder, FrameStatistics
 from sv_ssl.features import LogMel
 from sv_ssl.files import InputError, aside
-from sv_ssl.trials import Trials, read_trials, write_scores
+from sv_ssl.trials import Trials, read_trials, speakers, write_scores
 
 # Settings that may differ when a run is resumed: they do not change what is learnt up to an epoch.
-FREE = {"epochs", "data_folder", "audio_root", "noise_folder", "room_folder", "output_folder", "results_folder",
-        "num_workers", "valid_every", "watch_every", "ckpt_interval_minutes", "max_damaged_share", "baselines",
-        "tensorboard"}
-BUILT_IN = "the built-in corpus, which is synthetic: name your own speech with --data_folder"
+FREE = {"epochs", "data_folder", "train_csv", "audio_root", "valid_trials", "test_trials", "output_folder", "results_folder",
+        "num_workers", "valid_every", "watch_every", "ckpt_interval_minutes", "max_damaged_share", "baselines", "tensorboard"}
 
 
 class Corpus(NamedTuple):
@@ -45,25 +43,25 @@ def main(recipe_file: str, about: str, argv: Sequence[str] | None = None) -> int
     if {"-h", "--help"} & set(argv):
         print(about.strip())
         return 0
-    return cli.run(lambda: run(recipe_file, argv))
+    try:
+        return cli.run(lambda: run(recipe_file, argv))
+    finally:
+        distributed.stop()
 
 
 def run(recipe_file: str, argv: Sequence[str]) -> None:
     """The experiment that the command line asks for; given again, it goes on where it was stopped."""
-    started = time.time()
     hparams = settings.read(recipe_file, argv)
     found = corpus(hparams)
     prepare_output(hparams, found)
     before = baselines(hparams, found)
     brain = train(hparams, found)
-    finish(hparams, found, brain, before, started)
+    finish(hparams, found, brain, before)
 
 
 # ---------------------------------------------------------------------------------------------------------- data
 def corpus(hparams: dict) -> Corpus:
     """The training manifest without the speakers of the trial lists, and the lists, all checked to be there."""
-    if hparams["built_in"] and is_main():
-        print(f"{hparams['name']} on {BUILT_IN}")
     root = Path(hparams["data_folder"])
     audio_root = Path(hparams["audio_root"] or (root / "wav" if (root / "wav").is_dir() else root))
     valid = trial_list(hparams["valid_trials"], [root / "valid.txt"], audio_root)
@@ -84,7 +82,8 @@ def training_manifest(hparams: dict, root: Path) -> pd.DataFrame:
     named = Path(hparams["train_csv"] or root / "train.csv")
     if named.is_file() or hparams["train_csv"]:
         return manifest.read(named)
-    scanned = Path(hparams["output_folder"]) / "train.csv"
+    place = hashlib.sha1(os.path.realpath(root).encode()).hexdigest()[:8]      # a listing is of one folder
+    scanned = Path(hparams["output_folder"]) / f"train-{place}.csv"
     if is_main() and not scanned.exists():
         found = manifest.scan(root)
         for _, reason in found.attrs["skipped"]:
@@ -102,19 +101,31 @@ def trial_list(named: str | None, usual: list[Path], audio_root: Path) -> Trials
     trials = read_trials(path)
     if trials.labels is None:
         raise InputError(f"{path} has no labels: an error rate needs lines such as `1 enroll test`")
-    if missing := [name for name in trials.ids if not (audio_root / name).is_file()]:
-        raise InputError(f"{path} names {len(missing):,} recordings that are not below {audio_root}, such as {missing[0]}: "
-                         "name their folder with --audio_root")
+    faults = [fault for name in trials.ids if (fault := unusable(audio_root / name))]
+    if faults:
+        raise InputError(f"{path}: {len(faults):,} of its {len(trials.ids):,} recordings below {audio_root} cannot be used (is "
+                         f"--audio_root right?); the first: {faults[0]}")
     return trials
+
+
+def unusable(path: Path) -> str | None:
+    """What is wrong with a recording, as far as its header tells."""
+    try:
+        audio.info(path)
+    except audio.AudioError as error:
+        return str(error)
+    return None
 
 
 def held_out(train: pd.DataFrame, lists: list[Trials], audio_root: Path) -> np.ndarray:
     """(N,) bool: utterances that a trial list names, and all others of their speakers where those are known."""
-    judged = {os.path.abspath(audio_root / name) for trials in lists for name in trials.ids}
-    named = train.wav.map(os.path.abspath).isin(judged).to_numpy()
+    folder = lru_cache(None)(os.path.realpath)
+    judged = {os.path.realpath(audio_root / name) for trials in lists for name in trials.ids}
+    named = train.wav.map(lambda wav: os.path.join(folder(os.path.dirname(wav)), os.path.basename(wav))).isin(judged).to_numpy()
     if "spk_id" not in train:
         return named
-    return named | train.spk_id.isin(set(train.spk_id[named])).to_numpy()
+    tested = {name.rstrip("/_-") for trials in lists for name in speakers(trials) or []}
+    return named | train.spk_id.isin(set(train.spk_id[named]) | tested).to_numpy()
 
 
 def prepare_output(hparams: dict, found: Corpus) -> None:
@@ -143,7 +154,7 @@ def train(hparams: dict, found: Corpus) -> SSLBrain:
     views = data.Views(found.train, hparams["n_views"], hparams["crop_seconds"], hparams["augment"], hparams["seed"],
                        hparams["embedder"].sample_rate)
     batches = data.Batches(len(views), hparams["batch_size"], hparams["seed"], rank(), world_size())
-    on_gpu = torch.cuda.is_available() and hparams["run_opts"].get("device") != "cpu"
+    on_gpu = hparams["run_opts"]["device"] != "cpu"
     brain = SSLBrain(hparams["method"], hparams["opt_class"], hparams, RunOptions.from_dictionary(hparams["run_opts"]),
                      data.loader(views, batches, hparams["num_workers"], pin_memory=on_gpu),
                      validator(found), AtomicCheckpointer(Path(hparams["output_folder"]) / "save"))
@@ -179,11 +190,18 @@ def baselines(hparams: dict, found: Corpus) -> dict[str, float]:
             for name, embedder in (("no_learning", statistics), ("untrained", hparams["embedder"]))}
 
 
-def finish(hparams: dict, found: Corpus, brain: SSLBrain, before: dict[str, float], started: float) -> None:
+def finish(hparams: dict, found: Corpus, brain: SSLBrain, before: dict[str, float]) -> None:
     """Score the test list once, with the best weights; write scores, plots, the model folder and the result."""
     if not is_main():
         return
     folder, embedder = Path(hparams["output_folder"]), brain.method.embedder.eval()
+    run = {"name": hparams["name"], "corpus": hparams["corpus"], "seed": hparams["seed"],
+           "yaml": hparams["yaml_file"].name, "yaml_sha1": hashlib.sha1(hparams["yaml_file"].read_bytes()).hexdigest(),
+           "overrides": hparams["overrides"], "training_utterances": len(found.train),
+           "training_hours": round(found.train.duration.sum() / 3600, 2), "epochs": hparams["epochs"],
+           "best_epoch": brain.best_epoch, "parameters": sum(p.numel() for p in embedder.parameters()),
+           "device": device_name(brain.device), "minutes": round(brain.journal.seconds / 60, 1)}
+    model.save(folder / "model", embedder, run)      # before the test: whatever that list holds, the model is kept
     report: dict[str, Any] = {}
     if found.test:
         scores = scored(embedder, found.test, found.audio_root)
@@ -191,15 +209,8 @@ def finish(hparams: dict, found: Corpus, brain: SSLBrain, before: dict[str, floa
         write_scores(folder / "scores.txt", found.test, scores)
         plots.det_curve(folder / "det.png", {hparams["name"]: (scores, found.test.labels)})
         plots.score_histogram(folder / "scores.png", scores, found.test.labels, report["eer_threshold"])
-    run = {"name": hparams["name"], "corpus": hparams["corpus"], "seed": hparams["seed"],
-           "yaml": hparams["yaml_file"].name, "overrides": hparams["overrides"],
-           "yaml_sha1": hashlib.sha1(hparams["resolved"].encode()).hexdigest(),
-           "training_utterances": len(found.train), "training_hours": round(found.train.duration.sum() / 3600, 2),
-           "epochs": hparams["epochs"], "best_epoch": brain.best_epoch, "parameters": n_parameters(embedder),
-           "device": device_name(brain.device), "minutes": round((time.time() - started) / 60, 1), "test": report,
-           "baselines": before}
-    model.save(folder / "model", embedder, {k: run[k] for k in run if k not in ("test", "baselines")}, summary(report))
-    result = results.record(hparams["results_folder"], run) if report else None
+        model.save(folder / "model", embedder, run, summary(report))
+    result = results.record(hparams["results_folder"], {**run, "test": report, "baselines": before}) if report else None
     tell(hparams, found, report, before, folder, result)
 
 
@@ -221,7 +232,8 @@ def tell(hparams: dict, found: Corpus, report: dict, before: dict, folder: Path,
         print(f"{name}: {value}")
     names = {"no_learning": "no learning (mean and deviation of log-mel frames)", "untrained": "the same encoder, untrained"}
     for key, value in before.items():
-        print(f"EER of {names[key]}: {value:.2%}; the trained one has {report['eer'] / value:.2f} of it")
+        part = f"; the trained one has {report['eer'] / value:.2f} of it" if value else ""
+        print(f"EER of {names[key]}: {value:.2%}{part}")
     print(f"\nwrote {folder}/model, det.png, scores.png, scores.txt" if report else f"\nwrote {folder}/model")
     if result:
         print(f"result: {result}")
@@ -229,11 +241,7 @@ def tell(hparams: dict, found: Corpus, report: dict, before: dict, folder: Path,
     if found.test:
         print(f"      sv-score {found.test.name} --embeddings embeddings.npz")
     if hparams["built_in"]:
-        print(f"this was {BUILT_IN}")
-
-
-def n_parameters(module: torch.nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
+        print(f"this was {settings.BUILT_IN}")
 
 
 def device_name(device: str) -> str:

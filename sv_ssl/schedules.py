@@ -39,11 +39,9 @@ def cosine(step: float, total: int, start: float, end: float) -> float:
 def warmup_cosine(step: float, total: int, peak: float, warmup: int, final: float = 0.0) -> float:
     """-> a straight line up to `peak` at step `warmup`, then half a cosine to `final` at `total`.
 
-    Step 0 already learns: the line starts one step after zero.
-
     >>> [round(warmup_cosine(step, total=12, peak=1.0, warmup=4), 2) for step in (0, 3, 4, 8, 12)]
-    [0.2, 0.8, 1.0, 0.5, 0.0]
+    [0.0, 0.75, 1.0, 0.5, 0.0]
     """
     if step < warmup:
-        return peak * (step + 1) / (warmup + 1)
+        return peak * step / warmup
     return cosine(step - warmup, total - warmup, peak, final)

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 from pathlib import Path
 from typing import Any, Sequence
 
+import torch
 import yaml
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from speechbrain.utils.run_opts import RunOptions
 
 from sv_ssl import distributed, synthetic
 from sv_ssl.files import InputError
 
-RUN_OPTIONS = {field.name for field in dataclasses.fields(RunOptions)} - {"param_file", "overridden_args"}
+# SpeechBrain's run options that are of use here, beside those that the YAMLs name.
+RUN_OPTIONS = {"device", "ckpt_interval_steps", "debug", "debug_batches", "debug_epochs", "optimizer_step_limit"}
+# What the recipes read of every YAML.
+NEEDED = {"name", "corpus", "seed", "data_folder", "train_csv", "valid_trials", "test_trials", "audio_root", "output_folder",
+          "results_folder", "augment", "embedder", "method", "lr", "opt_class", "epochs", "batch_size", "n_views",
+          "crop_seconds", "num_workers", "valid_every", "watch_every", "max_damaged_share", "baselines", "tensorboard",
+          "max_grad_norm", "grad_accumulation_factor", "precision", "ckpt_interval_minutes"}
+AT_LEAST = {"epochs": 1, "batch_size": 2, "n_views": 2, "crop_seconds": 0.1, "num_workers": 0, "valid_every": 1,
+            "watch_every": 1, "max_damaged_share": 0, "grad_accumulation_factor": 1, "max_grad_norm": 1e-9,
+            "ckpt_interval_minutes": 0}
+WHOLE = {"epochs", "batch_size", "n_views", "num_workers", "valid_every", "watch_every", "grad_accumulation_factor"}
+BUILT_IN = "the built-in corpus, which is synthetic: name your own speech with --data_folder"
 
 
 def read(recipe_file: str, argv: Sequence[str]) -> dict[str, Any]:
@@ -29,26 +39,30 @@ def read(recipe_file: str, argv: Sequence[str]) -> dict[str, Any]:
     """
     path, given = arguments(argv)
     yaml_file = find_yaml(recipe_file, path)
-    known = top_level(yaml_file)
+    known = top_level(yaml_file.read_text(), yaml_file)
     run_opts = {key: given.pop(key) for key in list(given) if key not in known and key in RUN_OPTIONS}
     refuse_unknown(given, known, yaml_file)
     built_in = given.get("data_folder", known["data_folder"]) is None
-    overrides = {**(demo_sizes(yaml_file, known) if built_in else {}), **given}
+    overrides = {**(demo_sizes(recipe_file, known) if built_in else {}), **given}
+    if "ckpt_interval_steps" in run_opts:
+        overrides["ckpt_interval_minutes"] = 0             # SpeechBrain takes one of the two
+    check({**known, **overrides}, run_opts)
     distributed.start(run_opts.get("device"))
-    if distributed.backend():
-        run_opts["distributed_backend"] = distributed.backend()
+    run_opts["device"] = distributed.device(run_opts.get("device"))
+    if built_in and distributed.is_main():
+        print(f"{known['name']} on {BUILT_IN}")
     overrides |= folders({**known, **overrides})
     overrides["corpus"] = {**known, **overrides}["corpus"] or corpus_name(Path(overrides["data_folder"]))
-    hparams = build(yaml_file, overrides)
-    return {**hparams, "run_opts": run_opts, "overrides": given, "plain": {**known, **overrides}, "built_in": built_in,
-            "yaml_file": yaml_file, "resolved": resolve_references(yaml_file.read_text(), overrides).read()}
+    resolved = resolve_references(yaml_file.read_text(), overrides).read()
+    return {**build(yaml_file, overrides), "run_opts": run_opts, "overrides": given, "built_in": built_in,
+            "plain": top_level(resolved, yaml_file), "yaml_file": yaml_file, "resolved": resolved}
 
 
 def arguments(argv: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """`YAML --key value --key=value --flag` -> the YAML's path and the values, typed as YAML types them.
 
-    >>> arguments(["am.yaml", "--lr=1e-3", "--data_folder", "/a=b/c", "--debug"])
-    ('am.yaml', {'lr': 0.001, 'data_folder': '/a=b/c', 'debug': True})
+    >>> arguments(["am.yaml", "--peak_lr=1e-3", "--data_folder", "/a=b/c", "--debug"])
+    ('am.yaml', {'peak_lr': 0.001, 'data_folder': '/a=b/c', 'debug': True})
     """
     paths: list[str] = []
     given: dict[str, Any] = {}
@@ -86,31 +100,53 @@ def find_yaml(recipe_file: str, path: str) -> Path:
     raise InputError(f"there is no {path}, here or beside {Path(recipe_file).name}: choose one of {', '.join(there)}")
 
 
-def top_level(yaml_file: Path) -> dict[str, Any]:
-    """The YAML's keys with their plain values, nothing built."""
+def top_level(text: str, yaml_file: Path) -> dict[str, Any]:
+    """A YAML's keys with their plain values, nothing built: an object is the text that describes it."""
     try:
-        node = yaml.compose(yaml_file.read_text(), Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
         raise InputError(f"{yaml_file} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(node, yaml.MappingNode):
         raise InputError(f"{yaml_file} holds no `key: value` lines")
-    return {key.value: typed(value.value) if isinstance(value, yaml.ScalarNode) and not value.tag.startswith("!")
-            else f"{value.tag} {value.value if isinstance(value, yaml.ScalarNode) else ''}".strip()
-            for key, value in node.value}
+    known = {key.value: yaml.serialize(value).strip() if is_object(value) else typed(value.value) for key, value in node.value}
+    if missing := sorted(NEEDED - known.keys()):
+        raise InputError(f"{yaml_file} lacks the key {missing[0]}: start from a copy of one that is there")
+    return known
+
+
+def is_object(value: yaml.Node) -> bool:
+    return not isinstance(value, yaml.ScalarNode) or value.tag.startswith("!")
 
 
 def refuse_unknown(given: dict, known: dict, yaml_file: Path) -> None:
-    """An option that neither the YAML nor SpeechBrain knows is a slip of the finger: name its neighbours."""
+    """An option that nobody reads is a slip of the finger: name its neighbours. Objects are changed in the YAML."""
     for key in given:
         if key not in known:
             near = difflib.get_close_matches(key, [*known, *RUN_OPTIONS], n=3, cutoff=0.6)
             hint = f"did you mean {' or '.join(near)}?" if near else f"its keys are {', '.join(known)}"
             raise InputError(f"{yaml_file.name} has no key {key!r}: {hint}")
+        if str(known[key]).startswith("!new") or str(known[key]).startswith("!name"):
+            raise InputError(f"--{key} is an object of {yaml_file.name}, no plain value: give the keys that it refers to, or "
+                             f"change it in a copy of the file")
 
 
-def demo_sizes(yaml_file: Path, known: dict) -> dict[str, Any]:
-    """What demo.yaml, beside the YAML, says of the keys that this YAML has."""
-    sizes = YAML(typ="safe").load((yaml_file.parent / "demo.yaml").read_text())
+def check(plain: dict, run_opts: dict) -> None:
+    """Numbers that no run can have are refused before anything is built."""
+    for key, least in AT_LEAST.items():
+        value = plain[key]
+        if isinstance(value, bool) or not isinstance(value, int if key in WHOLE else (int, float)) or value < least:
+            kind = "a whole number" if key in WHOLE else "a number"
+            raise InputError(f"--{key} is {value!r}: wanted {kind} of at least {least:g}")
+    if plain["precision"] not in ("fp32", "bf16", "fp16"):
+        raise InputError(f"--precision is {plain['precision']!r}: choose fp32, bf16 or fp16")
+    on_gpu = torch.cuda.is_available() and run_opts.get("device") != "cpu"
+    if plain["precision"] == "fp16" and not on_gpu:
+        raise InputError("--precision fp16 needs a GPU: choose fp32 or bf16")
+
+
+def demo_sizes(recipe_file: str, known: dict) -> dict[str, Any]:
+    """What the recipe's demo.yaml says of the keys that this YAML has."""
+    sizes = YAML(typ="safe").load((Path(recipe_file).parent / "hparams" / "demo.yaml").read_text())
     return {key: value for key, value in sizes.items() if key in known}
 
 

@@ -34,7 +34,7 @@ from sv_ssl.files import InputError
 from sv_ssl.scene import draw_scene, music, noise, record, room
 from sv_ssl.voice import RATE, draw_speaker, speak
 
-FORMAT = 1  # raise it whenever a sample changes: caches are named by it
+FORMAT = 2  # raise it whenever a sample changes: caches are named by it
 _FIRST = {"train": 10001, "valid": 20001, "test": 30001, "talkers": 40001, "meetings": 50001}
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _PREFIX = "$data_root/wav/"

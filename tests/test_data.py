@@ -59,7 +59,7 @@ def test_a_damaged_file_is_replaced_and_named(tiny, tmp_path):
     frame.loc[3, "wav"] = str(tmp_path / "gone.wav")
     item = data.Views(frame, crop_seconds=0.5)[1, 3]
     assert item["label"] != 3 and item["views"].shape == (2, 8000)
-    assert [note[:2] for note in item["notes"]] == [(3, "skipped")]
+    assert [(note.wav, note.outcome) for note in item["notes"]] == [(str(tmp_path / "gone.wav"), "skipped")]
     assert "gone.wav" in item["notes"][0].reason
 
 

@@ -55,8 +55,10 @@ def test_ids_of_a_folder_a_csv_a_scp_and_files(folder, tiny, tmp_path, monkeypat
     assert list(from_files["ids"]) == names[:2]
     (tmp_path / "kaldi").mkdir()
     (tmp_path / "kaldi" / "wav.scp").write_text("".join(f"utt{i} {tiny / 'wav' / n}\n" for i, n in enumerate(names[:2])))
-    _, from_scp = extracted(folder, tmp_path / "kaldi" / "wav.scp", "--out", tmp_path / "d.npz")
-    assert list(from_scp["ids"]) == ["utt0", "utt1"]
+    with open(tmp_path / "kaldi" / "wav.scp", "a") as file:
+        file.write("utt9 /gone.wav\n")
+    code, from_scp = extracted(folder, tmp_path / "kaldi" / "wav.scp", "--out", tmp_path / "d.npz")
+    assert list(from_scp["ids"]) == ["utt0", "utt1"] and code == 3
     row = {i: e for i, e in zip(from_folder["ids"], from_folder["embeddings"])}
     for other, ids in ((from_files, names[:2]), (from_scp, names[:2])):
         assert all(np.array_equal(row[i], e) for i, e in zip(ids, other["embeddings"]))

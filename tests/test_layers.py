@@ -11,7 +11,8 @@ LAYERS = [
     ["scoring", "synthetic", "data", "encoders", "heads"],
     ["methods", "model"],
     ["embed"],
-    ["brain", "settings", "cli"],
+    ["checkpoints", "settings", "cli"],
+    ["brain"],
     ["recipe"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -41,7 +41,7 @@ def test_every_command_exists(command):
         script, yaml_file = words[1 + (words[0] == "torchrun"):][:2]
         path = settings.find_yaml(str(ROOT / script), yaml_file)
         assert (ROOT / script).is_file()
-        known = {*settings.top_level(path), *settings.RUN_OPTIONS}
+        known = {*settings.top_level(path.read_text(), path), *settings.RUN_OPTIONS}
         given = settings.arguments(words[words.index(yaml_file):])[1]
         assert given.keys() <= known
     elif words[0].startswith("sv-"):

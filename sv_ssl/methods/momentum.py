@@ -21,17 +21,20 @@ class Momentum(nn.Module):
                 epoch (a schedule). Parameters only: the key encoder's BatchNorm statistics are its own.
     directions  2: each view is query once and key once, with a queue for each view's keys (as the released code of
                 the paper does); 1: view 1 asks, view 2 answers (as the paper writes it).
-    shuffle     the key batch is permuted and encoded in this many groups, so that a query and its key do not share
-                BatchNorm statistics, by which they could be told without listening. 1 switches it off.
+    shuffle     queries and keys are encoded in this many groups, each with BatchNorm statistics of its own, and the keys
+                are permuted before: else a query and its key could be told by the batch that they share, which the
+                queue does not, without listening. 1 switches it off.
     mask_labels queue entries with the query's own label are no negatives (an oracle where labels are speakers).
     """
 
     def __init__(self, embedder: nn.Module, loss: InfoNCE, queue_size: int = 32768,
-                 momentum: float | Callable[[float], float] = 0.999, directions: int = 2, shuffle: int = 2,
+                 momentum: float | Callable[[float], float] = 0.999, directions: int = 2, shuffle: int = 4,
                  head: nn.Module | None = None, head_dim: int | None = None, mask_labels: bool = False, seed: int = 0):
         super().__init__()
         if directions not in (1, 2):
             raise InputError(f"directions is {directions!r}: MoCo knows 1 (view 1 asks view 2) and 2 (both ask)")
+        if head is not None and head_dim is None:
+            raise InputError("a head is given but not the width of what it puts out: give head_dim")
         self.embedder, self.loss, self.head = embedder, loss, head or nn.Identity()
         self.key = copy.deepcopy(nn.Sequential(self.embedder, self.head)).requires_grad_(False)
         self.momentum, self.directions, self.shuffle = momentum, directions, shuffle
@@ -53,27 +56,32 @@ class Momentum(nn.Module):
     def forward(self, views: Tensor, labels: Tensor) -> dict[str, Tensor]:
         if len(views) != 2:
             raise InputError(f"MoCo compares two views of an utterance, {len(views)} came: pass --n_views 2")
-        z = self.head(self.embedder(views.flatten(0, 1)))                # (2B, P)
-        keys = self._keys(views).chunk(2)
+        z, keys = self._queries(views), self._keys(views)                # (2, B, P) each
         masks = {"labels": labels, "queue_labels": self.queue_labels} if self.mask_labels else {}
         # Direction d asks with view d; its answers, and its queue, are keys of the other view.
-        losses = [self.loss(query, keys[1 - d], self.queue[d], **masks) for d, query in enumerate(z.chunk(2))
-                  if d < self.directions]
+        losses = [self.loss(z[d], keys[1 - d], self.queue[d], **masks) for d in range(self.directions)]
         if self.training:
             self.fresh.append((torch.stack([keys[1 - d] for d in range(self.directions)]), labels))
-        return {"loss": torch.stack(losses).mean(), "z": z.detach()}
+        return {"loss": torch.stack(losses).mean(), "z": z.detach().flatten(0, 1)}
+
+    def _groups(self, batch: int) -> int:
+        return max(1, min(self.shuffle, batch // 2))      # a group of one has no statistics
+
+    def _queries(self, views: Tensor) -> Tensor:
+        """(2, B, samples) -> (2, B, P): neighbours in the batch share their BatchNorm statistics, both views together."""
+        groups = views.tensor_split(self._groups(views.shape[1]), dim=1)
+        return torch.cat([self.head(self.embedder(g.flatten(0, 1))).unflatten(0, (2, -1)) for g in groups], dim=1)
 
     @torch.no_grad()
     def _keys(self, views: Tensor) -> Tensor:
-        """(2, B, samples) -> (2B, P) unit rows; view by view, as the BatchNorm of the key encoder sees them."""
-        return torch.cat([F.normalize(self._shuffled(view).float(), dim=1) for view in views])
+        """(2, B, samples) -> (2, B, P) unit rows: the groups are drawn anew, for each view by itself."""
+        return torch.stack([F.normalize(self._shuffled(view).float(), dim=1) for view in views])
 
     def _shuffled(self, view: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.drawn)
         order = torch.randperm(len(view), generator=generator).to(view.device)
         self.drawn += 1
-        groups = min(self.shuffle, len(view) // 2) or 1                  # a group of one has no statistics
-        keys = torch.cat([self.key(group) for group in view[order].tensor_split(groups)])
+        keys = torch.cat([self.key(group) for group in view[order].tensor_split(self._groups(len(view)))])
         return keys[order.argsort()]
 
     @torch.no_grad()
@@ -87,4 +95,8 @@ class Momentum(nn.Module):
             for queue, key in zip(self.queue, keys):
                 enqueue(queue, self.position, key)
             self.position = enqueue(self.queue_labels, self.position, gather_plain(labels))
+        self.fresh.clear()
+
+    def end_epoch(self) -> None:
+        """Forget the keys of batches whose gradients, short of a whole accumulated batch, were dropped too."""
         self.fresh.clear()

@@ -21,3 +21,6 @@ class Siamese(nn.Module):
 
     def after_step(self, epoch: float) -> None:
         """Nothing to do between steps."""
+
+    def end_epoch(self) -> None:
+        """Nothing is kept between batches."""

@@ -1,9 +1,19 @@
 """What several tests share: a tiny corpus, made once a session, and short recordings."""
 
+import sys
+
 import numpy as np
 import pytest
 
 from sv_ssl import audio, synthetic
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems():
+    """SpeechBrain leaves lazy modules that raise ImportError when looked at, and hypothesis looks at all modules."""
+    for name, module in list(sys.modules.items()):
+        if type(module).__name__ == "LazyModule":
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

@@ -56,25 +56,27 @@ class Momentum(nn.Module):
     def forward(self, views: Tensor, labels: Tensor) -> dict[str, Tensor]:
         if len(views) != 2:
             raise InputError(f"MoCo compares two views of an utterance, {len(views)} came: pass --n_views 2")
-        z, keys = self._queries(views), self._keys(views)                # (2, B, P) each
-        masks = {"labels": labels, "queue_labels": self.queue_labels} if self.mask_labels else {}
         # Direction d asks with view d; its answers, and its queue, are keys of the other view.
-        losses = [self.loss(z[d], keys[1 - d], self.queue[d], **masks) for d in range(self.directions)]
+        z = self._queries(views[:self.directions])                       # (directions, B, P)
+        keys = self._keys(views[2 - self.directions:]).flip(0)           # (directions, B, P)
+        masks = {"labels": labels, "queue_labels": self.queue_labels} if self.mask_labels else {}
+        losses = [self.loss(*pair, queue, **masks) for *pair, queue in zip(z, keys, self.queue)]
         if self.training:
-            self.fresh.append((torch.stack([keys[1 - d] for d in range(self.directions)]), labels))
-        return {"loss": torch.stack(losses).mean(), "z": z.detach().flatten(0, 1)}
+            self.fresh.append((keys, labels))
+        shown = z.detach() if self.directions == 2 else torch.cat([z.detach(), keys])    # of both views
+        return {"loss": torch.stack(losses).mean(), "z": shown.flatten(0, 1)}
 
     def _groups(self, batch: int) -> int:
         return max(1, min(self.shuffle, batch // 2))      # a group of one has no statistics
 
     def _queries(self, views: Tensor) -> Tensor:
-        """(2, B, samples) -> (2, B, P): neighbours in the batch share their BatchNorm statistics, both views together."""
+        """(V, B, samples) -> (V, B, P): neighbours in the batch share their BatchNorm statistics, all views together."""
         groups = views.tensor_split(self._groups(views.shape[1]), dim=1)
-        return torch.cat([self.head(self.embedder(g.flatten(0, 1))).unflatten(0, (2, -1)) for g in groups], dim=1)
+        return torch.cat([self.head(self.embedder(g.flatten(0, 1))).unflatten(0, g.shape[:2]) for g in groups], dim=1)
 
     @torch.no_grad()
     def _keys(self, views: Tensor) -> Tensor:
-        """(2, B, samples) -> (2, B, P) unit rows: the groups are drawn anew, for each view by itself."""
+        """(V, B, samples) -> (V, B, P) unit rows: the groups are drawn anew, for each view by itself."""
         return torch.stack([F.normalize(self._shuffled(view).float(), dim=1) for view in views])
 
     def _shuffled(self, view: Tensor) -> Tensor:

@@ -210,7 +210,10 @@ def finish(hparams: dict, found: Corpus, brain: SSLBrain, before: dict[str, floa
         plots.det_curve(folder / "det.png", {hparams["name"]: (scores, found.test.labels)})
         plots.score_histogram(folder / "scores.png", scores, found.test.labels, report["eer_threshold"])
         model.save(folder / "model", embedder, run, summary(report))
-    result = results.record(hparams["results_folder"], {**run, "test": report, "baselines": before}) if report else None
+    result = None
+    if report:
+        result = results.record(hparams["results_folder"], {**run, "test": report, "baselines": before})
+        results.table(hparams["results_folder"])
     tell(hparams, found, report, before, folder, result)
 
 
@@ -236,7 +239,7 @@ def tell(hparams: dict, found: Corpus, report: dict, before: dict, folder: Path,
         print(f"EER of {names[key]}: {value:.2%}{part}")
     print(f"\nwrote {folder}/model, det.png, scores.png, scores.txt" if report else f"\nwrote {folder}/model")
     if result:
-        print(f"result: {result}")
+        print(f"result: {result}; tables: {hparams['results_folder']}/README.md")
     print(f"next: sv-extract {folder}/model {found.audio_root} --out embeddings.npz")
     if found.test:
         print(f"      sv-score {found.test.name} --embeddings embeddings.npz")

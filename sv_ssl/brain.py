@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from sv_ssl import augment, geometry
 from sv_ssl.checkpoints import AtomicCheckpointer, Journal
-from sv_ssl.data import Note, TimedLoader
+from sv_ssl.data import Note
 from sv_ssl.distributed import gather_objects, is_main
 from sv_ssl.encoders import Embedder
 from sv_ssl.files import InputError, aside
@@ -38,7 +38,9 @@ class SSLBrain(sb.Brain):
     output_folder, tensorboard.
     """
 
-    def __init__(self, method: torch.nn.Module, opt_class, hparams: dict, run_opts, train: TimedLoader,
+    modules: Any
+
+    def __init__(self, method: Any, opt_class, hparams: dict, run_opts, train: Any,
                  validate: Callable[[Embedder], dict] | None, checkpointer: AtomicCheckpointer):
         self.method, self.train_loader, self.validate = method, train, validate
         self.journal = Journal()
@@ -253,4 +255,3 @@ def tensorboard(folder: Path):
         raise InputError('TensorBoard is not installed: pip install "sv_ssl[tensorboard]", or leave tensorboard '
                          "False") from error
     return SummaryWriter(str(folder))
-

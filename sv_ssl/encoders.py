@@ -6,6 +6,8 @@ rebuild it from JSON. `Embedder` puts the features in front: (B, samples) -> (B,
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -142,7 +144,7 @@ class FastResNet34(nn.Module):
         self.blocks = stages(widths, (3, 4, 6, 3), (1, 2, 2, 1), fast=True)
         self.pooling = SelfAttentivePooling(widths[-1])
         self.project = nn.Linear(widths[-1], dim)
-        self.to(memory_format=torch.channels_last)       # a fifth faster
+        self.to(memory_format=torch.channels_last)       # type: ignore[call-overload]  # a fifth faster
 
     def forward(self, frames: Tensor) -> Tensor:
         x = self.blocks(self.stem(frames.transpose(1, 2).unsqueeze(1)))   # (B, C, F', T')
@@ -167,7 +169,7 @@ class ResNet34(nn.Module):
         channels = widths[-1] * ((n_mels + 7) // 8)
         self.pooling = AttentiveStatistics(channels)
         self.project = nn.Linear(2 * channels, dim)
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)       # type: ignore[call-overload]
 
     def forward(self, frames: Tensor) -> Tensor:
         x = self.blocks(self.stem(frames.transpose(1, 2).unsqueeze(1)))   # (B, C, F/8, T/8)
@@ -192,20 +194,23 @@ class Embedder(nn.Module):
     torch.Size([2, 512])
     """
 
-    def __init__(self, features: LogMel, encoder: nn.Module):
+    encoder: Any
+
+    def __init__(self, features: LogMel, encoder: Any):
         super().__init__()
         if features.config["n_mels"] != encoder.config["n_mels"]:
             raise InputError(f"the encoder wants {encoder.config['n_mels']} mel bands but the features have "
                              f"{features.config['n_mels']}: give both the same n_mels")
-        self.features, self.encoder = features, encoder
+        self.features: LogMel = features
+        self.encoder = encoder
 
     @property
     def dim(self) -> int:
-        return self.encoder.dim
+        return int(self.encoder.dim)
 
     @property
     def sample_rate(self) -> int:
-        return self.features.config["sample_rate"]
+        return int(self.features.config["sample_rate"])
 
     def forward(self, wave: Tensor) -> Tensor:
         return self.encoder(self.features(wave))

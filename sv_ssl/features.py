@@ -20,6 +20,9 @@ class LogMel(nn.Module):
     torch.Size([2, 201, 40])
     """
 
+    window: Tensor
+    mel: Tensor
+
     def __init__(self, n_mels: int = 40, sample_rate: int = 16000, window_seconds: float = 0.025,
                  hop_seconds: float = 0.010, floor: float = 1e-6,
                  sentence_mean: bool = True):

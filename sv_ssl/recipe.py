@@ -173,6 +173,7 @@ def validator(found: Corpus):
 
 def measured(embedder: Embedder, trials: Trials, audio_root: Path) -> dict[str, Any]:
     """Embed the recordings of a list, score its trials by cosine, measure."""
+    assert trials.labels is not None      # `trial_list` saw to it
     return metrics.evaluate(scored(embedder, trials, audio_root), trials.labels)
 
 
@@ -204,6 +205,7 @@ def finish(hparams: dict, found: Corpus, brain: SSLBrain, before: dict[str, floa
     model.save(folder / "model", embedder, run)      # before the test: whatever that list holds, the model is kept
     report: dict[str, Any] = {}
     if found.test:
+        assert found.test.labels is not None
         scores = scored(embedder, found.test, found.audio_root)
         report = scoring.report(found.test, scores, ci=True)
         write_scores(folder / "scores.txt", found.test, scores)

@@ -105,16 +105,16 @@ def test_ema_schedule_sees_the_epoch():
 @pytest.mark.parametrize("queue_size", [3, 6, 10])
 def test_the_queue_is_first_in_first_out_for_any_length(queue_size):
     method, written = moco(queue_size=queue_size, shuffle=1), [[], []]
-    start = method.queue.clone()
+    before = method.queue.clone()
     for step in range(4):
         x, labels = views(seed=step)
         method(x, labels)
         keys = [F.normalize(method.key(view), dim=1) for view in x]
         written[0] += list(keys[1])                  # the queue of direction 1 holds keys of view 2
         written[1] += list(keys[0])
-        assert torch.equal(method.queue, start if step == 0 else queue), "the queue moves only after the step"
+        assert torch.equal(method.queue, before), "the queue moves only after the step"
         method.after_step(0.0)
-        queue = method.queue.clone()
+        before = method.queue.clone()
     for d in range(2):
         newest = {tuple(row.tolist()) for row in torch.stack(written[d])[-queue_size:].round(decimals=5)}
         assert {tuple(row.tolist()) for row in method.queue[d].round(decimals=5)} == newest

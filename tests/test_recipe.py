@@ -193,7 +193,8 @@ def test_too_many_damaged_files_end_it(tiny, tmp_path, capsys):
         folder = tmp_path / "data" / name
         folder.mkdir(parents=True)
         for i in range(16):
-            audio.write(folder / f"{i}.wav", np.zeros(9600) + 0.1 * (name == "a") * np.random.default_rng(i).standard_normal(9600), 16000)
+            noise = np.random.default_rng(i).standard_normal(9600)
+            audio.write(folder / f"{i}.wav", 0.1 * noise * (name == "a"), 16000)      # those of "b" are silent
     arguments = [a for a in options(tiny, tmp_path) if "data_folder" not in a] + [f"--data_folder={tmp_path / 'data'}"]
     assert run(SIMCLR, "hparams/am.yaml", *arguments) == 2
     assert "max_damaged_share 0.1 allows" in capsys.readouterr().err
@@ -218,7 +219,7 @@ def test_bad_settings_get_one_line(tiny, tmp_path, capsys):
         ("hparams/am.yaml", ["--train_csv=/no.csv"], ["/no.csv"]),
         ("hparams/am.yaml", ["--test_trials=/no.txt"], ["/no.txt"]),
         ("hparams/am.yaml", [f"--audio_root={tmp_path}"], ["cannot be used (is --audio_root right?)"]),
-        ("hparams/am.yaml", ["--lr=0.0005"], ["--lr is an object", "peak_lr"]),
+        ("hparams/am.yaml", ["--lr=0.0005"], ["--lr is an object", "the keys that it refers to"]),
         ("hparams/am.yaml", ["--epochs=0"], ["--epochs is 0: wanted a whole number of at least 1"]),
         ("hparams/am.yaml", ["--batch_size=many"], ["--batch_size is 'many'"]),
         ("hparams/am.yaml", ["--n_views=1"], ["--n_views is 1"]),

@@ -54,3 +54,5 @@ if __name__ == "__main__":
     distributed.start("cpu")
     for kind in ("simclr", "one_way", "moco"):
         step(kind, sys.argv[1])
+    distributed.barrier()       # who leaves while the other still talks brings it down
+    distributed.stop()

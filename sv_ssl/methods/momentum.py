@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Callable
+from typing import Any, Callable
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,10 @@ class Momentum(nn.Module):
     mask_labels queue entries with the query's own label are no negatives (an oracle where labels are speakers).
     """
 
-    def __init__(self, embedder: nn.Module, loss: InfoNCE, queue_size: int = 32768,
+    queue: Tensor
+    queue_labels: Tensor
+
+    def __init__(self, embedder: Any, loss: InfoNCE, queue_size: int = 32768,
                  momentum: float | Callable[[float], float] = 0.999, directions: int = 2, shuffle: int = 4,
                  head: nn.Module | None = None, head_dim: int | None = None, mask_labels: bool = False, seed: int = 0):
         super().__init__()
@@ -90,8 +93,9 @@ class Momentum(nn.Module):
     def after_step(self, epoch: float) -> None:
         """Move the key encoder towards the query encoder and put the step's keys, of all processes, into the queue."""
         m = self.momentum(epoch) if callable(self.momentum) else self.momentum
-        queries = [*self.embedder.parameters(), *self.head.parameters()]
-        torch._foreach_lerp_(list(self.key.parameters()), queries, 1.0 - m)
+        old: list[Tensor] = list(self.key.parameters())
+        new: list[Tensor] = [*self.embedder.parameters(), *self.head.parameters()]
+        torch._foreach_lerp_(old, new, 1.0 - m)
         for keys, labels in self.fresh:
             keys = gather_plain(keys.transpose(0, 1).contiguous()).transpose(0, 1)    # (directions, all B, P)
             for queue, key in zip(self.queue, keys):

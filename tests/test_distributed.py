@@ -1,6 +1,7 @@
 """Two gloo processes on the CPU: the losses and gradients that they share are those of one process."""
 
-from functools import partial
+from functools import os
+import partial
 
 import torch
 import torch.distributed as dist
@@ -71,7 +72,7 @@ def process(rank, folder, expected):
     check_gathering(rank)
     compare_with_one_process(rank, expected)
     dist.barrier()       # who leaves while the other still talks brings it down
-    dist.destroy_process_group()
+    os._exit(0)          # all is checked; gloo's threads can abort a process that takes itself down in the usual order
 
 
 def test_two_processes_learn_as_one(tmp_path):

@@ -1,7 +1,7 @@
 """Two gloo processes on the CPU: the losses and gradients that they share are those of one process."""
 
-from functools import os
-import partial
+import os
+from functools import partial
 
 import torch
 import torch.distributed as dist

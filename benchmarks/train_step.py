@@ -1,6 +1,6 @@
 """Where a SimCLR-AM training step spends its time: read, draw, augment, features, encoder, loss, optimiser.
 
-    python benchmarks/train_step.py [--encoder ECAPA] [--size 512] [--batch 64] [--seconds 2] [--repeats 5] [--out FILE.json]
+    python benchmarks/train_step.py [--encoder ECAPA] [--size 512] [--batch 64] [--seconds 2] [--repeats 5] [--out FILE]
 
 Each part is timed by itself on the same batch, over several repeats; the least is printed, since what slows a repeat
 down is the machine. Reading and drawing are done by the loader's workers beside the step, so they are listed apart.
@@ -86,12 +86,14 @@ def report(arguments: argparse.Namespace) -> None:
     parts = step_parts(encoder, batch, arguments.repeats)
     worker = worker_parts(views, arguments.batch, arguments.repeats)
     total = sum(parts.values())
-    print(f"{arguments.encoder} {size}, {arguments.batch} x 2 x {arguments.seconds:g} s, {torch.get_num_threads()} threads\n")
+    print(f"{arguments.encoder} {size}, {arguments.batch} x 2 x {arguments.seconds:g} s, "
+          f"{torch.get_num_threads()} threads\n")
     for name in PARTS:
         print(f"{name:<10}{1000 * parts[name]:>9.1f} ms {parts[name] / total:>7.1%}")
     light = sum(parts[name] for name in ("augment", "features", "loss")) / total
     crops = 2 * arguments.batch
-    print(f"{'step':<10}{1000 * total:>9.1f} ms {crops / total:>7.1f} crops/s\n\naugment + features + loss: {light:.1%}")
+    print(f"{'step':<10}{1000 * total:>9.1f} ms {crops / total:>7.1f} crops/s\n")
+    print(f"augment + features + loss: {light:.1%}")
     for name, seconds in worker.items():
         print(f"one worker's {name}: {1000 * seconds / arguments.batch:.2f} ms an utterance")
     if arguments.out:
@@ -101,7 +103,8 @@ def report(arguments: argparse.Namespace) -> None:
                 "threads": torch.get_num_threads(), "torch": torch.__version__, "numpy": np.__version__,
                 "step_ms": {k: 1000 * v for k, v in parts.items()}, "augment_features_loss_share": light,
                 "crops_per_second": crops / total,
-                "worker_ms_per_utterance": {k: 1000 * v / arguments.batch for k, v in worker.items()}}, indent=2) + "\n")
+                "worker_ms_per_utterance": {k: 1000 * v / arguments.batch for k, v in worker.items()},
+            }, indent=2) + "\n")
         print(f"wrote {arguments.out}")
 
 

@@ -86,15 +86,15 @@ class SSLBrain(sb.Brain):
         self.journal.watched.append(measures(z, labels.to(z.device)))
         spread = self.journal.watched[-1][0]
         if spread < COLLAPSED:
-            raise InputError(f"the embeddings have collapsed to one point (spread {spread:.1e} of 1) at epoch {self.epoch}, "
-                             f"batch {self.step}. {self._last_good()}")
+            raise InputError(f"the embeddings have collapsed to one point (spread {spread:.1e} of 1) "
+                             f"at epoch {self.epoch}, batch {self.step}. {self._last_good()}")
         if self.bar is not None:
             self.bar.set_postfix(loss=f"{float(loss.detach()):.3f}", waiting=f"{self._waiting():.0%}", refresh=False)
 
     def check_loss_isfinite(self, loss: Tensor) -> None:
         if not torch.isfinite(loss):
-            raise InputError(f"the loss is {float(loss.detach())} at epoch {self.epoch}, batch {self.step}: training has "
-                             f"diverged. {self._last_good()}")
+            raise InputError(f"the loss is {float(loss.detach())} at epoch {self.epoch}, batch {self.step}: "
+                             f"training has diverged. {self._last_good()}")
 
     def _last_good(self) -> str:
         """The last checkpoint at an epoch's end (one inside the epoch may be as sick), and what to do."""
@@ -109,9 +109,9 @@ class SSLBrain(sb.Brain):
                    len(self.train_loader.dataset))
         if skipped > max(FEW, self.hparams.max_damaged_share * seen):
             self._write_notes()
-            raise InputError(f"{skipped} of the first {seen} training files cannot be used, more than max_damaged_share "
-                             f"{self.hparams.max_damaged_share:g} allows: {notes[-1].reason}; all are in "
-                             f"{self.hparams.output_folder}/files.csv")
+            raise InputError(f"{skipped} of the first {seen} training files cannot be used, more than "
+                             f"max_damaged_share {self.hparams.max_damaged_share:g} allows: {notes[-1].reason}; "
+                             f"all are in {self.hparams.output_folder}/files.csv")
 
     def _should_save_intra_epoch_ckpt(self, *args) -> bool:
         """Not between two halves of an accumulated batch: neither gradients nor fresh keys are in a checkpoint."""
@@ -129,7 +129,7 @@ class SSLBrain(sb.Brain):
     def on_stage_end(self, stage, stage_loss, epoch=None) -> None:
         seconds = time.perf_counter() - self.started
         crops = (self.step - self.first_step) * self.n_views * self.train_loader.batch_sampler.batch_size
-        spread, align, uniform = np.mean(self.journal.watched, axis=0).tolist() if self.journal.watched else (math.nan,) * 3
+        spread, align, uniform = np.mean(self.journal.watched or [[math.nan] * 3], axis=0).tolist()
         record = {"epoch": epoch, "loss": float(stage_loss), "lr": self.optimizer.param_groups[0]["lr"],
                   "spread": spread, "alignment": align, "uniformity": uniform}
         timing = {"crops_per_second": crops / max(seconds, 1e-9), "waiting": self._waiting(), "seconds": seconds}
@@ -162,8 +162,8 @@ class SSLBrain(sb.Brain):
     def _log(self, record: dict) -> None:
         """A line for people on the screen and in train_log.txt, one for machines in train_log.jsonl."""
         found = f", valid EER {record['eer']:.2%}" if "eer" in record else ""
-        line = (f"epoch {record['epoch']}/{self.hparams.epochs}: loss {record['loss']:.4f}{found}, lr {record['lr']:.2e}, "
-                f"spread {record['spread']:.2f}, {record['crops_per_second']:.0f} crops/s, "
+        line = (f"epoch {record['epoch']}/{self.hparams.epochs}: loss {record['loss']:.4f}{found}, "
+                f"lr {record['lr']:.2e}, spread {record['spread']:.2f}, {record['crops_per_second']:.0f} crops/s, "
                 f"{record['waiting']:.0%} waiting for data"
                 + "".join(f", {self.journal.count(outcome)} files {outcome}" for outcome in self.journal.notes))
         tqdm.write(line)
@@ -184,9 +184,9 @@ class SSLBrain(sb.Brain):
 
     def _write_notes(self) -> None:
         """files.csv: the training files that were skipped or converted, and why."""
-        rows = [(outcome, wav, reason) for outcome, files in self.journal.notes.items() for wav, reason in sorted(files.items())]
+        rows = [(outcome, *note) for outcome, files in self.journal.notes.items() for note in sorted(files.items())]
         more = [(outcome, f"and {count} more", "") for outcome, count in self.journal.more.items()]
-        with aside(Path(self.hparams.output_folder) / "files.csv") as temporary, open(temporary, "w", newline="") as file:
+        with aside(f"{self.hparams.output_folder}/files.csv") as temporary, open(temporary, "w", newline="") as file:
             csv.writer(file).writerows([("outcome", "wav", "reason"), *rows, *more])
 
     # ------------------------------------------------------------------------------------------ the whole run
@@ -212,8 +212,8 @@ class SSLBrain(sb.Brain):
             print(f"resuming from {found.path}: {done} of {self.hparams.epochs} epochs done"
                   + f" and {self.step} of {steps} batches" * bool(self.step))
         crops = self.n_views * self.train_loader.batch_sampler.batch_size
-        self.bar = tqdm(total=self.hparams.epochs * steps * crops, initial=(done * steps + self.step) * crops, unit="crop",
-                        dynamic_ncols=True, disable=None if is_main() else True)
+        self.bar = tqdm(total=self.hparams.epochs * steps * crops, initial=(done * steps + self.step) * crops,
+                        unit="crop", dynamic_ncols=True, disable=None if is_main() else True)
 
     def _load_best(self) -> None:
         """The method's weights of the epoch with the lowest validation EER; without validation, the last ones."""

@@ -31,8 +31,8 @@ class AtomicCheckpointer(Checkpointer):
             checkpoint = super().save_checkpoint(*args, **kwargs)
         except (OSError, RuntimeError) as error:     # torch.save says RuntimeError when the disk is full
             shutil.rmtree(self.checkpoints_dir, ignore_errors=True)
-            raise InputError(f"cannot write a checkpoint to {home}: {str(error).splitlines()[0]}; the one before it stands: "
-                             "free space, and give the same command again") from error
+            raise InputError(f"cannot write a checkpoint to {home}: {str(error).splitlines()[0]}; "
+                             "the one before it stands: free space, and give the same command again") from error
         finally:
             self.checkpoints_dir = home
         if checkpoint is not None:
@@ -51,7 +51,7 @@ class AtomicCheckpointer(Checkpointer):
 
 @register_checkpoint_hooks
 class Journal:
-    """What a run has to remember beside its weights: the epochs' records, what was watched, the files' notes, the time."""
+    """What a run remembers beside its weights: the epochs' records, what was watched, the files' notes, the time."""
 
     def __init__(self) -> None:
         self.epochs: list[dict] = []

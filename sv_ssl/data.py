@@ -23,7 +23,7 @@ from sv_ssl.files import InputError
 
 
 class Note(NamedTuple):
-    """What was found about a file: `skipped` (damaged, another took its place), `converted`, or `left out of augmentation`."""
+    """A file that was `skipped` (damaged, another took its place), `converted` or `left out of augmentation`."""
 
     wav: str
     outcome: str

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from sv_ssl import audio, manifest
+from sv_ssl.cache import Cache, content
 from sv_ssl.encoders import Embedder
 from sv_ssl.files import InputError
 
@@ -65,30 +68,56 @@ def embed_wave(embedder: Embedder, wave: np.ndarray) -> np.ndarray:
     return embedder(torch.from_numpy(wave).to(device)[None])[0].float().cpu().numpy()
 
 
-def embed(embedder: Embedder, utterances: Sequence[Utterance], progress: bool = True,
+def embed(embedder: Embedder, utterances: Sequence[Utterance], progress: bool = True, kept: Cache | None = None,
           ) -> tuple[list[str], np.ndarray, list[tuple[str, str]]]:
-    """Utterances -> ids, (N, dim) float32 and [(id, reason)] of those that could not be embedded."""
+    """Utterances -> ids, (N, dim) float32 and [(id, reason)] of those that could not be embedded.
+
+    With a cache (`cache_of`) a recording whose content was embedded before is not embedded again.
+    """
     was_training = embedder.training
     embedder.eval()
     ids, rows, skipped = [], [], []
     shown = progress and sys.stderr.isatty()
     for utterance in tqdm(utterances, unit="utt", desc="embedding", disable=not shown, leave=False):
-        try:
-            wave = audio.read(utterance.wav, utterance.start, utterance.stop, embedder.sample_rate)
-        except audio.AudioError as error:
-            skipped.append((utterance.id, str(error)))
-            continue
+        key = _key(utterance) if kept else ""
+        row = kept.get(key) if kept and key else None
+        if row is None:
+            try:
+                wave = audio.read(utterance.wav, utterance.start, utterance.stop, embedder.sample_rate)
+            except audio.AudioError as error:
+                skipped.append((utterance.id, str(error)))
+                continue
+            row = embed_wave(embedder, wave)
+            if kept and key:
+                kept.put(key, row)
         ids.append(utterance.id)
-        rows.append(embed_wave(embedder, wave))
+        rows.append(row)
     embedder.train(was_training)
     return ids, np.stack(rows) if rows else np.zeros((0, embedder.dim), np.float32), skipped
 
 
+def _key(utterance: Utterance) -> str:
+    """What an embedding is kept under; "" for a recording that is not there."""
+    try:
+        return f"{content(utterance.wav)} {utterance.start} {utterance.stop}"
+    except OSError:
+        return ""
+
+
+def cache_of(embedder: Embedder) -> Cache:
+    """The embeddings kept of this very model on this kind of device."""
+    digest = hashlib.sha1(json.dumps([embedder.features.config, embedder.encoder.config]).encode())
+    for name, tensor in embedder.state_dict().items():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return Cache(f"{type(embedder.encoder).__name__} {next(iter(embedder.buffers())).device.type} {digest.hexdigest()}")
+
+
 def embed_trials(embedder: Embedder, names: Sequence[str], audio_root: str | os.PathLike, progress: bool = True,
-                 ) -> tuple[list[str], np.ndarray]:
-    """Embed what a trial list names, below `audio_root`; here a recording that cannot be used is an error."""
-    ids, rows, skipped = embed(embedder, [Utterance(n, str(Path(audio_root) / n)) for n in names], progress)
-    if skipped:
+                 skip: bool = False, kept: Cache | None = None) -> tuple[list[str], np.ndarray]:
+    """Embed what a trial list names, below `audio_root`; a recording that cannot be used is an error unless `skip`."""
+    utterances = [Utterance(name, str(Path(audio_root) / name)) for name in names]
+    ids, rows, skipped = embed(embedder, utterances, progress, kept)
+    if skipped and not (skip and ids):
         raise InputError(f"{len(skipped)} of {len(names)} recordings of the trial list cannot be used; the first: "
                          f"{skipped[0][1]}")
     return ids, rows

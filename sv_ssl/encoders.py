@@ -140,7 +140,8 @@ class FastResNet34(nn.Module):
         super().__init__()
         self.config, self.dim = {"n_mels": n_mels, "size": size, "dim": dim}, dim
         widths = preset(self.SIZES, size, "FastResNet34")
-        self.stem = nn.Sequential(nn.Conv2d(1, widths[0], 7, (2, 1), 3, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
+        self.stem = nn.Sequential(nn.Conv2d(1, widths[0], 7, (2, 1), 3, bias=False),
+                                  nn.BatchNorm2d(widths[0]), nn.ReLU())
         self.blocks = stages(widths, (3, 4, 6, 3), (1, 2, 2, 1), fast=True)
         self.pooling = SelfAttentivePooling(widths[-1])
         self.project = nn.Linear(widths[-1], dim)

@@ -216,7 +216,7 @@ def from_voxceleb(source: str | os.PathLike, progress: bool = True, workers: int
     found = {file: VOXCELEB.search(file) for file in _found(source)}
     entries = [Entry(m[1], file, None, m[2], m[3]) for file, m in found.items() if m]
     others = [file for file, match in found.items() if not match]
-    return _measured(source, entries, [(f, f"{f}: not id00000/session/utterance") for f in others], progress, workers)
+    return measured(source, entries, [(f, f"{f}: not id00000/session/utterance") for f in others], progress, workers)
 
 
 def from_speakers(source: str | os.PathLike, progress: bool = True, workers: int | None = None) -> pd.DataFrame:
@@ -226,12 +226,12 @@ def from_speakers(source: str | os.PathLike, progress: bool = True, workers: int
     entries = [Entry(file, file, None, parts[0], "/".join(parts[:-1]) if deep else None)
                for file, parts in found.items() if len(parts) > 1]
     others = [file for file, parts in found.items() if len(parts) == 1]
-    return _measured(source, entries, [(f, f"{f}: not below a speaker's folder") for f in others], progress, workers)
+    return measured(source, entries, [(f, f"{f}: not below a speaker's folder") for f in others], progress, workers)
 
 
 def from_flat(source: str | os.PathLike, progress: bool = True, workers: int | None = None) -> pd.DataFrame:
     """Every recording below a folder -> manifest, without speakers."""
-    return _measured(source, [Entry(file, file) for file in _found(source)], [], progress, workers)
+    return measured(source, [Entry(file, file) for file in _found(source)], [], progress, workers)
 
 
 def from_kaldi(source: str | os.PathLike, progress: bool = True, workers: int | None = None) -> pd.DataFrame:
@@ -250,7 +250,7 @@ def from_kaldi(source: str | os.PathLike, progress: bool = True, workers: int | 
         if absent := next((entry.id for entry in entries if entry.id not in speakers), None):
             raise ManifestError(f'{folder / "utt2spk"}: no speaker for utterance "{absent}"')
         entries = [entry._replace(spk_id=speakers[entry.id][1]) for entry in entries]
-    return _measured(source, entries, [], progress, workers)
+    return measured(source, entries, [], progress, workers)
 
 
 def _table(path: Path, want: str) -> dict[str, tuple[int, str]]:
@@ -303,9 +303,9 @@ def _found(source: str | os.PathLike) -> list[str]:
     return files
 
 
-def _measured(source: str | os.PathLike, entries: list[Entry], skipped: list[tuple[str, str]], progress: bool,
-              workers: int | None) -> pd.DataFrame:
-    """Open the header of every file, a chunk of files at a time in each thread, and make the table."""
+def measured(source: str | os.PathLike, entries: list[Entry], skipped: list[tuple[str, str]], progress: bool = True,
+             workers: int | None = None) -> pd.DataFrame:
+    """Entries -> manifest, by the header of every file, a chunk of files at a time in each thread; see `scan`."""
     entries = sorted(entries, key=lambda entry: (entry.path, entry.span or (0, 0)))
     chunks = [entries[i:i + CHUNK] for i in range(0, len(entries), CHUNK)]
     rows: list[tuple] = []

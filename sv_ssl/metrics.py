@@ -16,7 +16,7 @@ AUC          P(target > non-target) + P(equal) / 2
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Sequence
+from typing import Any, NamedTuple, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,6 +25,7 @@ from sv_ssl.files import InputError
 
 Point = tuple[float, float, float]  # p_target, c_miss, c_fa
 POINTS: tuple[Point, ...] = ((0.01, 1, 1), (0.05, 1, 1))
+BLOCK = 1 << 18  # scores handled at once: they stay in the cache
 
 
 class Curve(NamedTuple):
@@ -40,25 +41,27 @@ class Curve(NamedTuple):
 
 
 def check(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) numbers, (N,) of 0 or 1 -> (N,) float64, (N,) bool; anything else is an InputError that says why."""
+    """(N,) numbers, (N,) 0 or 1 -> (N,) float64, or float32 as they came, and (N,) bool; else InputError says why."""
     try:
-        scores, given = np.asarray(scores, np.float64), np.asarray(labels)
+        scores, given = np.asarray(scores), np.asarray(labels)
+        if scores.dtype != np.float32:
+            scores = scores.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"scores must be numbers: {error}") from error
     if scores.ndim != 1 or scores.shape != given.shape:
         raise InputError(f"one label a score is needed, but scores are {scores.shape} and labels {given.shape}")
     if not scores.size:
         raise InputError("no trials: there is nothing to measure")
-    bad = np.flatnonzero((given != 0) & (given != 1))
-    if bad.size:
-        label = given.tolist()[bad[0]]
-        raise InputError(f"label {label!r} at trial {bad[0] + 1}: labels must be 1 (target) or 0 (non-target)")
+    target = given if given.dtype == bool else given == 1
+    if given.dtype != bool and (bad := ~(target | (given == 0))).any():
+        label = given[bad.argmax()].tolist() if given.dtype != object else given[bad.argmax()]
+        raise InputError(f"label {label!r} at trial {bad.argmax() + 1}: labels must be 1 (target) or 0 (non-target)")
     if np.isnan(scores).any():
         raise InputError(f"the score of trial {np.isnan(scores).argmax() + 1} is NaN ({np.isnan(scores).sum()} in all)")
-    for value, name in ((1, "target"), (0, "non-target")):
-        if not (given == value).any():
-            raise InputError(f"no {name} trial (label {value}): error rates need both kinds")
-    return scores + 0.0, given == 1  # + 0.0: -0.0 and 0.0 are one value
+    for value, name in ((True, "target"), (False, "non-target")):
+        if not (target == value).any():
+            raise InputError(f"no {name} trial (label {value:d}): error rates need both kinds")
+    return scores + np.float32(0), target  # + 0: -0.0 and 0.0 are one value
 
 
 def operating_points(scores: ArrayLike, labels: ArrayLike) -> Curve:
@@ -68,17 +71,73 @@ def operating_points(scores: ArrayLike, labels: ArrayLike) -> Curve:
     Curve(threshold=array([0.1, 0.5, 0.9, inf]), misses=array([0, 0, 1, 2]), false_alarms=array([2, 1, 0, 0]))
     """
     scores, target = check(scores, labels)
-    order, last = _tie_blocks(scores)
+    order, last = tie_blocks(scores)
     misses = np.append(0, np.cumsum(target[order])[last])
     rejected = np.append(0, last + 1) - misses
     return Curve(np.append(scores[order][last], np.inf), misses, rejected[-1] - rejected)
 
 
-def _tie_blocks(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def tie_blocks(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(N,) -> (N,) ascending order, (K,) position in it of the last trial of each distinct score."""
     order = np.argsort(scores)
     ordered = scores[order]
     return order, np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
+
+
+def decisive_points(
+    scores: ArrayLike, labels: ArrayLike, points: Sequence[Point] = POINTS, few: int = 100_000
+) -> Curve:
+    """(N,), (N,) -> the part of the Curve that the EER and the least cost at each of `points` are found on, exactly.
+
+    Trials are counted in buckets of neighbouring scores. What a bucket's best point could cost is bounded by the counts
+    below and above it, so few buckets have to be sorted. Not more than `few` trials are sorted whole.
+    """
+    scores, target = check(scores, labels)
+    if len(scores) <= few:
+        return operating_points(scores, target)
+    bucket, count = _buckets(scores, target)
+    below = np.cumsum(count, axis=1) - count
+    kept = _decisive(below, count, points)
+    chosen = np.flatnonzero(kept[bucket])
+    order, last = tie_blocks(scores[chosen])
+    chosen = chosen[order]
+    sorted_out = below - (np.cumsum(count * kept, axis=1) - count * kept)  # left out below each bucket, of both kinds
+    first = np.append(0, last[:-1] + 1)
+    misses = np.append(0, np.cumsum(target[chosen]))[first]
+    lower = np.stack([misses, first - misses]) + sorted_out[:, bucket[chosen[first]]]
+    totals = count.sum(axis=1)
+    return Curve(np.append(scores[chosen[first]], np.inf), np.append(lower[0], totals[0]),
+                 np.append(totals[1] - lower[1], 0))  # fmt: skip
+
+
+def _buckets(scores: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N,), (N,) -> (N,) uint16 that never fall where scores rise; (2, 65536) targets and non-targets of each."""
+    bucket, count = np.empty(len(scores), np.uint16), np.zeros(1 << 17, np.int64)
+    for start in range(0, len(scores), BLOCK):
+        block = slice(start, start + BLOCK)
+        with np.errstate(over="ignore"):  # to infinity, which is in order
+            bits = scores[block].astype(np.float32, copy=False).view(np.int32) >> 16
+        bits ^= (bits >> 31) & 0x7FFF  # of two negative numbers the greater has the smaller bits
+        bits += 1 << 15
+        bucket[block] = bits
+        count += np.bincount(2 * bits + ~target[block], minlength=1 << 17)
+    return bucket, count.reshape(-1, 2).T
+
+
+def _decisive(below: np.ndarray, count: np.ndarray, points: Sequence[Point]) -> np.ndarray:
+    """(2, B) targets and non-targets below each bucket and in it -> (B,) whether it may hold a decisive point."""
+    used = np.flatnonzero(count.any(axis=0))
+    totals = count.sum(axis=1)
+    p_miss, p_fa = below[0, used] / totals[0], (totals[1] - below[1, used]) / totals[1]  # of a bucket's first point
+    past = int(np.searchsorted(p_miss - p_fa, 0.0))
+    decisive = np.zeros(len(used), bool)
+    decisive[[0, past - 1, min(past, len(used) - 1)]] = True  # the first holds the totals, the others the crossing
+    for point in points:
+        reached = min(float(normalised_cost(p_miss, p_fa, point).min()), float(normalised_cost(1.0, 0.0, point)))
+        decisive |= normalised_cost(p_miss, np.append(p_fa[1:], 0.0), point) <= reached
+    kept = np.zeros(count.shape[1], bool)
+    kept[used[decisive]] = True
+    return kept
 
 
 def eer(scores: ArrayLike, labels: ArrayLike) -> tuple[float, float]:
@@ -90,20 +149,19 @@ def eer(scores: ArrayLike, labels: ArrayLike) -> tuple[float, float]:
     >>> eer([0.2, 0.3, 0.6, 0.4, 0.8, 0.9], [0, 0, 0, 1, 1, 1])
     (0.3333333333333333, 0.6)
     """
-    curve = operating_points(scores, labels)
-    rate, low, high = _eer(curve)
+    rate, low, high = _eer(decisive_points(scores, labels, ()))
     return rate, _middle(low, high)
 
 
 def _eer(curve: Curve) -> tuple[float, float, float]:
     """Curve -> rate, and the two thresholds between which it lies."""
     p_miss, p_fa = curve.rates()
-    rate, k = _crossing(p_miss, p_fa)
+    rate, k = crossing(p_miss, p_fa)
     high = float(curve.threshold[k])
     return rate, high if p_miss[k] == p_fa[k] else float(curve.threshold[k - 1]), high
 
 
-def _crossing(p_miss: np.ndarray, p_fa: np.ndarray) -> tuple[float, int]:
+def crossing(p_miss: np.ndarray, p_fa: np.ndarray) -> tuple[float, int]:
     """(K,), (K,) from (0, 1) to (1, 0) -> the rate where they are equal, the first point at or past it."""
     k = int(np.searchsorted(p_miss - p_fa, 0.0))
     before, after = p_fa[k - 1] - p_miss[k - 1], p_miss[k] - p_fa[k]
@@ -125,10 +183,10 @@ def rocch_eer(scores: ArrayLike, labels: ArrayLike) -> float:
     >>> rocch_eer([0.5, 0.1, 0.9], [1, 0, 0])
     0.3333333333333333
     """
-    return _crossing(*_hull(operating_points(scores, labels)).rates())[0]
+    return crossing(*hull(operating_points(scores, labels)).rates())[0]
 
 
-def _hull(curve: Curve) -> Curve:
+def hull(curve: Curve) -> Curve:
     """Curve -> the operating points that are corners of its lower convex hull; counts, so exact."""
     kept = np.arange(len(curve.misses))
     while len(kept) > 2:  # whoever lies on or above the chord of its neighbours is no corner
@@ -162,12 +220,13 @@ def min_dcf(
     >>> min_dcf([0.2, 0.3, 0.6, 0.4, 0.8, 0.9], [0, 0, 0, 1, 1, 1], p_target=0.01)
     (0.3333333333333333, 0.8)
     """
-    curve = operating_points(scores, labels)
-    cost = _cost(*curve.rates(), (p_target, c_miss, c_fa))
+    point = (p_target, c_miss, c_fa)
+    curve = decisive_points(scores, labels, [point])
+    cost = normalised_cost(*curve.rates(), point)
     return float(cost.min()), float(curve.threshold[cost.argmin()])
 
 
-def _cost(p_miss: np.ndarray, p_fa: np.ndarray, point: Point) -> np.ndarray:
+def normalised_cost(p_miss: Any, p_fa: Any, point: Point) -> np.ndarray:
     """(K,), (K,) -> (K,) normalised detection cost."""
     miss, fa = _weights(point)
     return (miss / min(miss, fa)) * p_miss + (fa / min(miss, fa)) * p_fa
@@ -189,9 +248,9 @@ def act_dcf(scores: ArrayLike, labels: ArrayLike, p_target: float, c_miss: float
     """
     scores, target = check(scores, labels)
     miss, fa = _weights((p_target, c_miss, c_fa))
-    threshold = math.log(fa / miss)
+    threshold = np.float64(math.log(fa / miss))  # not rounded to float32 beside float32 scores
     p_miss, p_fa = np.mean(scores[target] < threshold), np.mean(scores[~target] >= threshold)
-    return float(_cost(p_miss, p_fa, (p_target, c_miss, c_fa)))
+    return float(normalised_cost(p_miss, p_fa, (p_target, c_miss, c_fa)))
 
 
 def cllr(scores: ArrayLike, labels: ArrayLike) -> float:
@@ -211,7 +270,7 @@ def min_cllr(scores: ArrayLike, labels: ArrayLike) -> float:
     >>> min_cllr([1, 2, 3], [0, 0, 1])
     0.0
     """
-    return _min_cllr(_hull(operating_points(scores, labels)))
+    return _min_cllr(hull(operating_points(scores, labels)))
 
 
 def _min_cllr(hull: Curve) -> float:
@@ -251,99 +310,36 @@ def evaluate(scores: ArrayLike, labels: ArrayLike, points: Sequence[Point] = POI
     """
     scores, target = check(scores, labels)
     curve = operating_points(scores, target)
-    hull, rates = _hull(curve), curve.rates()
+    corners = hull(curve)
+    return {
+        **_headline(curve, points),
+        "eer_rocch": crossing(*corners.rates())[0],
+        "act_dcf": {point_name(point): act_dcf(scores, target, *point) for point in points},
+        "cllr": cllr(scores, target),
+        "min_cllr": _min_cllr(corners),
+        "auc": _auc(curve),
+        "tied": 1 - (len(curve.threshold) - 1) / len(scores),  # share of trials whose score another one has already
+    }
+
+
+def headline(scores: ArrayLike, labels: ArrayLike, points: Sequence[Point] = POINTS) -> dict:
+    """(N,), (N,) -> counts, EER and minDCFs as in `evaluate`, without sorting all scores: a fraction of one sort.
+
+    >>> headline([0.2, 0.3, 0.6, 0.4, 0.8, 0.9], [0, 0, 0, 1, 1, 1])["eer"]
+    0.3333333333333333
+    """
+    return _headline(decisive_points(scores, labels, points), points)
+
+
+def _headline(curve: Curve, points: Sequence[Point]) -> dict:
     rate, low, high = _eer(curve)
-    costs = {point_name(point): _cost(*rates, point) for point in points}
+    costs = {point_name(point): normalised_cost(*curve.rates(), point) for point in points}
     return {
         "n_target": int(curve.misses[-1]),
         "n_nontarget": int(curve.false_alarms[0]),
         "eer": rate,
         "eer_threshold": _middle(low, high),
         "eer_threshold_between": [low, high],
-        "eer_rocch": _crossing(*hull.rates())[0],
         "min_dcf": {name: float(cost.min()) for name, cost in costs.items()},
         "min_dcf_threshold": {name: float(curve.threshold[cost.argmin()]) for name, cost in costs.items()},
-        "act_dcf": {point_name(point): act_dcf(scores, target, *point) for point in points},
-        "cllr": cllr(scores, target),
-        "min_cllr": _min_cllr(hull),
-        "auc": _auc(curve),
-        "tied": 1 - (len(curve.threshold) - 1) / len(scores),  # share of trials whose score another one has already
     }
-
-
-def interval(
-    scores: ArrayLike,
-    labels: ArrayLike,
-    enroll_speakers: ArrayLike,
-    test_speakers: ArrayLike,
-    metric: str | Point = "eer",
-    n: int = 1000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """(N,) each -> ends of the 95 % interval of "eer", or of the minDCF at a point (p_target, c_miss, c_fa).
-
-    >>> interval([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1], ["a", "b", "a", "b"], ["b", "a", "a", "b"])
-    (0.0, 0.0)
-    """
-    points = () if isinstance(metric, str) else (metric,)
-    values = bootstrap(scores, labels, enroll_speakers, test_speakers, points, n, seed)
-    return percentiles(values[metric if isinstance(metric, str) else point_name(metric)])
-
-
-def percentiles(values: np.ndarray) -> tuple[float, float]:
-    """(n,) replicates -> 2.5th and 97.5th percentile, those without a value (NaN) left out."""
-    if np.isnan(values).all():
-        raise InputError("no interval: every resampling left no target or no non-target trial (too few speakers)")
-    low, high = np.nanpercentile(values, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def bootstrap(
-    scores: ArrayLike,
-    labels: ArrayLike,
-    enroll_speakers: ArrayLike,
-    test_speakers: ArrayLike,
-    points: Sequence[Point] = POINTS,
-    n: int = 1000,
-    seed: int = 0,
-) -> dict[str, np.ndarray]:
-    """(N,) each -> (n,) replicates of "eer" and of each point's minDCF, speakers drawn with replacement.
-
-    A speaker drawn m times brings m copies of himself to both sides: a trial of speakers a, b weighs m_a m_b, one of a
-    speaker with himself m_a. Trials of one speaker stand and fall together, so the interval is as wide as it must be.
-    Where speakers are unknown give utterances: better than single trials, still too narrow. NaN marks a replicate
-    without a target or a non-target trial. The same seed draws the same speakers: two systems can be compared in pairs.
-    """
-    scores, target = check(scores, labels)
-    order, last = _tie_blocks(scores)
-    first, second, pair = _speaker_pairs(enroll_speakers, test_speakers, len(scores))
-    pair, target = pair[order], target[order].astype(np.float64)
-    rng, n_speakers = np.random.default_rng(seed), int(second.max()) + 1
-    values = np.full((n, 1 + len(points)), np.nan)
-    for row in values:
-        copies = np.bincount(rng.integers(0, n_speakers, n_speakers), minlength=n_speakers)
-        weight = np.where(first == second, copies[first], copies[first] * copies[second]).astype(np.float64)[pair]
-        rates = _weighted_rates(weight, target, last)
-        if rates is not None:
-            row[:] = [_crossing(*rates)[0], *(_cost(*rates, point).min() for point in points)]
-    return dict(zip(["eer", *map(point_name, points)], values.T))
-
-
-def _speaker_pairs(enroll: ArrayLike, test: ArrayLike, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(N,), (N,) names -> (P,), (P,) speakers of each distinct pair, the second never below the first; (N,) pairs."""
-    enroll, test = np.asarray(enroll), np.asarray(test)
-    if not len(enroll) == len(test) == n:
-        raise InputError(f"{n} trials but {len(enroll)} enrolment and {len(test)} test speakers")
-    names, codes = np.unique(np.concatenate([enroll, test]), return_inverse=True)
-    sides = np.sort(codes.reshape(2, n).astype(np.int64), axis=0)
-    pairs, pair = np.unique(sides[0] * len(names) + sides[1], return_inverse=True)
-    return pairs // len(names), pairs % len(names), pair.reshape(-1)
-
-
-def _weighted_rates(weight: np.ndarray, target: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """(N,) weights, (N,) 0 or 1, ascending by score; (K,) tie blocks -> (K + 1,) P_miss, (K + 1,) P_fa."""
-    misses = np.cumsum(weight * target)[last]
-    rejected = np.cumsum(weight)[last] - misses
-    if not (misses[-1] and rejected[-1]):
-        return None
-    return np.append(0.0, misses / misses[-1]), np.append(1.0, 1.0 - rejected / rejected[-1])

@@ -43,13 +43,15 @@ def save(folder: str | os.PathLike, embedder: Embedder, training: dict, results:
                   "encoder": {"name": type(embedder.encoder).__name__, **embedder.encoder.config},
                   "training": training, "results": results or {}}
         (new / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        save_file({k: v.detach().cpu().contiguous() for k, v in embedder.state_dict().items()}, new / "model.safetensors")
+        weights = {k: v.detach().cpu().contiguous() for k, v in embedder.state_dict().items()}
+        save_file(weights, new / "model.safetensors")
         shutil.copyfile(new / "model.safetensors", new / "embedding_model.ckpt")
         (new / "hyperparams.yaml").write_text(speechbrain_yaml(config))
         (new / "README.md").write_text(card(config))
         _replace(folder, new)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot write the model folder {folder}: {getattr(error, 'strerror', None) or error}") from error
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot write the model folder {folder}: {why}") from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return folder
@@ -168,11 +170,11 @@ def card(config: dict) -> str:
     """The model card: what it is, how it was trained, on what, and its error rates with their intervals."""
     training, results = config["training"], config["results"]
     rows = "".join(f"| {key} | {value} |\n" for key, value in training.items())
-    measured = "".join(f"| {key} | {value} |\n" for key, value in results.items() if not isinstance(value, (dict, list)))
+    measured = "".join(f"| {key} | {value} |\n" for key, value in results.items() if not isinstance(value, dict | list))
     return f"""# {training.get("name", "A speaker encoder")}
 
-{config["encoder"]["name"]}: {config["sample_rate"]} Hz speech to {config["dim"]} numbers; two recordings are compared by the
-cosine of theirs. Trained by sv_ssl.
+{config["encoder"]["name"]}: {config["sample_rate"]} Hz speech to {config["dim"]} numbers; two recordings are compared
+by the cosine of theirs. Trained by sv_ssl.
 
 ```python
 from sv_ssl import model
@@ -189,6 +191,6 @@ embedder = model.load("FOLDER")     # this folder
 | | |
 |---|---|
 {measured}
-A threshold belongs to a corpus: set it on recordings like yours. Voices are personal data, and error rates differ between
-groups of speakers: measure on the people it will be used on.
+A threshold belongs to a corpus: set it on recordings like yours. Voices are personal data, and error rates differ
+between groups of speakers: measure on the people it will be used on.
 """

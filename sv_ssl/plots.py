@@ -1,10 +1,20 @@
-"""Figures from scores and labels: DET curve, score histogram. The file's ending chooses the format (png, svg, pdf)."""
+"""Pictures of scores and labels: DET curve, score histogram, calibration (Bayes error rate).
+
+A file's ending chooses the format (png, svg, pdf); the same scores give the same bytes. An open text buffer in place of
+a path gets SVG whose texts are text, for a page to put inside itself.
+"""
 
 from __future__ import annotations
 
+import io
+import math
 import os
-from typing import Mapping
+import warnings
+from itertools import cycle
+from pathlib import Path
+from typing import Mapping, Sequence
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,43 +22,72 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
 from sv_ssl.files import InputError, aside
-from sv_ssl.metrics import check, eer, operating_points
+from sv_ssl.metrics import POINTS, Curve, Point, hull, check, crossing, normalised_cost, operating_points, point_name
+
+Destination = str | os.PathLike | io.StringIO
+Systems = Mapping[str, tuple[ArrayLike, ArrayLike]]
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # told apart by colour-blind readers too
-INK, GREY, PALE = "#333333", "#8A8A8A", "#E4E4E4"
+INK, GREY, PALE, PAPER = "#333333", "#8A8A8A", "#E4E4E4", "#FFFFFF"
 TICKS = np.array([0.0001, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.98])
+SHAPES, SIZES = "sDv^<>P*", (9, 6.5, 5.5, 5.5, 5, 5, 5, 5)  # of operating points: the later ones lie on top
+DASHES = ((4, 3), (1, 2), (7, 2, 1, 2), (10, 3))
 FEWEST = 30  # errors that a rate needs to stand on: Doddington's rule of 30
-FINE = 0.002  # finest step of a curve in probit units: less than a pixel
+FINE = 0.004  # finest step of a curve in probit units: half a pixel
+FAR = 1e100  # scores beyond it are drawn as infinite ones
+PRIORS = np.linspace(-8, 8, 321)  # log-odds
+HIGHEST = 2.0  # cost that the calibration picture still shows
 
 
-def det_curve(path: str | os.PathLike, systems: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
-    """{name: ((N,) scores, (N,) labels)} -> file: DET curves on probit axes, each with its EER marked."""
-    if not systems:
-        raise InputError("a DET curve needs at least one system: {name: (scores, labels)}")
-    figure = Figure(figsize=(6.4, 7), layout="constrained")
-    axes = figure.add_subplot()
-    high = 0.4 if all(eer(*system)[0] < 0.3 for system in systems.values()) else 0.9
-    low = min(_det_line(axes, *named, COLORS[i % len(COLORS)], high) for i, named in enumerate(systems.items()))
+def det_curve(path: Destination, systems: Systems, points: Sequence[Point] = POINTS) -> None:
+    """{name: ((N,) scores, (N,) labels)} -> file: DET curves on probit axes, the EER and each minDCF marked."""
+    curves = _curves("a DET curve", systems)
+    rates = {name: crossing(*curve.rates())[0] for name, curve in curves.items()}
+    best = [[_best(curve, point) for curve in curves.values()] for point in points]
+    figure, axes = _canvas(4.5 + 0.19 * (len(curves) + len(points)))
+    reached = [rate for row in best for point in row for rate in point[1:] if rate < 1]
+    high = min(TICKS[TICKS >= max(0.4, *reached, *(rate + 0.1 for rate in rates.values()))], default=TICKS[-1])
+    low = min(_det_line(axes, curve, color, high) for curve, color in zip(curves.values(), cycle(COLORS)))
     axes.plot([-9, 9], [-9, 9], color=GREY, linewidth=0.8, linestyle=(0, (4, 4)), zorder=1)
-    axes.plot([], [], color=GREY, linewidth=1, label=f"thin: fewer than {FEWEST} errors left")
     _probit_axes(axes, TICKS[TICKS < max(low, 2e-4)].max(), high)
+    for (name, rate), color in zip(rates.items(), cycle(COLORS)):
+        _marker(axes, _probit([rate, rate]), color, "o", 7)
+        axes.plot([], [], color=color, linewidth=2.2, marker="o", markersize=7, markeredgecolor=PAPER,
+                  label=f"{_text(name)}: EER {100 * rate:.2f} %")  # fmt: skip
+    for point, row, shape, size in zip(points, best, cycle(SHAPES), cycle(SIZES)):
+        for (_, *at), color in zip(row, cycle(COLORS)):
+            _marker(axes, _probit(at), color, shape, size)
+        _shape_label(axes, f"minDCF({point_name(point)})", [cost for cost, *_ in row], shape, size)
+    axes.plot([], [], color=GREY, linewidth=1, label=f"thin: fewer than {FEWEST} errors left")
     _finish(axes, "Detection error trade-off", "false alarms: non-targets accepted", "misses: targets refused")
-    figure.legend(loc="outside lower center", ncols=1 if len(systems) < 3 else 2, frameon=False, fontsize=9)
     _save(figure, path)
 
 
-def _det_line(axes: Axes, name: str, system: tuple[np.ndarray, np.ndarray], color: str, high: float) -> float:
+def _best(curve: Curve, point: Point) -> tuple[float, float, float]:
+    """The least cost, P_fa and P_miss there."""
+    p_miss, p_fa = curve.rates()
+    cost = normalised_cost(p_miss, p_fa, point)
+    k = int(cost.argmin())
+    return float(cost[k]), float(p_fa[k]), float(p_miss[k])
+
+
+def _curves(what: str, systems: Systems) -> dict[str, Curve]:
+    if not systems:
+        raise InputError(f"{what} needs at least one system: {{name: (scores, labels)}}")
+    return {name: operating_points(*system) for name, system in systems.items()}
+
+
+def _det_line(axes: Axes, curve: Curve, color: str, high: float) -> float:
     """Draw one system -> the lowest rate of its curve inside axes that end at `high`."""
-    curve, rate = operating_points(*system), eer(*system)[0]
     p_miss, p_fa = curve.rates()
     sure = np.minimum(curve.misses, curve.false_alarms) >= FEWEST
     x, y = _probit(p_fa), _probit(p_miss)
-    kept = np.sort(np.unique(np.round(np.stack([x, y]) / FINE), axis=1, return_index=True)[1])
+    moved = np.diff(np.round(np.stack([x, y]) / FINE), axis=1).any(axis=0)
+    kept = np.append(True, moved) | np.append(moved, True)  # both ends of each step, so that steps stay square
     axes.plot(x[kept], y[kept], color=color, linewidth=1, alpha=0.45, zorder=2)
     axes.plot(np.where(sure, x, np.nan)[kept], np.where(sure, y, np.nan)[kept], color=color, linewidth=2.2, zorder=3)
-    axes.plot(*[_probit([rate])] * 2, marker="o", markersize=8, color=color, markeredgecolor="white",
-              markeredgewidth=1.5, zorder=4, label=f"{name}: EER {100 * rate:.2f} %")  # fmt: skip
-    return float(np.minimum(p_miss, p_fa)[np.maximum(p_miss, p_fa) <= high].min(initial=high / 2))
+    lowest = np.minimum(p_miss, p_fa)
+    return float(lowest[(lowest > 0) & (np.maximum(p_miss, p_fa) <= high)].min(initial=high / 2))
 
 
 def _probit(rate: ArrayLike) -> np.ndarray:
@@ -59,51 +98,152 @@ def _probit_axes(axes: Axes, low: float, high: float) -> None:
     ends = _probit([low, high])
     ticks = [high]
     for tick in TICKS[(TICKS >= low) & (TICKS < high)][::-1]:
-        if _probit(ticks[-1]) - _probit(tick) > 0.07 * (ends[1] - ends[0]):  # room for the label
+        if _probit(ticks[-1]) - _probit(tick) > 0.11 * (ends[1] - ends[0]):  # room for the label
             ticks.append(tick)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_ticks(_probit(ticks), [f"{100 * tick:g} %" for tick in ticks])
-    axes.set(xlim=ends, ylim=ends, aspect="equal")
+    axes.set(xlim=ends, ylim=ends, aspect="equal", anchor="NW")
     axes.grid(color=PALE, linewidth=0.8, zorder=0)
 
 
-def score_histogram(path: str | os.PathLike, scores: np.ndarray, labels: np.ndarray, threshold: float) -> None:
-    """(N,) scores, (N,) labels -> file: densities of target and non-target scores, and what the threshold costs."""
+def _marker(axes: Axes, at: np.ndarray, color: str, shape: str, size: float) -> None:
+    """A marker at (2,) x and y; on the edge if they lie outside."""
+    x, y = np.clip(at[0], *axes.get_xlim()), np.clip(at[1], *axes.get_ylim())
+    axes.plot([x], [y], linestyle="", marker=shape, markersize=size, color=color, markeredgecolor=PAPER, clip_on=False,
+              zorder=5)  # fmt: skip
+
+
+def _shape_label(axes: Axes, name: str, values: list[float], shape: str, size: float) -> None:
+    """The legend's line for an operating point: its value for each system."""
+    axes.plot([], [], linestyle="", marker=shape, markersize=size, color=GREY, markeredgecolor=PAPER,
+              label=f"{name} {', '.join(f'{value:.3f}' for value in values)}")  # fmt: skip
+
+
+def score_histogram(
+    path: Destination, scores: ArrayLike, labels: ArrayLike, threshold: float | Mapping[str, float]
+) -> None:
+    """(N,) scores, (N,) labels -> file: densities of target and non-target scores, and what each threshold costs.
+
+    `threshold` is one number, or {name: number}.
+    """
     scores, target = check(scores, labels)
-    finite = scores[np.isfinite(scores)]
-    if not finite.size:
-        raise InputError("a histogram needs finite scores")
-    bins = int(np.clip(3 * np.cbrt(min(target.sum(), (~target).sum())), 16, 80))
-    edges = np.histogram_bin_edges(finite, bins)
-    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
-    axes = figure.add_subplot()
+    scores = scores.astype(np.float64)  # a threshold between two neighbours of float32 is none of them
+    edges = _edges(scores, int(np.clip(3 * np.cbrt(min(target.sum(), (~target).sum())), 16, 80)))
+    thresholds = threshold if isinstance(threshold, Mapping) else {"threshold": threshold}
+    figure, axes = _canvas(3.2 + 0.19 * len(thresholds))
     for kind, name, color in ((~target, "non-target: different speakers", COLORS[0]),
                               (target, "target: same speaker", COLORS[1])):  # fmt: skip
         density = np.histogram(np.clip(scores[kind], edges[0], edges[-1]), edges, density=True)[0]
         axes.stairs(density, edges, fill=True, color=color, alpha=0.35, zorder=2)
-        axes.stairs(density, edges, color=color, linewidth=1.6, zorder=3)
+        axes.stairs(density, edges, color=color, linewidth=1.4, zorder=3)
         axes.plot([], [], color=color, linewidth=6, alpha=0.7, label=f"{name} ({kind.sum():,})")
-    miss, false_alarm = np.mean(scores[target] < threshold), np.mean(scores[~target] >= threshold)
-    cost = f"{100 * miss:.2f} % missed, {100 * false_alarm:.2f} % false alarms"
-    axes.axvline(threshold, color=INK, linewidth=1.2, linestyle=(0, (4, 3)), zorder=4,
-                 label=f"threshold {threshold:.3g}: {cost}")  # fmt: skip
+    axes.set(xlim=(edges[0], edges[-1]), yticks=[])
+    for i, (name, value) in enumerate(thresholds.items()):
+        miss, false_alarm = np.mean(scores[target] < value), np.mean(scores[~target] >= value)
+        cost = f"{100 * miss:.2f} % missed, {100 * false_alarm:.2f} % false alarms"
+        axes.plot([value] * 2, [0, 1], transform=axes.get_xaxis_transform(), color=INK, linewidth=1.3, zorder=4,
+                  linestyle=(0, DASHES[i % len(DASHES)]), label=f"{_text(name)} at {value:.3g}: {cost}")  # fmt: skip
     axes.set_ylim(bottom=0)
-    axes.set_yticks([])
     _finish(axes, "Scores of the trials", "score", "density")
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     _save(figure, path)
 
 
+def _edges(scores: np.ndarray, bins: int) -> np.ndarray:
+    """(N,) -> (bins + 1,) over the scores that can be drawn, however close or equal they are."""
+    drawn = scores[np.abs(scores) < FAR]
+    if not drawn.size:
+        raise InputError("a histogram needs finite scores")
+    low, high = drawn.min(), drawn.max()
+    if high - low <= 1e-9 * max(abs(low), abs(high), 1 / FAR):
+        low, high = np.array([low, high]) + np.array([-0.5, 0.5]) * max(1.0, 1e-6 * abs(high))
+    return np.linspace(low, high, bins + 1)
+
+
+def calibration(path: Destination, systems: Systems, points: Sequence[Point] = POINTS) -> None:
+    """{name: ((N,) natural-log likelihood ratios, (N,) labels)} -> file: normalised Bayes error rate over the prior.
+
+    At each prior the decision cost with the Bayes threshold, beside the least cost that any threshold would have had;
+    1 is the cost of deciding without the scores. The priors of `points` are marked.
+    """
+    curves = _curves("a calibration picture", systems)
+    costs = [bayes_costs(curve, PRIORS) for curve in curves.values()]
+    worst = [float(actual.max()) for actual, _ in costs]
+    figure, axes = _canvas(3.7 + 0.19 * (len(curves) + len(points)))
+    axes.set(xlim=PRIORS[[0, -1]], ylim=(0, min(1.08 * max(1, *worst), HIGHEST)))
+    for name, (actual, least), color, most in zip(curves, costs, cycle(COLORS), worst):
+        beyond = f" (up to {most:.3g})" if most > HIGHEST else ""
+        axes.plot(PRIORS, actual, color=color, linewidth=2, zorder=4, label=f"{_text(name)}: actual cost{beyond}")
+        axes.plot(PRIORS, least, color=color, linewidth=1.4, linestyle=(0, DASHES[0]), zorder=3)
+    axes.plot([], [], color=GREY, linewidth=1.4, linestyle=(0, DASHES[0]), label="least cost, at the best threshold")
+    axes.axhline(1, color=INK, linewidth=1, linestyle=(0, DASHES[1]), label="cost without the scores", zorder=2)
+    for point, shape, size in zip(points, cycle(SHAPES), cycle(SIZES)):
+        log_odds = math.log(normalised_cost(1.0, 0.0, point) / normalised_cost(0.0, 1.0, point))
+        reached = [float(bayes_costs(curve, np.array([log_odds]))[0][0]) for curve in curves.values()]
+        for cost, color in zip(reached, cycle(COLORS)):
+            _marker(axes, np.array([log_odds, cost]), color, shape, size)
+        _shape_label(axes, f"actDCF({point_name(point)})", reached, shape, size)
+    axes.set_xticks([*range(-8, 9, 2)], [_odds(tick) for tick in range(-8, 9, 2)])
+    axes.grid(color=PALE, linewidth=0.8, zorder=0)
+    _finish(axes, "Calibration", "prior log-odds of a target, and as a share", "normalised cost")
+    _save(figure, path)
+
+
+def _odds(log_odds: int) -> str:
+    """A tick: log-odds, and below every second one the share that they are."""
+    rarer = float(f"{100 / (1 + math.exp(abs(log_odds))):.2g}")
+    share = f"\n{100 - rarer if log_odds > 0 else rarer:g} %"
+    return f"{log_odds}".replace("-", "\N{MINUS SIGN}") + (share if log_odds % 4 == 0 else "")
+
+
+def bayes_costs(curve: Curve, log_odds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Curve, (P,) prior log-odds -> (P,) normalised costs at the Bayes thresholds -log_odds, (P,) least costs.
+
+    >>> curve = operating_points([-2.0, 3.0, 2.0, 4.0], [0, 0, 1, 1])
+    >>> bayes_costs(curve, np.array([0.0, 5.0]))
+    (array([0.5, 1. ]), array([0.5, 0.5]))
+    """
+    miss, false_alarm = np.exp(np.maximum(log_odds, 0)), np.exp(np.maximum(-log_odds, 0))  # weights; the lesser is 1
+    p_miss, p_fa = curve.rates()
+    at = np.searchsorted(curve.threshold, -log_odds)  # scores below the threshold are refused, at it accepted
+    corners = hull(curve).rates()  # the least cost is at one of them, whatever the weights
+    least = (miss[:, None] * corners[0] + false_alarm[:, None] * corners[1]).min(axis=1)
+    return miss * p_miss[at] + false_alarm * p_fa[at], least
+
+
+def _canvas(height: float) -> tuple[Figure, Axes]:
+    """Narrow, so that a telephone shows it with letters that can be read."""
+    figure = Figure(figsize=(4.8, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _text(name: str) -> str:
+    """A name as matplotlib shall write it: no formula, not left out of the legend, one line, not too long."""
+    name = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
+    name = name if len(name) <= 36 else f"{name[:17]} ... {name[-14:]}"
+    return (" " * name.startswith("_") + name).replace("$", r"\$")
+
+
 def _finish(axes: Axes, title: str, x: str, y: str) -> None:
-    axes.set_title(title, loc="left", fontsize=13, color=INK, pad=10)
+    axes.set_title(title, loc="left", fontsize=12, color=INK, pad=10)
     axes.set_xlabel(x, color=INK)
     axes.set_ylabel(y, color=INK)
-    axes.tick_params(colors=INK, length=0, pad=6)
+    axes.tick_params(colors=INK, length=0, pad=6, labelsize=9)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(GREY)
+    axes.figure.legend(loc="outside lower left", frameon=False, fontsize=9, labelcolor=INK)
 
 
-def _save(figure: Figure, path: str | os.PathLike) -> None:
-    with aside(path) as temporary:
-        figure.savefig(temporary, dpi=160)
+def _save(figure: Figure, path: Destination) -> None:
+    fonts = "none" if isinstance(path, io.StringIO) else "path"
+    with matplotlib.rc_context({"svg.hashsalt": "sv_ssl", "svg.fonttype": fonts}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a name may have letters that the font lacks
+        if isinstance(path, io.StringIO):
+            figure.savefig(path, format="svg", transparent=True, metadata={"Date": None})
+            return
+        ending = Path(path).suffix.lower()
+        if ending not in (".png", ".svg", ".pdf"):
+            raise InputError(f"cannot draw {path}: its ending must be .png, .svg or .pdf")
+        dates = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}  # left out
+        with aside(path) as temporary:
+            figure.savefig(temporary, dpi=160, metadata=dates.get(ending))

@@ -24,8 +24,9 @@ from sv_ssl.files import InputError, aside
 from sv_ssl.trials import Trials, read_trials, speakers, write_scores
 
 # Settings that may differ when a run is resumed: they do not change what is learnt up to an epoch.
-FREE = {"epochs", "data_folder", "train_csv", "audio_root", "valid_trials", "test_trials", "output_folder", "results_folder",
-        "num_workers", "valid_every", "watch_every", "ckpt_interval_minutes", "max_damaged_share", "baselines", "tensorboard"}
+FREE = {"epochs", "data_folder", "train_csv", "audio_root", "valid_trials", "test_trials", "output_folder",
+        "results_folder", "num_workers", "valid_every", "watch_every", "ckpt_interval_minutes", "max_damaged_share",
+        "baselines", "tensorboard"}
 
 
 class Corpus(NamedTuple):
@@ -65,7 +66,8 @@ def corpus(hparams: dict) -> Corpus:
     root = Path(hparams["data_folder"])
     audio_root = Path(hparams["audio_root"] or (root / "wav" if (root / "wav").is_dir() else root))
     valid = trial_list(hparams["valid_trials"], [root / "valid.txt"], audio_root)
-    test = trial_list(hparams["test_trials"], [root / n for n in ("trials.txt", "veri_test2.txt", "veri_test.txt")], audio_root)
+    usual = [root / name for name in ("trials.txt", "veri_test2.txt", "veri_test.txt")]
+    test = trial_list(hparams["test_trials"], usual, audio_root)
     everything = training_manifest(hparams, root)
     train = everything[~held_out(everything, [t for t in (valid, test) if t], audio_root)].reset_index(drop=True)
     if is_main():
@@ -103,8 +105,8 @@ def trial_list(named: str | None, usual: list[Path], audio_root: Path) -> Trials
         raise InputError(f"{path} has no labels: an error rate needs lines such as `1 enroll test`")
     faults = [fault for name in trials.ids if (fault := unusable(audio_root / name))]
     if faults:
-        raise InputError(f"{path}: {len(faults):,} of its {len(trials.ids):,} recordings below {audio_root} cannot be used (is "
-                         f"--audio_root right?); the first: {faults[0]}")
+        raise InputError(f"{path}: {len(faults):,} of its {len(trials.ids):,} recordings below {audio_root} "
+                         f"cannot be used (is --audio_root right?); the first: {faults[0]}")
     return trials
 
 
@@ -121,7 +123,8 @@ def held_out(train: pd.DataFrame, lists: list[Trials], audio_root: Path) -> np.n
     """(N,) bool: utterances that a trial list names, and all others of their speakers where those are known."""
     folder = lru_cache(None)(os.path.realpath)
     judged = {os.path.realpath(audio_root / name) for trials in lists for name in trials.ids}
-    named = train.wav.map(lambda wav: os.path.join(folder(os.path.dirname(wav)), os.path.basename(wav))).isin(judged).to_numpy()
+    real = train.wav.map(lambda wav: os.path.join(folder(os.path.dirname(wav)), os.path.basename(wav)))
+    named = real.isin(judged).to_numpy()
     if "spk_id" not in train:
         return named
     tested = {name.rstrip("/_-") for trials in lists for name in speakers(trials) or []}
@@ -129,7 +132,7 @@ def held_out(train: pd.DataFrame, lists: list[Trials], audio_root: Path) -> np.n
 
 
 def prepare_output(hparams: dict, found: Corpus) -> None:
-    """Make the output folder; refuse one that holds a run with other settings, which would end as neither of the two."""
+    """Make the output folder; refuse one that holds a run with other settings, which would end as neither of them."""
     folder = Path(hparams["output_folder"])
     ids = hashlib.sha1("\n".join(found.train.ID).encode()).hexdigest()[:12]
     plain = {**{k: v for k, v in hparams["plain"].items() if k not in FREE},
@@ -235,7 +238,8 @@ def tell(hparams: dict, found: Corpus, report: dict, before: dict, folder: Path,
     print()
     for name, value in summary(report).items():
         print(f"{name}: {value}")
-    names = {"no_learning": "no learning (mean and deviation of log-mel frames)", "untrained": "the same encoder, untrained"}
+    names = {"no_learning": "no learning (mean and deviation of log-mel frames)",
+             "untrained": "the same encoder, untrained"}
     for key, value in before.items():
         part = f"; the trained one has {report['eer'] / value:.2f} of it" if value else ""
         print(f"EER of {names[key]}: {value:.2%}{part}")

@@ -1,6 +1,7 @@
 """Results: a run's JSON is recorded, and the tables are made from all of them. `python -m sv_ssl.results results/`
 
     results/runs/<run>.json     written by programs only: settings, metrics with interval, versions, device, minutes
+    results/benchmarks/*.json   written by benchmarks/: title, about, columns, rows
     results/reported.csv        figures that papers report, typed in by hand with their source; never mixed with ours
     results/summary.csv         generated: a line a run
     results/README.md           generated: a table a corpus and trial list, mean and deviation over seeds
@@ -111,7 +112,8 @@ def table(folder: str | os.PathLike) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([list(SUMMARY), *([of(run) for of in SUMMARY.values()] for run in runs)])
     with aside(folder / "README.md") as temporary:
-        temporary.write_text("\n".join([*_measured(runs), *_reported(folder / "reported.csv"), ""]), encoding="utf-8")
+        parts = [*_measured(runs), *_benchmarks(folder / "benchmarks"), *_reported(folder / "reported.csv")]
+        temporary.write_text("\n".join([*parts, ""]), encoding="utf-8")
 
 
 def _read_run(path: Path) -> dict:
@@ -185,6 +187,19 @@ def _spread(values: list[float], ends: list[float], digits: int) -> str:
 
 def _mean(values: list[float], digits: int) -> str:
     return f"{statistics.mean(values):.{digits}f}" if values else ""
+
+
+def _benchmarks(folder: Path) -> list[str]:
+    """The tables of the benchmarks as they were written."""
+    lines: list[str] = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            table = _markdown(found["columns"], found["rows"])
+            lines += ["", f"## Speed: {found['title']}", "", found["about"], "", *table]
+        except (ValueError, LookupError, TypeError) as error:
+            raise InputError(f"{path} is not the record of a benchmark: {type(error).__name__} {error}") from error
+    return lines
 
 
 def _reported(path: Path) -> list[str]:

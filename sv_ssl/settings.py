@@ -18,10 +18,10 @@ from sv_ssl.files import InputError
 # SpeechBrain's run options that are of use here, beside those that the YAMLs name.
 RUN_OPTIONS = {"device", "ckpt_interval_steps", "debug", "debug_batches", "debug_epochs", "optimizer_step_limit"}
 # What the recipes read of every YAML.
-NEEDED = {"name", "corpus", "seed", "data_folder", "train_csv", "valid_trials", "test_trials", "audio_root", "output_folder",
-          "results_folder", "augment", "embedder", "method", "lr", "opt_class", "epochs", "batch_size", "n_views",
-          "crop_seconds", "num_workers", "valid_every", "watch_every", "max_damaged_share", "baselines", "tensorboard",
-          "max_grad_norm", "grad_accumulation_factor", "precision", "ckpt_interval_minutes"}
+NEEDED = {"name", "corpus", "seed", "data_folder", "train_csv", "valid_trials", "test_trials", "audio_root",
+          "output_folder", "results_folder", "augment", "embedder", "method", "lr", "opt_class", "epochs", "batch_size",
+          "n_views", "crop_seconds", "num_workers", "valid_every", "watch_every", "max_damaged_share", "baselines",
+          "tensorboard", "max_grad_norm", "grad_accumulation_factor", "precision", "ckpt_interval_minutes"}
 AT_LEAST = {"epochs": 1, "batch_size": 2, "n_views": 2, "crop_seconds": 0.1, "num_workers": 0, "valid_every": 1,
             "watch_every": 1, "max_damaged_share": 0, "grad_accumulation_factor": 1, "max_grad_norm": 1e-9,
             "ckpt_interval_minutes": 0}
@@ -108,7 +108,8 @@ def top_level(text: str, yaml_file: Path) -> dict[str, Any]:
         raise InputError(f"{yaml_file} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(node, yaml.MappingNode):
         raise InputError(f"{yaml_file} holds no `key: value` lines")
-    known = {key.value: yaml.serialize(value).strip() if is_object(value) else typed(value.value) for key, value in node.value}
+    known = {key.value: yaml.serialize(value).strip() if is_object(value) else typed(value.value)
+             for key, value in node.value}
     if missing := sorted(NEEDED - known.keys()):
         raise InputError(f"{yaml_file} lacks the key {missing[0]}: start from a copy of one that is there")
     return known
@@ -126,8 +127,8 @@ def refuse_unknown(given: dict, known: dict, yaml_file: Path) -> None:
             hint = f"did you mean {' or '.join(near)}?" if near else f"its keys are {', '.join(known)}"
             raise InputError(f"{yaml_file.name} has no key {key!r}: {hint}")
         if str(known[key]).startswith("!new") or str(known[key]).startswith("!name"):
-            raise InputError(f"--{key} is an object of {yaml_file.name}, no plain value: give the keys that it refers to, or "
-                             f"change it in a copy of the file")
+            raise InputError(f"--{key} is an object of {yaml_file.name}, no plain value: "
+                             "give the keys that it refers to, or change it in a copy of the file")
 
 
 def check(plain: dict, run_opts: dict) -> None:

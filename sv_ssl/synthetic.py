@@ -29,7 +29,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from sv_ssl import audio, manifest
+from sv_ssl import audio, cache, manifest
 from sv_ssl.files import InputError
 from sv_ssl.scene import draw_scene, music, noise, record, room
 from sv_ssl.voice import RATE, draw_speaker, speak
@@ -94,9 +94,8 @@ def _check(wanted: dict[str, Any]) -> None:
 
 
 def _cache(wanted: dict[str, Any]) -> Path:
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     digest = hashlib.sha256(str([float(value) for value in wanted.values()]).encode()).hexdigest()[:8]
-    return home / "sv_ssl" / f"synthetic-{wanted['seed']}-{digest}"
+    return cache.folder() / f"synthetic-{wanted['seed']}-{digest}"
 
 
 def _cores() -> int:

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from sv_ssl import audio, cli, embed, model
+from sv_ssl import audio, embed, model
+from sv_ssl.cli import extract, score
 from sv_ssl.encoders import Embedder, FastResNet34
 from sv_ssl.features import LogMel
 from sv_ssl.files import InputError
@@ -21,7 +22,7 @@ def folder(embedder, tmp_path):
 
 
 def extracted(*arguments):
-    code = cli.extract([str(a) for a in arguments])
+    code = extract.main([str(a) for a in arguments])
     return code, np.load(arguments[arguments.index("--out") + 1], allow_pickle=False)
 
 
@@ -54,7 +55,8 @@ def test_ids_of_a_folder_a_csv_a_scp_and_files(folder, tiny, tmp_path, monkeypat
     _, from_files = extracted(folder, *names[:2], "--out", tmp_path / "c.npz")
     assert list(from_files["ids"]) == names[:2]
     (tmp_path / "kaldi").mkdir()
-    (tmp_path / "kaldi" / "wav.scp").write_text("".join(f"utt{i} {tiny / 'wav' / n}\n" for i, n in enumerate(names[:2])))
+    lines = "".join(f"utt{i} {tiny / 'wav' / n}\n" for i, n in enumerate(names[:2]))
+    (tmp_path / "kaldi" / "wav.scp").write_text(lines)
     with open(tmp_path / "kaldi" / "wav.scp", "a") as file:
         file.write("utt9 /gone.wav\n")
     code, from_scp = extracted(folder, tmp_path / "kaldi" / "wav.scp", "--out", tmp_path / "d.npz")
@@ -82,8 +84,8 @@ def test_what_cannot_be_read_is_listed(folder, speech, tmp_path, capsys):
 
 
 def test_extract_then_score(folder, tiny, tmp_path, capsys):
-    assert cli.extract([folder, str(tiny / "wav"), "--out", str(tmp_path / "e.npz")]) == 0
-    assert cli.score([str(tiny / "trials.txt"), "--embeddings", str(tmp_path / "e.npz")]) == 0
+    assert extract.main([folder, str(tiny / "wav"), "--out", str(tmp_path / "e.npz")]) == 0
+    assert score.main([str(tiny / "trials.txt"), "--embeddings", str(tmp_path / "e.npz")]) == 0
     assert "EER" in capsys.readouterr().out
 
 
@@ -101,7 +103,7 @@ def test_bad_input_gets_one_line(folder, speech, tmp_path, monkeypatch, capsys, 
     wav = str(speech("w.wav"))
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert cli.extract([a.format(m=folder, w=wav) for a in arguments]) == 2
+    assert extract.main([a.format(m=folder, w=wav) for a in arguments]) == 2
     error = capsys.readouterr().err.strip()
     assert words in error and "Traceback" not in error
     assert not (tmp_path / "e.npz").exists()

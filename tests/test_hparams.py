@@ -24,7 +24,8 @@ def test_those_are_all():
 @pytest.mark.parametrize("path", YAMLS, ids=lambda p: p.stem)
 def test_builds_and_reads_every_key(path):
     known = plain(path)
-    built = settings.build(path, {"data_folder": "/data", "noise_folder": "/noise", "room_folder": "/rooms", "corpus": "c"})
+    named = {"data_folder": "/data", "noise_folder": "/noise", "room_folder": "/rooms", "corpus": "c"}
+    built = settings.build(path, named)
     assert built["method"].embedder is built["embedder"]
     assert 0 < built["lr"](0.5) <= built["peak_lr"]
     text = path.read_text()
@@ -61,8 +62,9 @@ def test_papers_settings():
 
 
 @pytest.mark.parametrize("text, given", [
-    (["a.yaml", "--x=/a=b/c"], {"x": "/a=b/c"}), (["a.yaml", "--x", "1e-3"], {"x": 0.001}), (["--x=1", "a.yaml"], {"x": 1}),
-    (["a.yaml", "--flag"], {"flag": True}), (["a.yaml", "--flag", "--x=no: yes"], {"flag": True, "x": "no: yes"}),
+    (["a.yaml", "--x=/a=b/c"], {"x": "/a=b/c"}), (["a.yaml", "--x", "1e-3"], {"x": 0.001}),
+    (["--x=1", "a.yaml"], {"x": 1}), (["a.yaml", "--flag"], {"flag": True}),
+    (["a.yaml", "--flag", "--x=no: yes"], {"flag": True, "x": "no: yes"}),
     (["a.yaml", "--x=[3, 7]"], {"x": [3, 7]}), (["a.yaml", "--x=null"], {"x": None}), (["a.yaml", "--x="], {"x": None}),
 ])
 def test_command_lines(text, given):

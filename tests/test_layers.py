@@ -6,10 +6,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     ["files"],
-    ["audio", "metrics", "schedules", "distributed", "geometry", "voice"],
-    ["manifest", "augment", "features", "losses", "trials", "scene", "plots", "results"],
-    ["scoring", "synthetic", "data", "encoders", "heads"],
-    ["methods", "model"],
+    ["audio", "cache", "metrics", "layout", "kaldi", "schedules", "distributed", "geometry", "voice"],
+    ["manifest", "augment", "features", "losses", "trials", "bootstrap", "embeddings", "scene", "plots", "results"],
+    ["scoring", "page", "calibrate", "normalise", "conditions", "enroll", "synthetic", "data", "encoders", "heads"],
+    ["methods", "model", "report", "system"],
     ["embed"],
     ["checkpoints", "settings", "cli"],
     ["brain"],
@@ -53,3 +53,12 @@ def test_one_place_for_each_of_these():
     for package, home in (("soundfile", "audio"), ("argparse", "cli")):
         users = [unit(p) for p in modules() if f"import {package}" in p.read_text()]
         assert set(users) <= {home}, (package, users)
+
+
+def test_preparation_stands_on_the_lower_layers():
+    """data_prep waits for no torch, and has no argparse and no soundfile of its own."""
+    paths = list((ROOT / "data_prep").glob("*.py"))
+    assert len(paths) > 6
+    assert {name for path in paths for name in imports(path)} <= {"audio", "cli", "files", "manifest", "trials"}
+    texts = [path.read_text() for path in paths]
+    assert not any(f"import {package}" in text for text in texts for package in ("soundfile", "argparse", "torch"))

@@ -229,67 +229,32 @@ def test_a_long_hull_and_one_that_falls_point_by_point():
     # ever more targets, ever fewer non-targets: all are corners
     labels = np.repeat(np.tile([0, 1], len(n)), np.stack([n[::-1], n], 1).ravel())
     scores = np.arange(len(labels))
-    assert len(metrics._hull(metrics.operating_points(scores, labels)).misses) == len(n) + 1 + 1
+    assert len(metrics.hull(metrics.operating_points(scores, labels)).misses) == len(n) + 1 + 1
     labels = np.append(labels, np.zeros(10**6, int))  # now only the first drop is one
-    assert len(metrics._hull(metrics.operating_points(np.arange(len(labels)), labels)).misses) == 3
+    assert len(metrics.hull(metrics.operating_points(np.arange(len(labels)), labels)).misses) == 3
 
 
-# --- bootstrap --------------------------------------------------------------------------------------------------------
+# --- the pruned curve -------------------------------------------------------------------------------------------------
+
+HARD = [0.0, -0.0, 1.0, -1.0, 1e-40, -1e-40, 1e300, -1e300, math.inf, -math.inf, 0.1, np.nextafter(0.1, 1)]
+ANY_SCORE = st.sampled_from(HARD) | st.floats(allow_nan=False, allow_subnormal=True) | st.floats(-1, 1, width=16)
 
 
-@pytest.fixture(scope="module")
-def spoken():
-    """Scores with an effect of the speaker: (scores, labels, enrolment speakers, test speakers)."""
-    rng = np.random.default_rng(3)
-    n, speakers = 4000, 25
-    labels = np.arange(n) % 2
-    enroll = rng.integers(0, speakers, n)
-    test = np.where(labels == 1, enroll, (enroll + rng.integers(1, speakers, n)) % speakers)
-    easy = rng.normal(size=speakers)
-    scores = rng.normal(size=n) + labels * (3 + easy[enroll]) + 0.5 * easy[test]
-    return np.round(scores, 2), labels, enroll, test
+@given(st.lists(st.tuples(ANY_SCORE, st.booleans()), min_size=1, max_size=60), st.floats(0.001, 0.999), st.booleans())
+def test_the_pruned_curve_loses_nothing_that_decides(trials, p_target, single):
+    scores, labels = map(np.array, zip(*trials, (0.5, True), (0.25, False)))
+    with np.errstate(over="ignore"):
+        scores = scores.astype(np.float32 if single else np.float64)
+    points = [*metrics.POINTS, (p_target, 1, 1), (p_target, 10, 1)]
+    pruned, whole = metrics.decisive_points(scores, labels, points, few=0), metrics.operating_points(scores, labels)
+    assert metrics._headline(pruned, points) == metrics._headline(whole, points)
 
 
-def test_a_replicate_is_what_repeating_the_trials_gives(spoken):
-    scores, labels, enroll, test = spoken
-    found = metrics.bootstrap(scores, labels, enroll, test, [(0.05, 1, 1)], n=5, seed=7)
-    rng = np.random.default_rng(7)
-    for i in range(5):
-        copies = np.bincount(rng.integers(0, 25, 25), minlength=25)
-        times = np.where(enroll == test, copies[enroll], copies[enroll] * copies[test])
-        s, y = np.repeat(scores, times), np.repeat(labels, times)
-        assert found["eer"][i] == pytest.approx(metrics.eer(s, y)[0], abs=1e-12)
-        assert found["0.05"][i] == pytest.approx(metrics.min_dcf(s, y, 0.05)[0], abs=1e-12)
-
-
-def test_intervals_are_reproducible_hold_the_value_and_know_the_speakers(spoken):
-    scores, labels, enroll, test = spoken
-    low, high = metrics.interval(scores, labels, enroll, test, n=200)
-    assert low < metrics.eer(scores, labels)[0] < high
-    assert (low, high) == metrics.interval(scores, labels, enroll, test, n=200)
-    assert (low, high) != metrics.interval(scores, labels, enroll, test, n=200, seed=1)
-    names = np.array([f"speaker {i:02}" for i in range(25)])
-    assert (low, high) == metrics.interval(scores, labels, names[enroll], names[test], n=200)
-    alone = metrics.interval(scores, labels, np.arange(4000), np.arange(4000), n=200)  # as if trials were independent
-    assert high - low > 1.5 * (alone[1] - alone[0])
-    cost = metrics.interval(scores, labels, enroll, test, (0.01, 1, 1), n=200)
-    assert cost[0] < metrics.min_dcf(scores, labels, 0.01)[0] < cost[1]
-
-
-def test_the_order_of_the_trials_does_not_change_an_interval(spoken):
-    order = np.random.default_rng(0).permutation(4000)
-    shuffled = metrics.interval(*(part[order] for part in spoken), n=50)
-    assert shuffled == pytest.approx(metrics.interval(*spoken, n=50), abs=1e-12)
-
-
-def test_resamplings_without_a_class_are_left_out():
-    found = metrics.bootstrap([0, 1, 2], [0, 1, 1], [0, 0, 1], [1, 0, 1], n=100)["eer"]
-    assert 20 < np.isnan(found).sum() < 80  # half of the draws take one speaker twice: no non-target trial is left
-    assert metrics.percentiles(found) == (0, 0)
-    with pytest.raises(InputError, match="too few speakers"):
-        metrics.percentiles(np.array([math.nan]))
-
-
-def test_speakers_must_be_given_for_each_trial():
-    with pytest.raises(InputError, match="2 trials but 1 enrolment and 2 test speakers"):
-        metrics.interval([0, 1], [0, 1], ["a"], ["a", "b"])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_the_pruned_curve_is_short_and_gives_the_same_numbers(kind):
+    rng = np.random.default_rng(0)
+    labels = rng.random(300_000) < 0.1
+    scores = (rng.normal(size=len(labels)) * 0.1 + 0.5 * labels).astype(kind)
+    assert len(metrics.decisive_points(scores, labels).misses) < 0.2 * len(scores)
+    whole = metrics.evaluate(scores, labels)
+    assert metrics.headline(scores, labels) == {key: whole[key] for key in metrics.headline(scores, labels)}

@@ -19,7 +19,8 @@ def made(encoder):
 
 @pytest.fixture
 def folder(tmp_path):
-    return model.save(tmp_path / "m", made(FastResNet34(40, "small", dim=32)), {"name": "test", "seed": 3}, {"EER": "5 %"})
+    embedder = made(FastResNet34(40, "small", dim=32))
+    return model.save(tmp_path / "m", embedder, {"name": "test", "seed": 3}, {"EER": "5 %"})
 
 
 @pytest.mark.parametrize("kind", [FastResNet34, ResNet34, ECAPA])

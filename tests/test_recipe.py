@@ -19,8 +19,8 @@ from sv_ssl import audio, brain, model, recipe
 
 ROOT = Path(__file__).parents[1]
 SIMCLR, MOCO = (ROOT / "recipes" / "voxceleb" / f"train_{name}_am.py" for name in ("simclr", "moco"))
-SMALL = ["--encoder_size=small", "--batch_size=4", "--crop_seconds=0.4", "--epochs=2", "--valid_every=1", "--num_workers=0",
-         "--watch_every=2", "--device=cpu"]
+SMALL = ["--encoder_size=small", "--batch_size=4", "--crop_seconds=0.4", "--epochs=2", "--valid_every=1",
+         "--num_workers=0", "--watch_every=2", "--device=cpu"]
 
 
 def options(tiny, tmp_path, *more):
@@ -70,7 +70,8 @@ def finish(arguments, kills, seed):
     rng = random.Random(seed)
     for _ in range(kills):
         before = {p.name for p in out.glob("save/CKPT*")}
-        process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   start_new_session=True)
         while process.poll() is None and {p.name for p in out.glob("save/CKPT*")} <= before:
             time.sleep(0.005)
         time.sleep(rng.uniform(0, 0.3))
@@ -100,8 +101,9 @@ def test_five_kills_change_no_bit(tiny, tmp_path, script, yaml, more):
 
 
 def test_ctrl_c_says_how_to_go_on(tiny, tmp_path):
-    process = subprocess.Popen(command(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path, "--epochs=500", "--num_workers=1")),
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    arguments = command(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path, "--epochs=500", "--num_workers=1"))
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               start_new_session=True)
     while process.poll() is None and not list((tmp_path / "out").glob("save/CKPT*")):
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
@@ -140,14 +142,15 @@ def test_five_hundred_files_of_which_twenty_five_are_damaged(tmp_path):
     with open(tmp_path / "data" / "train.csv", "w", newline="") as file:
         csv.writer(file).writerows([["ID", "duration", "wav", "start", "stop"], *rows])
     options = [*SMALL, f"--data_folder={tmp_path / 'data'}", f"--output_folder={tmp_path / 'out'}", "--noise_prob=0",
-               "--reverb_prob=0", f"--noise_folder={tmp_path}", f"--room_folder={tmp_path}", "--epochs=1", "--batch_size=50"]
+               "--reverb_prob=0", f"--noise_folder={tmp_path}", f"--room_folder={tmp_path}", "--epochs=1",
+               "--batch_size=50"]
     assert run(SIMCLR, "hparams/am.yaml", *options) == 0
-    assert run(SIMCLR, "hparams/am.yaml", *options, "--epochs=2") == 0      # resumed: the same files are not counted twice
+    assert run(SIMCLR, "hparams/am.yaml", *options, "--epochs=2") == 0      # resumed: no file is counted twice
     with open(tmp_path / "out" / "files.csv", newline="") as file:
         notes = list(csv.DictReader(file))
     assert sum(note["outcome"] == "skipped" for note in notes) == 20
     assert sum(note["outcome"] == "converted" for note in notes) == 5
-    for word, count in (("truncated", 4), ("is empty", 4), ("silent", 4), ("NaN", 4), ("not readable", 4), ("8000 Hz", 5)):
+    for word, count in {"truncated": 4, "is empty": 4, "silent": 4, "NaN": 4, "not readable": 4, "8000 Hz": 5}.items():
         assert sum(word.lower() in note["reason"].lower() for note in notes) == count, word
     assert model.load(tmp_path / "out" / "model").dim == 512      # trained without any trial list
 
@@ -162,7 +165,8 @@ def test_a_damaged_noise_is_left_out_and_named(tiny, tmp_path):
     assert notes.count("left out of augmentation") == 2 and "skipped" not in notes
 
 
-@pytest.mark.parametrize("script, yaml", [(SIMCLR, "hparams/am.yaml"), (MOCO, "hparams/moco_am.yaml")], ids=["simclr", "moco"])
+@pytest.mark.parametrize("script, yaml", [(SIMCLR, "hparams/am.yaml"), (MOCO, "hparams/moco_am.yaml")],
+                         ids=["simclr", "moco"])
 def test_bf16(tiny, tmp_path, script, yaml):
     more = ["--precision=bf16", "--epochs=1"] + ["--queue_size=16"] * (script == MOCO)
     assert run(script, yaml, *options(tiny, tmp_path, *more)) == 0
@@ -226,7 +230,8 @@ def test_bad_settings_get_one_line(tiny, tmp_path, capsys):
         ("hparams/am.yaml", ["--max_grad_norm=-1"], ["--max_grad_norm is -1"]),
         ("hparams/am.yaml", ["--precision=float16"], ["choose fp32, bf16 or fp16"]),
         ("hparams/am.yaml", ["--precision=fp16"], ["fp16 needs a GPU"]),
-        ("hparams/moco_am.yaml", ["--n_views=3", f"--output_folder={tmp_path / 'moco'}"], ["two views of an utterance, 3 came"]),
+        ("hparams/moco_am.yaml", ["--n_views=3", f"--output_folder={tmp_path / 'moco'}"],
+         ["two views of an utterance, 3 came"]),
     ]:
         assert run(SIMCLR, yaml, *good, *more) == 2, more
         refused(capsys, *words)
@@ -259,8 +264,8 @@ def mounted(tmp_path, *mount_options):
     return folder
 
 
-@pytest.mark.parametrize("mount_options, words", [(["-o", "ro"], "Read-only file system"), (["-o", "size=300k"], "space")],
-                         ids=["read-only", "full"])
+@pytest.mark.parametrize("mount_options, words", [
+    (["-o", "ro"], "Read-only file system"), (["-o", "size=300k"], "space")], ids=["read-only", "full"])
 def test_no_room_to_write(tiny, tmp_path, capsys, mount_options, words):
     folder = mounted(tmp_path, *mount_options)
     try:

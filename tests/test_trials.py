@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sv_ssl import trials
 from sv_ssl.files import InputError
@@ -13,8 +15,10 @@ from sv_ssl.files import InputError
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
 
-@pytest.fixture
-def read(tmp_path):
+@pytest.fixture(params=[trials.LARGE, 0], ids=["line by line", "as a large file"])
+def read(tmp_path, monkeypatch, request):
+    monkeypatch.setattr(trials, "LARGE", request.param)
+
     def read_text(text):
         path = tmp_path / "trials.txt"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -114,7 +118,7 @@ def test_what_is_said_of_a_list(read):
     windows = LABELLED["Windows"]
     assert read(windows).sha1 == hashlib.sha1(windows.encode()).hexdigest()  # of the file as it lies there
     assert "no labels" in read("a b\nc d\n").summary()
-    assert '"enroll test (ignored) label", separated by tabs, with a line of names' in read(
+    assert '"enroll test (side) label", separated by tabs, with a line of names' in read(
         LABELLED["names, further columns"]
     ).summary()
 
@@ -128,6 +132,57 @@ def test_gzip_and_standard_input(tmp_path, monkeypatch):
     assert pairs(packed) == pairs(piped) == PAIRS
     assert packed.sha1 == piped.sha1 == hashlib.sha1(text).hexdigest()
     assert piped.name == "standard input"
+
+
+def test_further_columns_are_read_on_demand(tmp_path, monkeypatch, read):
+    text = "1 a b f 0.5\n0 a c f 0.25\n0 b d m 2\n"
+    path = tmp_path / "list.txt"
+    path.write_text(text)
+    listed = trials.read_trials(path, columns=["label", "enroll", "test", "gender", "score"], keep=["gender"])
+    assert listed.columns == {"gender": ["f", "f", "m"]}
+    assert (listed.labels.tolist(), listed.scores.tolist()) == ([True, False, False], [0.5, 0.25, 2])
+    path.write_text("label enroll test gender score\n" + text)
+    assert trials.read_trials(path, keep=["gender"]).columns == {"gender": ["f", "f", "m"]}
+    assert trials.read_trials(path).columns == {}
+    with pytest.raises(InputError, match="wanted 3 columns: enroll test label"):
+        path.write_text(text)
+        trials.read_trials(path, columns=["enroll", "test", "label"])
+
+
+def test_a_list_with_paths_after_the_keys(read):  # VoxSRC 2023
+    listed = read("1 k1 k2 x/a.wav x/b.wav\n0 k1 k3 x/a.wav x/c.wav\n")
+    assert pairs(listed) == [("k1", "k2"), ("k1", "k3")]
+
+
+def test_repeated_trials_are_noted_and_must_agree(read):
+    assert read("1 a b\n0 a c\n1 a b\n1 b a\n").notes == ["1 trials are listed more than once, and count as often"]
+    assert read("1 a b\n0 a c\n").notes == []
+    with pytest.raises(InputError, match=":3: the pair has another score on line 1: 'a b 0.25'"):
+        read("a b 0.5\na c 0.5\na b 0.25\n")
+
+
+def test_a_file_without_an_end_is_noted(read):
+    assert "cut" in read("1 a b\n0 a c").notes[0]
+
+
+BLANKS = st.sampled_from([" ", "  ", "\t", " \t"])
+WORDS = st.text(st.sampled_from("ab/.-é#0\""), min_size=1, max_size=3)
+
+
+@given(st.lists(st.tuples(st.sampled_from("01"), WORDS, WORDS, BLANKS), min_size=1, max_size=8))
+def test_large_files_are_read_as_small_ones_are(tmp_path_factory, rows):
+    path = tmp_path_factory.getbasetemp() / "list.txt"
+    path.write_text("".join(f"{label}{blank}{one} {other}\n" for label, one, other, blank in rows))
+    found = []
+    for large in (10**9, 0):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(trials, "LARGE", large)
+            try:
+                listed = trials.read_trials(path)
+                found.append((pairs(listed), listed.ids, None if listed.labels is None else listed.labels.tolist()))
+            except InputError as error:
+                found.append(str(error))
+    assert found[0] == found[1]
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------
@@ -206,7 +261,7 @@ NOT_LISTS = {
     "spoilt gzip": (gzip.compress(b"1 a b\n0 c d\n")[:-8] + b"12345678", "a damaged gzip file"),
     "two labels": (b"1 0 1\n0 1 1\n", "is column 1 or 2 or 3 the label[?] begin the file with a line of names"),
     "labels or scores": (b"a b 1 0\nc d 0 1\n", "is column 3 or 4 the label[?]"),
-    "two scores": (b"a b 0.5 0.25 target\n", ":1: not a trial list"),
+    "two scores": (b"a b 0.5 0.25 target\n", "is column 3 or 4 the score[?]"),
 }
 
 

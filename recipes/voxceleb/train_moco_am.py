@@ -1,7 +1,7 @@
 """MoCo on unlabelled speech: a crop must find the other crop of its utterance among a queue of older ones.
 
-    python recipes/voxceleb/train_moco_am.py hparams/moco_am.yaml                                 # the built-in corpus
-    python recipes/voxceleb/train_moco_am.py hparams/moco_am.yaml --data_folder /data/VoxCeleb    # VoxCeleb, or any speech
+    python recipes/voxceleb/train_moco_am.py hparams/moco_am.yaml                              # the built-in corpus
+    python recipes/voxceleb/train_moco_am.py hparams/moco_am.yaml --data_folder /data/VoxCeleb # VoxCeleb, or any speech
     torchrun --nproc_per_node=2 recipes/voxceleb/train_moco_am.py hparams/moco_am.yaml --data_folder /data/VoxCeleb
 
 hparams/moco_am.yaml  additive margin 0.1: reported 9.36 % EER on VoxCeleb1-O (Odyssey 2024)

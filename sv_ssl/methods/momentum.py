@@ -21,7 +21,7 @@ class Momentum(nn.Module):
                 epoch (a schedule). Parameters only: the key encoder's BatchNorm statistics are its own.
     directions  2: each view is query once and key once, with a queue for each view's keys (as the released code of
                 the paper does); 1: view 1 asks, view 2 answers (as the paper writes it).
-    shuffle     queries and keys are encoded in this many groups, each with BatchNorm statistics of its own, and the keys
+    shuffle     queries and keys are encoded in this many groups, each with its own BatchNorm statistics, and the keys
                 are permuted before: else a query and its key could be told by the batch that they share, which the
                 queue does not, without listening. 1 switches it off.
     mask_labels queue entries with the query's own label are no negatives (an oracle where labels are speakers).
@@ -42,7 +42,8 @@ class Momentum(nn.Module):
         self.key = copy.deepcopy(nn.Sequential(self.embedder, self.head)).requires_grad_(False)
         self.momentum, self.directions, self.shuffle = momentum, directions, shuffle
         self.mask_labels, self.seed = mask_labels, seed
-        start = torch.randn(directions, queue_size, head_dim or embedder.dim, generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        start = torch.randn(directions, queue_size, head_dim or embedder.dim, generator=generator)
         self.register_buffer("queue", F.normalize(start, dim=-1))
         # -1 is no utterance's label: the random vectors of the start are everybody's negatives.
         self.register_buffer("queue_labels", torch.full((queue_size,), -1))
@@ -73,7 +74,7 @@ class Momentum(nn.Module):
         return max(1, min(self.shuffle, batch // 2))      # a group of one has no statistics
 
     def _queries(self, views: Tensor) -> Tensor:
-        """(V, B, samples) -> (V, B, P): neighbours in the batch share their BatchNorm statistics, all views together."""
+        """(V, B, samples) -> (V, B, P): neighbours in the batch share BatchNorm statistics, all views together."""
         groups = views.tensor_split(self._groups(views.shape[1]), dim=1)
         return torch.cat([self.head(self.embedder(g.flatten(0, 1))).unflatten(0, g.shape[:2]) for g in groups], dim=1)
 

@@ -1,0 +1,57 @@
+"""Embeddings made before, by the content of model and recording, so that a file is embedded once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+
+
+def folder() -> Path:
+    """Where the package keeps what can be made again: XDG_CACHE_HOME/sv_ssl, or ~/.cache/sv_ssl."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sv_ssl"
+
+
+class Cache:
+    """One SQLite file a model: whole after a kill, safe for several processes. Without a place to write it forgets.
+
+    >>> import tempfile
+    >>> cache = Cache("a model", Path(tempfile.mkdtemp()))
+    >>> cache.put("a recording", np.float32([1, 2]))
+    >>> cache.get("a recording"), cache.get("another")
+    (array([1., 2.], dtype=float32), None)
+    """
+
+    def __init__(self, model: str, place: Path | None = None):
+        try:
+            place = place or folder() / "embeddings"
+            place.mkdir(parents=True, exist_ok=True)
+            name = hashlib.sha1(model.encode()).hexdigest()
+            self.rows = sqlite3.connect(place / f"{name}.sqlite", timeout=30, isolation_level=None)
+            self.rows.execute("PRAGMA journal_mode=WAL")
+            self.rows.execute("PRAGMA synchronous=NORMAL")  # a power cut may lose the last rows, no more
+            self.rows.execute("CREATE TABLE IF NOT EXISTS rows (key TEXT PRIMARY KEY, row BLOB)")
+        except (OSError, sqlite3.Error):
+            self.rows = sqlite3.connect(":memory:", isolation_level=None)
+            self.rows.execute("CREATE TABLE rows (key TEXT PRIMARY KEY, row BLOB)")
+
+    def get(self, key: str) -> np.ndarray | None:
+        """The row kept under `key`, if any."""
+        found = self.rows.execute("SELECT row FROM rows WHERE key = ?", (key,)).fetchone()
+        return None if found is None else np.frombuffer(found[0], np.float32).copy()
+
+    def put(self, key: str, row: np.ndarray) -> None:
+        """Keep a row, at once on disk."""
+        self.rows.execute("INSERT OR REPLACE INTO rows VALUES (?, ?)", (key, np.float32(row).tobytes()))
+
+
+def content(path: str | os.PathLike) -> str:
+    """Path -> sha1 of the file's bytes."""
+    digest = hashlib.sha1()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,46 @@
+"""The commands, one module each: argparse, exit codes and what is printed. Nothing slow is imported before the
+arguments are read."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any, Callable, NoReturn
+
+from sv_ssl.files import InputError
+
+
+def run(command: Callable[[], object]) -> int:
+    """Run a command -> its exit code: 0 done, 2 bad input (one message), 130 stopped by Ctrl-C; or what it returns.
+
+    >>> run(lambda: None)
+    0
+    """
+    try:
+        code = command()
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except InputError as error:
+        message = str(error)
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    return 2
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with one line of error, as `run` prints it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} ({self.prog} --help shows the options)")

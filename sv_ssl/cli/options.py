@@ -1,0 +1,121 @@
+"""The options of sv-score: what they are, and which need or exclude each other."""
+
+from __future__ import annotations
+
+import argparse
+
+from sv_ssl.cli import Parser
+from sv_ssl.files import InputError
+
+ABOUT = """\
+Score a trial list with embeddings, or take the scores that its lines carry, and measure the errors.
+
+TRIALS is recognised by its content: `1 enroll test`, `enroll test target`, `enroll test 1`, `enroll test` (scores but
+no metrics), `enroll test 0.73` with or without a label; blanks, tabs or commas; a first line of names or none; gzip;
+"-" is standard input. Ids must be those of the embeddings, letter for letter.
+"""
+MORE = """\
+what the numbers are
+  A trial is accepted if its score is at least the threshold. P_miss is the share of target trials (same speaker) that
+  are refused, P_fa the share of non-target trials that are accepted. Tied scores move together.
+  EER         the error rate at the threshold where P_miss = P_fa, interpolated between the two nearest points
+  minDCF      the least of (c_miss p P_miss + c_fa (1-p) P_fa) / min(c_miss p, c_fa (1-p)) over all thresholds;
+              p is the share of target trials expected in use; 1 is what refusing or accepting all would cost
+  ROCCH-EER   EER on the convex hull of the curve: what mixing two thresholds can reach
+  minCllr     bits lost at the best possible calibration, 0 to 1;  AUC: P(a target scores above a non-target)
+  actDCF, Cllr: for log-likelihood ratios (--calibration, --calibrate, --llr); --json always holds them
+  docs/scoring.md has every definition with an example.
+
+examples
+  sv-score veri_test2.txt --embeddings emb.npz --scores-out scores.txt --json metrics.json
+  sv-score veri_test2.txt --model MODEL --audio voxceleb1/wav       embeds what the list names, once
+  sv-score scores.txt --ci --report report.html                     a score file of any toolkit, with 95 % intervals
+  sv-score scores.txt --against other.txt                           is the difference more than chance?
+  sv-score scores.txt --by gender,duration:2,5 --manifest test.csv --csv conditions.csv
+  sv-score veri_test2.txt --norm as --cohort train.npz --top-n 300  adaptive s-norm
+  sv-score test.txt --fuse other.txt --calibrate dev.txt --calibrate other_dev.txt --calibration-out cal.json
+"""
+
+
+def parser() -> Parser:
+    """The command line of sv-score."""
+    made = Parser(prog="sv-score", description=ABOUT, epilog=MORE)
+    made.add_argument("trials", metavar="TRIALS", help="trial list or score file")
+    made.add_argument("--columns", metavar="NAMES", type=lambda text: text.split(","),
+                      help="its columns, where they cannot be told: enroll,test,label,score or others")  # fmt: skip
+    add = made.add_argument_group("where scores come from").add_argument
+    add("--embeddings", metavar="FILE", help="npz, npy, ark, scp, parquet, pt, safetensors or a folder; if absent, the "
+        "lines' own scores, else embeddings.npz in this folder or beside TRIALS")  # fmt: skip
+    add("--model", metavar="DIR", help="model folder: embeds the recordings that TRIALS names, below --audio")
+    add("--audio", metavar="ROOT", help="folder of the recordings")
+    add("--device", default="cpu", help="for --model: cpu (default), cuda, cuda:1")
+    add("--allow-missing", action="store_true", help="leave out trials without an embedding, and say so")
+    add("--enroll", metavar="MODELS", help="utterances of each enrolment model: lines of `model utt ...`")
+    add("--combine", choices=("embeddings", "scores"), default="embeddings", help="what is averaged over them")
+    add = made.add_argument_group("normalisation").add_argument
+    add("--norm", choices=("z", "t", "s", "as"), help="by a cohort's scores: of the enrolment, of the test, of both, "
+        "of the nearest to each")  # fmt: skip
+    add("--cohort", metavar="FILE", help="embeddings of other speakers; who is in TRIALS is left out")
+    add("--top-n", metavar="N", type=int, default=300, help="cohort scores that count for as (default 300)")
+    add("--cohort-speakers", metavar="FILE", help="`utterance speaker` lines; the cohort becomes one mean a speaker; "
+        '"ids": a speaker is what ids begin with, up to /')  # fmt: skip
+    add = made.add_argument_group("calibration").add_argument
+    add("--fuse", metavar="SCORES", action="append", default=[], help="another system's scores for TRIALS; repeatable")
+    add("--calibrate", metavar="DEV", action="append", default=[], help="labelled list or score file to learn "
+        "log-likelihood ratios from; one for each system, in order")  # fmt: skip
+    add("--calibration-out", metavar="FILE", help="keep what --calibrate learnt, as JSON")
+    add("--calibration", metavar="FILE", help="apply what was learnt before")
+    add("--prior", metavar="P", type=float, default=0.5, help="share of targets to calibrate for (default 0.5)")
+    add("--quality", metavar="NAMES", type=lambda text: text.split(","), default=[], help="side information for the "
+        "calibration: duration, magnitude, cohort")  # fmt: skip
+    add("--llr", action="store_true", help="the scores are natural-log likelihood ratios: show actDCF and Cllr")
+    add = made.add_argument_group("what is measured").add_argument
+    add("--ci", action="store_true", help="95 %% intervals, by resampling the speakers 1,000 times")
+    add("--p-target", metavar="P[,C_MISS,C_FA]", type=_point, action="append", default=[],
+        help="a further operating point for minDCF, beside p 0.01 and 0.05; may be repeated")  # fmt: skip
+    add("--raw-cost", action="store_true", help="the least costs also as they are, not normalised")
+    add("--by", metavar="NAMES", type=_names, default=[], help="break down by columns of the manifest or of TRIALS, by "
+        "duration (duration:2,5 for other bins) and by session")  # fmt: skip
+    add("--manifest", metavar="FILE", help="CSV with the columns of --by: ID,duration,wav,..., or id,...")
+    add("--against", metavar="SCORES", help="another system's scores for the same trials: a paired test")
+    add = made.add_argument_group("what is written").add_argument
+    add("--scores-out", "--scores", metavar="OUT", help="write `enroll test score [target|nontarget]` lines")
+    add("--json", metavar="FILE", help="write the metrics, eer as a fraction")
+    add("--csv", metavar="FILE", help="write a row a condition, the first for all trials")
+    add("--plot", metavar="DIR", help="write det.png, scores.png and, for likelihood ratios, calibration.png")
+    add("--report", metavar="FILE", help="write an HTML page: metrics, pictures, breakdown, hardest errors")
+    return made
+
+
+def _point(text: str) -> tuple[float, ...]:
+    numbers = [float(part) for part in text.split(",")]
+    if len(numbers) not in (1, 3):
+        raise argparse.ArgumentTypeError(f"wanted P or P,C_MISS,C_FA, not {text}")
+    return (*numbers, 1.0, 1.0)[:3]
+
+
+def _names(text: str) -> list[str]:
+    """`gender,duration:2,5,session` -> its parts; numbers belong to the name before them."""
+    names: list[str] = []
+    for part in text.split(","):
+        if names and ":" in names[-1] and part.replace(".", "", 1).isdigit():
+            names[-1] += f",{part}"
+        else:
+            names.append(part)
+    return names
+
+
+def refuse_idle(arguments: argparse.Namespace) -> None:
+    """An option that would be passed over is an error: the numbers would not be what was asked for."""
+    for option, needs in (("norm", "cohort"), ("cohort", "norm"), ("model", "audio"), ("audio", "model"),
+                          ("cohort_speakers", "cohort"), ("calibration_out", "calibrate")):  # fmt: skip
+        if getattr(arguments, option) and not getattr(arguments, needs):
+            raise InputError(f"--{option.replace('_', '-')} needs --{needs} as well")
+    for one, other in (("embeddings", "model"), ("calibrate", "calibration")):
+        if getattr(arguments, one) and getattr(arguments, other):
+            raise InputError(f"--{one} and --{other} exclude each other")
+    if (arguments.quality or arguments.fuse) and not (arguments.calibrate or arguments.calibration):
+        raise InputError(f"--{'quality' if arguments.quality else 'fuse'} needs --calibrate DEV or --calibration FILE")
+    systems, lists = 1 + len(arguments.fuse), len(arguments.calibrate)
+    if lists and lists != systems:
+        raise InputError(f"{systems} systems but {lists} --calibrate: pass one for each")

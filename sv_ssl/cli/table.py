@@ -1,0 +1,85 @@
+"""What sv-score prints: the metrics, the breakdown, the comparison, and what is suspicious."""
+
+from __future__ import annotations
+
+import math
+from typing import Mapping, Sequence
+
+FEW = 300_000  # distinct scores; of more, float32 repeats some by chance
+Rows = list[tuple[str, str, str, str]]  # name, value, interval, conventions
+
+
+def metrics(report: Mapping, points: Mapping[str, tuple], ratios: bool, raw: bool) -> str:
+    """A report, its operating points -> aligned lines; `ratios`: scores are likelihood ratios; `raw`: costs too."""
+    ci = report.get("ci", {"min_dcf": {}})
+    rows: Rows = [("EER", f"{report['eer']:.3%}", _interval(ci.get("eer"), 100, "{:.3f}"),
+                   f"threshold {float(report['eer_threshold']):.6g}")]  # fmt: skip
+    for name, (p, c_miss, c_fa) in points.items():
+        threshold = float(report["min_dcf_threshold"][name])
+        about = f"p_target {p:g}, c_miss {c_miss:g}, c_fa {c_fa:g}, "
+        about += "reject all" if math.isinf(threshold) else f"threshold {threshold:.6g}"
+        ends = _interval(ci["min_dcf"].get(name), 1, "{:.4f}")
+        rows.append(("minDCF", f"{report['min_dcf'][name]:.4f}", ends, about))
+        if raw:
+            about = "the same, not divided by the cost of no system"
+            rows.append(("  raw cost", f"{report['min_cost'][name]:.6f}", "", about))
+        if ratios:
+            rows.append(("actDCF", f"{report['act_dcf'][name]:.4f}", "", f"the same cost at {_bayes(p, c_miss, c_fa)}"))
+    rows += [("ROCCH-EER", f"{report['eer_rocch']:.3%}", "", ""), ("minCllr", f"{report['min_cllr']:.4f}", "", "bits")]
+    rows += [("Cllr", f"{float(report['cllr']):.4f}", "", "bits")] * ratios
+    rows += [("AUC", f"{report['auc']:.5f}", "", "")]
+    return "\n".join(["", *_aligned(rows), "", *notes(report)])
+
+
+def _bayes(p: float, c_miss: float, c_fa: float) -> str:
+    return f"the Bayes threshold {math.log(c_fa * (1 - p) / (c_miss * p)):.4g}"
+
+
+def _aligned(rows: Rows) -> list[str]:
+    names, intervals = (max(len(row[i]) for row in rows) for i in (0, 2))
+    return [f"  {name:<{names}}{value:>10}  {ends:<{intervals}}  {about}".rstrip() for name, value, ends, about in rows]
+
+
+def _interval(ends: Sequence[float] | None, factor: float, form: str) -> str:
+    return "" if ends is None else f"[{form.format(factor * ends[0])}, {form.format(factor * ends[1])}]"
+
+
+def notes(report: Mapping) -> list[str]:
+    """What a reader of the numbers should know."""
+    lines = []
+    if "ci" in report:
+        lines.append("[ ]: 95 % interval, {n:,} resamplings of {clusters:,} {resampled}".format(**report["ci"]))
+        if report["ci"]["resampled"] == "utterances":
+            lines.append("note: the ids do not tell the speakers, so the intervals are too narrow")
+    if report["eer"] > 0.55:
+        lines.append("note: targets score lower than non-targets: are the scores distances, or the labels swapped?")
+    if report["tied"] > 0.01 and (1 - report["tied"]) * report["n_trials"] < FEW:
+        lines.append(f"note: {report['tied']:.1%} of the scores are repeated ones: were they rounded?")
+    return lines
+
+
+def breakdown(rows: Sequence[Mapping], points: Sequence[str]) -> str:
+    """Rows of `conditions.evaluate_each` -> aligned lines."""
+    head = ("", "", "target", "non-target", "EER %", *(f"minDCF {point}" for point in points), "")
+    cells = [head]
+    for row in rows:
+        rates = [row["eer"] and 100 * row["eer"], *(row["min_dcf"][point] for point in points)]
+        shown = ["-" if rate is None else f"{rate:.{digits}f}" for rate, digits in zip(rates, [3] + [4] * len(points))]
+        counts = f"{row['n_target']:,}", f"{row['n_nontarget']:,}"
+        cells.append((row["by"], row["value"], *counts, *shown, row.get("note", "")))
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    lines = [[f"{cell:<{width}}" if i in (0, 1, len(row) - 1) else f"{cell:>{width}}"
+              for i, (cell, width) in enumerate(zip(row, widths))] for row in cells]  # fmt: skip
+    return "\n".join(["", *("  " + "  ".join(line).rstrip() for line in lines), ""])
+
+
+def comparison(found: Mapping[str, Mapping], one: str, other: str) -> str:
+    """What `bootstrap.compare` found -> lines."""
+    rows: Rows = []
+    for name, value in found.items():
+        percent = name == "eer"
+        factor, form = (100, "{:+.3f}") if percent else (1, "{:+.4f}")
+        shown = form.format(factor * value["difference"]) + " %" * percent
+        ends = _interval(value["ci"], factor, form)
+        rows.append(("EER" if percent else f"minDCF {name}", shown, ends, f"p = {value['p']:.3g}"))
+    return "\n".join([f"{one} minus {other}, over the same draws of speakers:", *_aligned(rows), ""])

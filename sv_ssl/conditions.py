@@ -1,0 +1,321 @@
+"""The breakdown of a trial list: by what a manifest says of the utterances, by duration, by session; numpy alone.
+
+    gender             any column of a manifest: "f", "m", and "f / m" where the two sides differ
+    duration           bins of the shorter side: under 2 s, 2-4 s, 4-8 s, 8 s and more
+    duration:2,5,10    other bins; any column of numbers can have them (`snr:5,15`), the smaller side counts
+    session            targets of one session, and those of two, each against all non-targets
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import re
+from itertools import islice
+from typing import Callable, Iterable, Iterator, Mapping, NamedTuple, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sv_ssl.bootstrap import intervals
+from sv_ssl.files import InputError, aside
+from sv_ssl.metrics import POINTS, Point, check, headline, point_name
+from sv_ssl.trials import Trials, speakers
+
+Condition = tuple[str, str, np.ndarray]  # the column, its value, (T,) bool: which trials
+Columns = Mapping[str, Sequence[str]]  # a value for each utterance, or for each trial
+Rows = Iterator[tuple[int, list[str]]]  # numbers of lines, their fields
+Keys = Callable[[list[str]], Iterable[str]]
+SECONDS = (2.0, 4.0, 8.0)  # edges of the bins of `duration`
+MOST = 100  # values of a column, and conditions it makes
+FEW = 30  # errors; with 30 the true rate is within 30 % of the measured one at 90 % confidence
+NONE = "(none)"  # the value of an empty field
+SHOWN = 10  # ids or lines named in one message
+
+
+# --- what is known of the utterances --------------------------------------------------------------------------------
+
+
+def read_manifest(path: str | os.PathLike, ids: Sequence[str]) -> dict[str, list[str]]:
+    """A manifest, or a CSV or TSV with a line of names and the id first; U ids -> U values of each column, as text.
+
+    An id is a row's id, or its `wav` (without `$data_root/`), or else the end of its `wav` after a slash. An id without
+    a row, or with several, is an InputError.
+
+    >>> import tempfile
+    >>> path = tempfile.mkdtemp() + "/test.csv"
+    >>> with open(path, "w") as file:
+    ...     _ = file.write("ID,wav,gender\\n1,$data_root/wav/anna/1.wav,f\\n2,$data_root/wav/otto/1.wav,m\\n")
+    >>> read_manifest(path, ["otto/1.wav", "1"])["gender"]
+    ['m', 'f']
+    """
+    header, *first = (row for _, row in islice(_rows(path), 2))
+    at = header.index("ID") if "ID" in header else 0
+    named = "".join(header).isprintable() and len(set(header)) == len(header) > 1
+    if not named or not first or header[at] in set(ids):
+        wanted = "wanted a line of different names, such as `ID,duration,wav,start,stop,spk_id,gender` or `id,gender`"
+        raise InputError(f"{path}: {wanted}, then a row an utterance; it begins with {','.join(header)[:200]!r}")
+    rows: dict[str, list[str]] = {}
+    for keys in _keys(header, at):
+        rows.update(_matches(path, set(ids).difference(rows), keys))
+        if rows.keys() >= set(ids):
+            return {name: [rows[i][column] for i in ids] for column, name in enumerate(header)}
+    lost = [i for i in dict.fromkeys(ids) if i not in rows]
+    wanted = f'whose "{header[at]}" is the id' + ', or whose "wav" ends with it' * ("wav" in header)
+    raise InputError(f"{path}: {len(lost):,} of {len(ids):,} utterances of the trial list have no row: {_some(lost)}; "
+                     f"wanted a row {wanted}; the first row here is {','.join(first[0])[:200]!r}")  # fmt: skip
+
+
+def _keys(header: list[str], at: int) -> Iterator[Keys]:
+    """What a row may be called: by its id, by its path, by the ends of its path."""
+    yield lambda row: [row[at]]
+    if "wav" in header:
+        wav = header.index("wav")
+        yield lambda row: [row[wav].removeprefix("$data_root/")]
+        yield lambda row: [row[wav][slash.end() :] for slash in re.finditer("/", row[wav])]
+
+
+def _matches(path: str | os.PathLike, ids: set[str], keys: Keys) -> dict[str, list[str]]:
+    """The row of each id that is among a row's keys."""
+    found: dict[str, list[tuple[int, list[str]]]] = {}
+    for number, row in _rows(path):
+        for key in ids.intersection(keys(row)):
+            found.setdefault(key, []).append((number, row))
+    several = [f"{key} (lines {_some(str(n) for n, _ in rows)})" for key, rows in found.items() if len(rows) > 1]
+    if several:
+        raise InputError(f"{path}: {len(several):,} utterances of the trial list have more than one row: "
+                         f"{_some(several)}; wanted one for each")  # fmt: skip
+    return {key: rows[0][1] for key, rows in found.items()}
+
+
+def _rows(path: str | os.PathLike) -> Rows:
+    """Rows of a CSV, or of a TSV if its first line has a tab; those of another width are refused when all were read."""
+    width, bad, number = 0, [], 0
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            delimiter = "\t" if "\t" in file.readline() else ","
+            file.seek(0)
+            for row in (reader := csv.reader(file, delimiter=delimiter, skipinitialspace=True)):
+                number, row = reader.line_num, [field.strip() for field in row]
+                width = width or len(row) * any(row)
+                if any(row) and len(row) == width:
+                    yield number, row
+                elif any(row):
+                    bad.append(f"line {number}: {len(row)} fields where {width} are expected: {','.join(row)[:80]!r}")
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a CSV in UTF-8, somewhere after line {number}: {error}") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    if bad or not width:
+        raise InputError(f"{path}: {len(bad):,} bad rows: {_some(bad, '; ')}" if bad else f"{path}: the file is empty")
+
+
+def _some(items: Iterable[str], separator: str = ", ") -> str:
+    """The first few items, as text."""
+    items = list(items)
+    return separator.join([*items[:SHOWN], *["..."] * (len(items) > SHOWN)])
+
+
+# --- which trials belong together -----------------------------------------------------------------------------------
+
+
+class _Source(NamedTuple):
+    """A column: N values, the T trials' two sides as indices into them, and what N things have these values."""
+
+    name: str
+    values: Sequence[str]
+    sides: tuple[np.ndarray | slice, np.ndarray | slice]
+    things: tuple[str, Sequence]
+
+
+def split(
+    trials: Trials, by: Sequence[str], columns: Columns, trial_columns: Columns | None = None
+) -> list[Condition]:
+    """T trials of U ids; U values a column; T values a column (else the trials' own) -> conditions that have trials.
+
+    By a column of a manifest, trials whose sides agree have their value ("f"), others both ("f / m"); "different" are
+    all of these where the column would make more than 100 conditions; no value is "(none)". Where edges are given, and
+    by duration always, the smaller side's number decides. By session, targets of one session and those of two are each
+    set against *all* non-targets, which are of two sessions by nature; sessions are the manifest's column of that name,
+    else speaker/session of ids such as speaker/session/utterance. The columns of the list itself have a value a trial;
+    they go before those of the same name in a manifest.
+    """
+    own = trials.columns if trial_columns is None else trial_columns
+    conditions: list[Condition] = []
+    for text in by:
+        name, edges = _name_and_edges(text, {*own, *columns})
+        if name == "session" and name not in own and not edges:
+            masks = _sessions(trials, columns.get(name))
+        else:
+            source = _source(name, trials, columns, own)
+            masks = _bins(source, edges) if edges else _kinds(source)
+        conditions += [(name, value, mask) for value, mask in masks if mask.any()]
+    return conditions
+
+
+def _name_and_edges(text: str, known: set[str]) -> tuple[str, list[float]]:
+    """`duration`, `duration:2,5,10` or `duration:2-5-10` -> the column, the edges of its bins ([] for none)."""
+    if text in known or ":" not in text:
+        return text, list(SECONDS) if text == "duration" else []
+    name, _, rest = text.rpartition(":")
+    try:
+        edges = [float(edge) for edge in re.split(r",|(?<=[\d.])-", rest)]
+    except ValueError:
+        edges = []
+    if not edges or not all(map(math.isfinite, edges)) or sorted(set(edges)) != edges:
+        raise InputError(f"cannot break down by {text}: wanted a column and rising edges, such as duration:2,5,10")
+    return name, edges
+
+
+def _source(name: str, trials: Trials, columns: Columns, own: Columns) -> _Source:
+    if name in own:
+        whole = slice(None)
+        source = _Source(name, own[name], (whole, whole), ("trial", range(1, len(trials.enroll) + 1)))
+    elif name in columns:
+        source = _Source(name, columns[name], (trials.enroll, trials.test), ("utterance", trials.ids))
+    else:
+        known = ", ".join([*own, *columns]) or "none: a manifest would have them"
+        raise InputError(f'cannot break down by "{name}": no such column; the columns are {known}; and session, if the '
+                         "ids are speaker/session/utterance")  # fmt: skip
+    if len(source.values) != len(source.things[1]):
+        raise InputError(f'the column "{name}" has {len(source.values)} values, wanted {len(source.things[1])}')
+    return source
+
+
+def _kinds(source: _Source) -> Iterator[tuple[str, np.ndarray]]:
+    names, code = _coded(source.values)
+    if len(names) > MOST:
+        raise InputError(f'cannot break down by "{source.name}": it has {len(names):,} values, wanted at most {MOST}; '
+                         f"numbers can be put into bins, as in {source.name}:2,5,10")  # fmt: skip
+    one, other = (code[side] for side in source.sides)
+    yield from ((name, (one == i) & (other == i)) for i, name in enumerate(names))
+    pair = np.minimum(one, other) * len(names) + np.maximum(one, other)
+    mixed = np.unique(pair[one != other]).tolist()
+    if len(names) + len(mixed) > MOST:
+        yield "different", one != other
+    else:
+        yield from ((f"{names[p // len(names)]} / {names[p % len(names)]}", pair == p) for p in mixed)
+
+
+def _coded(values: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """N values -> K distinct ones in order, (N,) which."""
+    names = sorted(set(values))
+    number = dict(zip(names, range(len(names))))
+    return [name or NONE for name in names], np.fromiter(map(number.__getitem__, values), np.int64, len(values))
+
+
+def _bins(source: _Source, edges: list[float]) -> Iterator[tuple[str, np.ndarray]]:
+    numbers = _numbers(source)
+    smaller = np.minimum(*(numbers[side] for side in source.sides))
+    bin_of = np.searchsorted(edges, smaller, side="right")
+    unit, ends = " s" * (source.name == "duration"), [f"{edge:g}" for edge in edges]
+    names = [f"<{ends[0]}", *(f"{low}-{high}" for low, high in zip(ends, ends[1:])), f">={ends[-1]}"]
+    yield from ((name + unit, bin_of == i) for i, name in enumerate(names))
+
+
+def _numbers(source: _Source) -> np.ndarray:
+    def number(text: str) -> float:
+        try:
+            return float(text)
+        except ValueError:
+            return math.nan
+
+    numbers = np.fromiter(map(number, source.values), np.float64, len(source.values))
+    bad = np.flatnonzero(~np.isfinite(numbers))
+    if bad.size:
+        kind, things = source.things
+        raise InputError(f'cannot put the column "{source.name}" into bins: {source.values[bad[0]]!r} of the {kind} '
+                         f"{things[bad[0]]} is not a number ({bad.size:,} such values)")  # fmt: skip
+    return numbers
+
+
+def _sessions(trials: Trials, column: Sequence[str] | None) -> Iterator[tuple[str, np.ndarray]]:
+    if trials.labels is None:
+        raise InputError(f"{trials.name} has no labels: by session, only targets are told apart")
+    values = _sessions_of_ids(trials, trials.labels) if column is None else column
+    names, code = _coded(values)
+    unknown = np.array([name == NONE for name in names])[code]
+    unknown = unknown[trials.enroll] | unknown[trials.test]
+    same = code[trials.enroll] == code[trials.test]
+    for name, kind in (("same", same & ~unknown), ("different", ~same & ~unknown), (NONE, unknown)):
+        if (kind & trials.labels).any():
+            yield name, kind | ~trials.labels
+
+
+def _sessions_of_ids(trials: Trials, labels: np.ndarray) -> list[str]:
+    """speaker/session of ids such as speaker/session/utterance; the labels tell whether they are."""
+    _, code = _coded([i.rsplit("/", 2)[0] for i in trials.ids])
+    odd = [i for i in trials.ids if i.count("/") < 2]
+    if odd or not np.array_equal(code[trials.enroll] == code[trials.test], labels):
+        raise InputError(f"{trials.name}: cannot break down by session: ids such as {(odd or trials.ids)[0]} are not "
+                         "speaker/session/utterance with the speakers of the labels; a manifest with a column "
+                         '"session" would tell')  # fmt: skip
+    return [i.rpartition("/")[0] for i in trials.ids]
+
+
+# --- the metrics of each --------------------------------------------------------------------------------------------
+
+
+def evaluate_each(
+    trials: Trials,
+    scores: ArrayLike,
+    conditions: Sequence[Condition],
+    points: Sequence[Point] = POINTS,
+    ci: bool = False,
+) -> list[dict]:
+    """T trials, (T,) scores, conditions -> for each: by, value, n_target, n_nontarget, eer, min_dcf, ci, note.
+
+    Error rates are None where a condition has trials of one kind only; `note` says so, and where the EER rests on fewer
+    than 30 misses or false alarms. With `ci`, "ci" has 95 % intervals of the rates by resampling the condition's own
+    speakers, or utterances where the list's ids do not tell the speakers.
+    """
+    if trials.labels is None:
+        raise InputError(f"{trials.name} has no labels, so nothing can be measured")
+    scores, labels = check(scores, trials.labels)
+    names = speakers(trials) if ci else None
+    _, cluster = _coded((names or trials.ids) if ci else [])
+    rows = []
+    for by, value, mask in conditions:
+        row = {"by": by, "value": value, **_rates(scores[mask], labels[mask], points)}
+        if ci and row["eer"] is not None:
+            sides = cluster[trials.enroll[mask]], cluster[trials.test[mask]]
+            about = {"resampled": "speakers" if names else "utterances", "clusters": len(np.union1d(*sides))}
+            row["ci"] = {**intervals(scores[mask], labels[mask], *sides, points), **about}
+        rows.append(row)
+    return rows
+
+
+def _rates(scores: np.ndarray, labels: np.ndarray, points: Sequence[Point]) -> dict:
+    counts = {"n_target": int(labels.sum()), "n_nontarget": int((~labels).sum())}
+    if not all(counts.values()):
+        kind = "non-target" if counts["n_target"] else "target"
+        return {**counts, "eer": None, "min_dcf": dict.fromkeys(map(point_name, points)), "note": f"no {kind} trials"}
+    measured = headline(scores, labels, points)
+    misses, false_alarms = (round(measured["eer"] * n, 6) for n in counts.values())
+    note = f"few errors: {misses:.0f} misses and {false_alarms:.0f} false alarms at the EER, wanted {FEW} of each"
+    note *= min(misses, false_alarms) < FEW
+    return {**counts, "eer": measured["eer"], "min_dcf": measured["min_dcf"], "note": note}
+
+
+def write_csv(path: str | os.PathLike, rows: Sequence[dict]) -> None:
+    """Rows of `evaluate_each`, or reports of a whole list -> a CSV with a line each, numbers to the last digit.
+
+    Columns: by, value, n_target, n_nontarget, eer, min_dcf_0.01 and so on; if any row has intervals eer_low, eer_high,
+    min_dcf_0.01_low and so on; note.
+    """
+    flat = [_flat(row) for row in rows]
+    header = list(dict.fromkeys(name for row in sorted(flat, key=len, reverse=True) for name in row))
+    with aside(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, header, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(flat)
+
+
+def _flat(row: dict) -> dict:
+    flat = {name: row[name] for name in ("by", "value", "n_target", "n_nontarget", "eer")}
+    flat.update((f"min_dcf_{name}", value) for name, value in row["min_dcf"].items())
+    if "ci" in row:
+        ends = {"eer": row["ci"]["eer"], **{f"min_dcf_{name}": both for name, both in row["ci"]["min_dcf"].items()}}
+        flat.update((f"{name}_{end}", both[i]) for name, both in ends.items() for i, end in enumerate(("low", "high")))
+    return {**flat, "note": row.get("note", "")}

@@ -1,0 +1,114 @@
+"""What scores trial lists: embeddings, perhaps models of several utterances, perhaps normalised by a cohort."""
+
+from __future__ import annotations
+
+from typing import Callable, Mapping, NamedTuple, Sequence
+
+import numpy as np
+
+from sv_ssl import calibrate, conditions, embeddings, enroll, normalise, scoring
+from sv_ssl.embeddings import Embeddings
+from sv_ssl.files import InputError
+from sv_ssl.trials import Trials
+
+QUALITIES = ("duration", "magnitude", "cohort")  # side information on an utterance that a calibration may use
+
+
+class Cohort(NamedTuple):
+    """What scores are normalised by."""
+
+    embeddings: Embeddings
+    method: str = "as"  # z, t, s or as
+    top_n: int = 300  # of AS-norm
+    speakers: Mapping[str, str] | None = None  # of the cohort's utterances
+    means: bool = False  # one mean a speaker instead of the utterances
+
+
+class System(NamedTuple):
+    """Where embeddings come from, and how two of them make a score."""
+
+    source: Callable[[Sequence[str]], Embeddings]  # embeddings of these ids at least, if it has them
+    models: Mapping[str, Sequence[str]] | None = None  # utterances of each enrolment id; None: it is an utterance
+    combine: str = "embeddings"  # or "scores"
+    cohort: Cohort | None = None
+    allow_missing: bool = False
+    qualities: Sequence[str] = ()
+    manifest: str | None = None  # has the durations
+
+    def score(self, trials: Trials) -> tuple[Trials, np.ndarray, list[str]]:
+        """Trials -> those that could be scored, (T, K) columns, their K names: the score, then the qualities.
+
+        >>> rows = ["a", "b", "c"], np.array([[2, 0], [0, 1], [1, 1]], np.float32)
+        >>> trials = Trials("list", "", "", ["a", "c"], np.array([0]), np.array([1]), None, None)
+        >>> System(lambda ids: rows).score(trials)[1].round(4)
+        array([[0.7071]], dtype=float32)
+        """
+        pairs = trials
+        enrolled = {} if self.models is None else self.models
+        found = self.source([*trials.ids, *(u for i in trials.ids for u in enrolled.get(i, ()))])
+        factors = None
+        if self.models is not None:
+            found, pairs, factor = enroll.combine(found, trials, self.models, self.combine, self.allow_missing)
+            factors = dict(zip(pairs.ids, factor.tolist()))
+        if self.allow_missing:
+            pairs = scoring.leave_out(pairs, found[0])
+        scores = scoring.cosine(found, pairs)
+        factor = np.array([1.0 if factors is None else factors[i] for i in pairs.ids], np.float32)
+        if factors is not None:
+            scores = scores * factor[pairs.enroll]
+        moments = None
+        if self.cohort is not None:
+            pairs, moments = self._moments(found, pairs, factor)
+            scores = normalise.normalise(scores, pairs, *moments, self.cohort.method)
+        columns, names = calibrate.quality_columns(pairs, self._qualities(found, pairs, moments))
+        what = "score" if self.cohort is None else f"score ({self.cohort.method})"
+        return pairs, np.column_stack([scores, columns]) if names else scores[:, None], [what, *names]
+
+    def _moments(self, found: Embeddings, trials: Trials, factor: np.ndarray) -> tuple[Trials, normalise.Moments]:
+        """Mean and standard deviation of each utterance's cohort scores; the trials' notes say what the cohort is."""
+        assert self.cohort is not None
+        (ids, rows), method, top_n, speakers, means = self.cohort
+        if rows.shape[1] != found[1].shape[1]:
+            raise InputError(f"the cohort has {rows.shape[1]} dimensions, the embeddings {found[1].shape[1]}")
+        enrolled = [u for i in trials.ids for u in (self.models or {}).get(i, ())]
+        kept = normalise.apart(ids, trials, speakers, enrolled)
+        ids, rows = [i for i, keep in zip(ids, kept) if keep], embeddings.unit(rows[kept])
+        note = f"normalised ({method}) by {len(ids):,} cohort utterances"
+        if dropped := int((~kept).sum()):
+            note += f", {dropped:,} left out that are the list's own or of its speakers"
+        if means:
+            names, rows = normalise.speaker_means(ids, rows, speakers)
+            note += f", as the means of {len(names):,} speakers"
+        if method == "as":
+            note += f", the {min(top_n, len(rows)):,} nearest" + " (all there are)" * (top_n > len(rows))
+        row = dict(zip(found[0], range(len(found[0]))))
+        units = embeddings.unit(found[1][[row[i] for i in trials.ids]])
+        mean, sd = normalise.statistics(units, rows, top_n if method == "as" else None)
+        return trials._replace(notes=[*trials.notes, note]), (mean * factor, sd * factor)
+
+    def _qualities(self, found: Embeddings, trials: Trials, moments: normalise.Moments | None) -> dict[str, np.ndarray]:
+        qualities = {}
+        for name in self.qualities:
+            if name == "duration":
+                if self.manifest is None:
+                    raise InputError("the quality duration needs a manifest with a duration column: pass --manifest")
+                qualities[name] = calibrate.log_durations(self._seconds(self.manifest, trials.ids))
+            elif name == "magnitude":
+                row = dict(zip(found[0], range(len(found[0]))))
+                used = found[1][[row[i] for i in trials.ids]].astype(np.float64)
+                qualities[name] = np.log(np.linalg.norm(used, axis=1))
+            elif moments is None:
+                raise InputError("the quality cohort is the mean of the cohort scores: pass --norm and --cohort")
+            else:
+                qualities[name] = moments[0]
+        return qualities
+
+    @staticmethod
+    def _seconds(manifest: str, ids: Sequence[str]) -> list[float]:
+        column = conditions.read_manifest(manifest, ids).get("duration")
+        if column is None:
+            raise InputError(f"{manifest} has no column duration")
+        try:
+            return [float(value) for value in column]
+        except ValueError as error:
+            raise InputError(f"{manifest}: a duration is not a number: {error}") from None

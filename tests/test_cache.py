@@ -1,0 +1,38 @@
+import numpy as np
+
+from sv_ssl import cache
+
+
+def test_rows_survive_the_process_and_models_are_kept_apart(tmp_path):
+    row = np.random.default_rng(0).normal(size=192).astype(np.float32)
+    cache.Cache("one", tmp_path).put("file", row)
+    assert np.array_equal(cache.Cache("one", tmp_path).get("file"), row)
+    assert cache.Cache("two", tmp_path).get("file") is None
+
+
+def test_a_place_that_cannot_be_written_is_only_forgetful(tmp_path):
+    (tmp_path / "file").write_text("")
+    kept = cache.Cache("one", tmp_path / "file")
+    kept.put("a", np.float32([1]))
+    assert kept.get("a") == 1
+
+
+def test_a_damaged_file_is_only_forgetful(tmp_path):
+    cache.Cache("one", tmp_path).put("a", np.float32([1]))
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"no database at all" * 1000)
+    kept = cache.Cache("one", tmp_path)
+    assert kept.get("a") is None
+    kept.put("a", np.float32([2]))
+    assert kept.get("a") == 2
+
+
+def test_content_is_the_bytes_alone(tmp_path):
+    (tmp_path / "a").write_bytes(b"x" * (1 << 21))
+    (tmp_path / "b").write_bytes(b"x" * (1 << 21))
+    assert cache.content(tmp_path / "a") == cache.content(tmp_path / "b") != cache.content(__file__)
+
+
+def test_the_folder_follows_the_users_setting(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache.folder() == tmp_path / "sv_ssl"

@@ -1,0 +1,32 @@
+"""A Kaldi folder (wav.scp, and segments and utt2spk if there are any), to a train.csv that the recipes take.
+
+--speakers keeps the speakers of utt2spk. Paths in wav.scp are files, whole or below SOURCE or the working directory.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Sequence
+
+from data_prep import TRAIN, Problem, command, finish, parser, rerooted, save
+from sv_ssl import manifest
+
+
+def prepare(source: str | os.PathLike, out: str | os.PathLike, speakers: bool = False,
+            workers: int | None = None) -> int:
+    """Write train.csv in `out` from the Kaldi folder `source` -> exit code."""
+    out = Path(os.path.abspath(out))
+    frame = manifest.from_kaldi(source, workers=workers)
+    problems = [Problem("", path, reason) for path, reason in frame.attrs["skipped"]]
+    return finish(out, [save(rerooted(frame, out), out / "train.csv", speakers)], problems, f"{TRAIN} {out}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line -> exit code."""
+    return command(parser("kaldi", __doc__ or ""), prepare, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from sv_ssl.files import InputError
 from sv_ssl.metrics import POINTS, Point, check, crossing, headline, normalised_cost, point_name, tie_blocks
+from sv_ssl.progress import watched
 
 
 def interval(
@@ -75,7 +76,7 @@ def bootstrap(
     pair, target = pair[order], target[order].astype(np.float64)
     rng, n_speakers = np.random.default_rng(seed), int(second.max()) + 1
     values = np.full((n, 1 + len(points)), np.nan)
-    for row in values:
+    for row in watched(values, "resampling", " replicates", few=0 if len(scores) > 50_000 else n):
         copies = np.bincount(rng.integers(0, n_speakers, n_speakers), minlength=n_speakers)
         weight = np.where(first == second, copies[first], copies[first] * copies[second]).astype(np.float64)[pair]
         rates = _weighted_rates(weight, target, last)

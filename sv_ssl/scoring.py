@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-import sys
-from typing import Any, Iterable, Sequence
+from typing import Any, Sequence
 
 import numpy as np
 
@@ -13,10 +12,10 @@ from sv_ssl.bootstrap import intervals
 from sv_ssl.embeddings import Embeddings, unit
 from sv_ssl.files import InputError
 from sv_ssl.metrics import POINTS, Point, evaluate
+from sv_ssl.progress import watched
 from sv_ssl.trials import Trials, speakers
 
 BLOCK = 512  # trials scored at once: their rows stay in the cache
-MANY = 2_000_000  # trials from which scoring takes seconds
 SHOWN = 10  # missing ids named in one message
 
 
@@ -30,22 +29,13 @@ def cosine(embeddings: Embeddings, trials: Trials) -> np.ndarray:
     used = unit(rows[[row[i] for i in trials.ids]])
     scores = np.empty(len(trials.enroll), np.float32)
     sides = np.empty((2, BLOCK, used.shape[1]), np.float32)
-    for start in _shown(range(0, len(scores), BLOCK)):
+    for start in watched(range(0, len(scores), BLOCK), "scoring", " trials", BLOCK, few=2000):
         block = slice(start, start + BLOCK)
         pair = sides[:, : len(scores[block])]
         for side, codes in zip(pair, (trials.enroll, trials.test)):
             np.take(used, codes[block], axis=0, out=side, mode="clip")  # clip: straight into place, no buffer
         np.einsum("nd,nd->n", *pair, out=scores[block])
     return scores
-
-
-def _shown(blocks: range) -> Iterable[int]:
-    """The same, with a bar and the time left where it takes seconds and somebody watches."""
-    if len(blocks) * BLOCK < MANY or not sys.stderr.isatty():
-        return blocks
-    from tqdm import tqdm
-
-    return tqdm(blocks, desc="scoring", unit="trials", unit_scale=BLOCK, leave=False)
 
 
 def leave_out(trials: Trials, ids: Sequence[str]) -> Trials:

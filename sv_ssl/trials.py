@@ -27,10 +27,13 @@ import numpy as np
 
 from sv_ssl.files import InputError, aside
 from sv_ssl.layout import WANTED, Layout, fault, quoted, recognise, split
+from sv_ssl.progress import watched
 
 PROBE = 1000  # lines by which the form of a file is told
 BLOCK = 1 << 24  # bytes read into lines at once
 LARGE = 1 << 24  # bytes from which pyarrow's 0.2 s of import pay
+SLOW = 1 << 27  # bytes that take seconds to read
+LINES = 1 << 16  # lines written at once
 SHOWN = 10  # bad lines named in one message
 KNOWN_LISTS: dict[tuple[int, int] | int, str] = {  # by their numbers of target and non-target trials, or of both
     (18860, 18860): "VoxCeleb1-O, original",
@@ -101,6 +104,8 @@ def read_trials(path: str | os.PathLike, columns: Sequence[str] | None = None, k
     ('"label enroll test", separated by blanks', ['a/1.wav', 'a/2.wav', 'b/1.wav'], [True, False])
     """
     name, data, sha1 = _content(path)
+    if len(data) > SLOW and sys.stderr.isatty():
+        print(f"reading {name}: {len(data) / 1e6:,.0f} MB ...", file=sys.stderr)
     file = _File(name, data)
     first = file.first(PROBE)
     layout = recognise(f"{name}:{first[0][0]}", [text for _, text in first], columns)
@@ -305,13 +310,16 @@ def write_scores(path: str | os.PathLike, trials: Trials, scores: np.ndarray) ->
     separator = "\t" if any(len(i.split()) != 1 for i in trials.ids) else " "
     # Always with a decimal point, so that a score of 1 is not taken for a label.
     form = separator.join(["%s", "%s", "%#.9g" if scores.dtype == np.float32 else "%r"])
-    columns = [map(trials.ids.__getitem__, codes.tolist()) for codes in (trials.enroll, trials.test)]
-    columns.append(scores.tolist())
     if trials.labels is not None:
         form += separator + "%s"
-        columns.append(np.where(trials.labels, "target", "nontarget").tolist())
     with aside(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
-        file.writelines(form % row + "\n" for row in zip(*columns))
+        for start in watched(range(0, len(scores), LINES), "writing", " lines", LINES, few=10):
+            part = slice(start, start + LINES)
+            columns = [map(trials.ids.__getitem__, codes[part].tolist()) for codes in (trials.enroll, trials.test)]
+            columns.append(scores[part].tolist())
+            if trials.labels is not None:
+                columns.append(np.where(trials.labels[part], "target", "nontarget").tolist())
+            file.writelines(form % row + "\n" for row in zip(*columns))
 
 
 def speakers(trials: Trials) -> list[str] | None:

@@ -4,8 +4,13 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from sv_ssl import audio, synthetic
+
+
+settings.register_profile("sv_ssl", deadline=None)  # a busy machine is no fault
+settings.load_profile("sv_ssl")
 
 
 @pytest.hookimpl(tryfirst=True)

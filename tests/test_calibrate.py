@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
@@ -83,7 +83,6 @@ def test_fusion_weighs_independent_systems_by_what_they_know():
 finite = st.floats(-1e3, 1e3, allow_subnormal=False).map(lambda x: round(x, 2))
 
 
-@settings(deadline=None)
 @given(st.lists(finite, min_size=2, max_size=40), st.lists(finite, min_size=1, max_size=40))
 def test_calibration_never_raises_cllr_on_its_own_trials(target, nontarget):
     found = fit(target + nontarget, [1] * len(target) + [0] * len(nontarget))

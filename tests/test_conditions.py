@@ -159,7 +159,7 @@ def test_a_manifest_that_is_not_there(tmp_path):
             read_manifest(path, ["a"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200) | st.text("id,gender\tab\"\n\r/wav\0", max_size=80).map(str.encode))
 def test_any_bytes_are_read_or_refused(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "any.csv"

@@ -110,7 +110,7 @@ def test_a_changed_number_in_npz_and_parquet_is_noticed(tmp_path):
             embeddings.read(path)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\n\r"), min_size=1),
                 min_size=1, max_size=5, unique=True))
 def test_any_ids_of_one_line_come_back(ids):

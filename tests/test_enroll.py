@@ -104,7 +104,7 @@ def test_a_file_that_is_not_there(tmp_path):
             read_models(path)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200) | st.text('ab, \t\n\r"#\0', max_size=60).map(str.encode))
 def test_any_bytes_are_read_or_refused(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "any.tsv"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    ["files"],
+    ["files", "progress"],
     ["audio", "cache", "metrics", "layout", "kaldi", "schedules", "distributed", "geometry", "voice"],
     ["manifest", "augment", "features", "losses", "trials", "bootstrap", "embeddings", "scene", "plots", "results"],
     ["scoring", "page", "calibrate", "normalise", "conditions", "enroll", "synthetic", "data", "encoders", "heads"],

@@ -76,7 +76,7 @@ def cohorts(draw):
 
 
 @given(cohorts(), st.integers(2, 20), st.integers(0, 99))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_ties_and_order_do_not_matter(cohort, top_n, seed):
     rows = units(3, dim=4, seed=100)
     found = statistics(rows, cohort, top_n)
@@ -85,7 +85,7 @@ def test_ties_and_order_do_not_matter(cohort, top_n, seed):
 
 
 @given(st.integers(0, 999), st.integers(2, 12), st.integers(30, 200))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_whoever_is_far_does_not_count(seed, top_n, count):
     rows, cohort = units(1, seed=seed), units(count, seed=seed + 1)
     farther = np.concatenate([np.repeat(-rows, 40, axis=0), cohort, -rows])
@@ -166,7 +166,7 @@ def test_normalise_is_the_definition(method):
 
 
 @given(st.floats(0.01, 100), st.floats(-10, 10), st.sampled_from(METHODS))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_scale_and_shift_of_all_scores_vanish(scale, shift, method):
     rng = np.random.default_rng(0)
     trials = listed("abcd", rng.integers(0, 4, (30, 2)))

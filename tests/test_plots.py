@@ -152,7 +152,7 @@ def test_scores_of_any_size_can_be_drawn(scores):
 
 
 @given(st.lists(st.tuples(st.sampled_from([-3.0, -1.0, -0.5, 0.0, 0.25, 2.0, np.inf]), st.booleans()), min_size=1))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_bayes_costs_are_those_of_the_metrics(trials):
     scores, labels = [score for score, _ in trials] + [0.1, 0.2], [label for _, label in trials] + [False, True]
     log_odds = np.array([-8.0, -2.0, -0.25, 0.0, 0.5, 1.1, 8.0])

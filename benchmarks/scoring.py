@@ -8,7 +8,6 @@ files in the page cache. VoxCeleb1-O's list is made up where it is not at hand: 
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import subprocess
@@ -20,8 +19,7 @@ from typing import Callable
 
 import numpy as np
 
-from sv_ssl import bootstrap, cli, embeddings, metrics, normalise
-from sv_ssl.files import aside
+from sv_ssl import bootstrap, cli, embeddings, metrics, normalise, results
 
 Row = tuple[str, str, str, str]  # what, figure, limit, beside
 POINTS = ((0.01, 1, 1), (0.05, 1, 1), (0.001, 1, 1))
@@ -168,10 +166,7 @@ def main() -> None:
             rows.append(row)
     if arguments.out:
         about = f"`python benchmarks/scoring.py`; CPU, {os.cpu_count()} cores, numpy {np.__version__}."
-        document = {"title": "Scoring", "about": about, "columns": ["what", "measured", "limit", "beside"], "rows": rows}
-        with aside(arguments.out) as temporary:
-            temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-        print(f"wrote {arguments.out}; next: python -m sv_ssl.results results/")
+        results.benchmark(arguments.out, "scoring", about, ["what", "measured", "limit", "beside"], rows)
 
 
 if __name__ == "__main__":

@@ -9,18 +9,15 @@ down is the machine. Reading and drawing are done by the loader's workers beside
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from functools import partial
 from typing import Callable
 
-import numpy as np
 import torch
 
-from sv_ssl import augment, cli, data, encoders, manifest, synthetic
+from sv_ssl import augment, cli, data, encoders, manifest, results, synthetic
 from sv_ssl.features import LogMel
-from sv_ssl.files import aside
 from sv_ssl.losses import NTXent
 from sv_ssl.losses.margin import additive
 
@@ -86,26 +83,19 @@ def report(arguments: argparse.Namespace) -> None:
     parts = step_parts(encoder, batch, arguments.repeats)
     worker = worker_parts(views, arguments.batch, arguments.repeats)
     total = sum(parts.values())
-    print(f"{arguments.encoder} {size}, {arguments.batch} x 2 x {arguments.seconds:g} s, "
-          f"{torch.get_num_threads()} threads\n")
-    for name in PARTS:
-        print(f"{name:<10}{1000 * parts[name]:>9.1f} ms {parts[name] / total:>7.1%}")
-    light = sum(parts[name] for name in ("augment", "features", "loss")) / total
     crops = 2 * arguments.batch
-    print(f"{'step':<10}{1000 * total:>9.1f} ms {crops / total:>7.1f} crops/s\n")
-    print(f"augment + features + loss: {light:.1%}")
-    for name, seconds in worker.items():
-        print(f"one worker's {name}: {1000 * seconds / arguments.batch:.2f} ms an utterance")
+    light = sum(parts[name] for name in ("augment", "features", "loss")) / total
+    rows = [[name, f"{1000 * parts[name]:.1f} ms", f"{parts[name] / total:.1%}"] for name in PARTS]
+    rows += [["the whole step", f"{1000 * total:.1f} ms", f"{crops / total:.1f} crops/s"],
+             ["augment + features + loss", "", f"{light:.1%}"]]  # fmt: skip
+    rows += [[f"a worker's {name}, an utterance", f"{1000 * seconds / arguments.batch:.2f} ms", "beside the step"]
+             for name, seconds in worker.items()]  # fmt: skip
+    for row in rows:
+        print(f"{row[0]:<32}{row[1]:>12}  {row[2]}")
     if arguments.out:
-        with aside(arguments.out) as temporary:
-            temporary.write_text(json.dumps({
-                "encoder": arguments.encoder, "size": size, "batch": arguments.batch, "crop_seconds": arguments.seconds,
-                "threads": torch.get_num_threads(), "torch": torch.__version__, "numpy": np.__version__,
-                "step_ms": {k: 1000 * v for k, v in parts.items()}, "augment_features_loss_share": light,
-                "crops_per_second": crops / total,
-                "worker_ms_per_utterance": {k: 1000 * v / arguments.batch for k, v in worker.items()},
-            }, indent=2) + "\n")
-        print(f"wrote {arguments.out}")
+        about = (f"`python benchmarks/train_step.py`: {arguments.encoder} {size}, {arguments.batch} x 2 crops of "
+                 f"{arguments.seconds:g} s; CPU, {torch.get_num_threads()} threads, torch {torch.__version__}.")
+        results.benchmark(arguments.out, "a training step", about, ["part", "time", "share"], rows)
 
 
 if __name__ == "__main__":

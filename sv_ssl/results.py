@@ -22,7 +22,7 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Callable, Iterable
+from typing import Any, Callable, Iterable, Sequence
 
 from sv_ssl.files import InputError, aside
 
@@ -99,6 +99,14 @@ def _version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return ""
+
+
+def benchmark(path: str | os.PathLike, title: str, about: str, columns: Sequence[str], rows: Iterable) -> None:
+    """Write what a program of benchmarks/ measured: cells of text, as the table is to show them."""
+    document = {"title": title, "about": about, "columns": list(columns), "rows": [list(row) for row in rows]}
+    with aside(path) as temporary:
+        temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    print(f"wrote {path}; next: python -m sv_ssl.results results/")
 
 
 # --- tables ---------------------------------------------------------------------------------------------------------

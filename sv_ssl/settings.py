@@ -146,8 +146,9 @@ def check(plain: dict, run_opts: dict) -> None:
 
 
 def demo_sizes(recipe_file: str, known: dict) -> dict[str, Any]:
-    """What the recipe's demo.yaml says of the keys that this YAML has."""
+    """What the recipe's demo.yaml says of the keys that this YAML has, to all recipes and to this one by its name."""
     sizes = YAML(typ="safe").load((Path(recipe_file).parent / "hparams" / "demo.yaml").read_text())
+    sizes |= sizes.get(Path(recipe_file).stem, {})
     return {key: value for key, value in sizes.items() if key in known}
 
 

@@ -49,7 +49,17 @@ def test_names_are_all_different():
 def test_every_demo_key_is_known_somewhere():
     for demo in ROOT.glob("recipes/*/hparams/demo.yaml"):
         known = {key for path in demo.parent.glob("*.yaml") if path != demo for key in plain(path)}
-        assert yaml.safe_load(demo.read_text()).keys() <= known
+        sizes = yaml.safe_load(demo.read_text())
+        own = {key: value for key, value in sizes.items() if isinstance(value, dict)}
+        assert all((demo.parents[1] / f"{recipe}.py").is_file() for recipe in own)
+        assert set(sizes) - set(own) | set().union(*own.values()) <= known
+
+
+def test_a_recipe_may_have_demo_sizes_of_its_own():
+    known = {"epochs": 100, "temperature": 0.03, "batch_size": 256}
+    folder = ROOT / "recipes" / "voxceleb"
+    moco, simclr = (settings.demo_sizes(str(folder / f"train_{name}_am.py"), known) for name in ("moco", "simclr"))
+    assert moco == {**simclr, "epochs": 18, "temperature": 0.01} and simclr == {"epochs": 16, "batch_size": 64}
 
 
 def test_papers_settings():

@@ -32,7 +32,7 @@ class Layout(NamedTuple):
     def form(self) -> str:
         """The layout in words."""
         separator = {None: "blanks", b"\t": "tabs", b",": "commas"}[self.separator]
-        names = " ".join(name if name in ROLES.values() else f"({name})" for name in self.names)
+        names = " ".join(name if name in ROLES.values() else f"({quoted(name.encode())[1:-1]})" for name in self.names)
         return f'"{names}", separated by {separator}' + (", with a line of names" if self.header else "")
 
 
@@ -54,6 +54,8 @@ def recognise(where: str, texts: list[bytes], columns: Sequence[str] | None = No
     for separator in (b",", b"\t", None):
         first = _named([field.decode().lower() for field in split(texts[0], separator)])
         if "enroll" in first and "test" in first:
+            if twice := [role for role in ROLES.values() if first.count(role) > 1]:
+                raise InputError(f"{where}: two columns are called {twice[0]}: {quoted(texts[0])}")
             return _with_vocabulary(separator, first, True, [split(text, separator) for text in texts[1:]])
     tabs = b"\t" if min(map(len, (text.split(b"\t") for text in texts))) > 2 else b","  # two may be blanks by accident
     for separator, blanks in ((b",", False), (tabs, tabs == b"\t"), (None, False), (b"\t", True), (b",", True)):

@@ -71,17 +71,39 @@ def operating_points(scores: ArrayLike, labels: ArrayLike) -> Curve:
     Curve(threshold=array([0.1, 0.5, 0.9, inf]), misses=array([0, 0, 1, 2]), false_alarms=array([2, 1, 0, 0]))
     """
     scores, target = check(scores, labels)
-    order, last = tie_blocks(scores)
-    misses = np.append(0, np.cumsum(target[order])[last])
+    ordered, target = _ascending(scores, target)
+    last = _last(ordered)
+    misses = np.append(0, np.cumsum(target)[last])
     rejected = np.append(0, last + 1) - misses
-    return Curve(np.append(scores[order][last], np.inf), misses, rejected[-1] - rejected)
+    return Curve(np.append(ordered[last], np.inf), misses, rejected[-1] - rejected)
+
+
+def _ascending(scores: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N,), (N,) -> both in the order of the scores. Of float32 score and label are sorted as one whole number."""
+    if scores.dtype != np.float32:
+        order = np.argsort(scores)
+        return scores[order], target[order]
+    packed = _flipped(scores.view(np.int32)).astype(np.int64)
+    packed *= 2
+    packed += target
+    packed.sort()
+    return _flipped((packed >> 1).astype(np.int32)).view(np.float32), (packed & 1).astype(bool)
+
+
+def _flipped(bits: np.ndarray) -> np.ndarray:
+    """(N,) bits of float32 -> (N,) int32 that rise where they do; and back again."""
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)  # of two negative numbers the greater has the smaller bits
 
 
 def tie_blocks(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(N,) -> (N,) ascending order, (K,) position in it of the last trial of each distinct score."""
     order = np.argsort(scores)
-    ordered = scores[order]
-    return order, np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
+    return order, _last(scores[order])
+
+
+def _last(ordered: np.ndarray) -> np.ndarray:
+    """(N,) ascending -> (K,) position of the last of each distinct value."""
+    return np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
 
 
 def decisive_points(
@@ -116,8 +138,7 @@ def _buckets(scores: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.nda
     for start in range(0, len(scores), BLOCK):
         block = slice(start, start + BLOCK)
         with np.errstate(over="ignore"):  # to infinity, which is in order
-            bits = scores[block].astype(np.float32, copy=False).view(np.int32) >> 16
-        bits ^= (bits >> 31) & 0x7FFF  # of two negative numbers the greater has the smaller bits
+            bits = _flipped(scores[block].astype(np.float32, copy=False).view(np.int32)) >> 16
         bits += 1 << 15
         bucket[block] = bits
         count += np.bincount(2 * bits + ~target[block], minlength=1 << 17)

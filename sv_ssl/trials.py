@@ -26,7 +26,7 @@ from typing import Callable, Iterator, NamedTuple, Sequence
 import numpy as np
 
 from sv_ssl.files import InputError, aside
-from sv_ssl.layout import WANTED, Layout, fault, quoted, recognise, split
+from sv_ssl.layout import ROLES, WANTED, Layout, fault, quoted, recognise, split
 from sv_ssl.progress import watched
 
 PROBE = 1000  # lines by which the form of a file is told
@@ -111,11 +111,13 @@ def read_trials(path: str | os.PathLike, columns: Sequence[str] | None = None, k
     layout = recognise(f"{name}:{first[0][0]}", [text for _, text in first], columns)
     if layout.header:
         file = file.without_line(first[0][0])
-    keep = [column for column in dict.fromkeys(keep) if column in layout.names]
+    keep = [column for column in dict.fromkeys(keep) if column in layout.names and column not in ROLES.values()]
     parts = _parse_large(file, layout, keep) if len(data) >= LARGE else None
     ids, enroll, test, labels, scores, kept = parts or _parse(file, layout, keep)
     trials = Trials(name, sha1, layout.form(), ids, enroll, test, labels, scores, [], kept)
     _note_repeats(file, trials)
+    if b"#" in data and (comments := data.startswith(b"#") + data.count(b"\n#")):
+        trials.notes.append(f"lines that begin with # are passed over: {comments:,}")
     if not data.endswith((b"\n", b"\r")):
         trials.notes.append("the last line has no end: if the file was cut, trials are missing")
     return trials
@@ -124,6 +126,8 @@ def read_trials(path: str | os.PathLike, columns: Sequence[str] | None = None, k
 def _content(path: str | os.PathLike) -> tuple[str, bytes, str]:
     """Path or "-" -> name, text with plain line ends, sha1 of the text as it is, unpacked."""
     name = "standard input" if str(path) == "-" else str(path)
+    if str(path) == "-" and sys.stdin is None:
+        raise InputError("standard input is closed: give a file, or a list through a pipe")
     try:
         data = sys.stdin.buffer.read() if str(path) == "-" else Path(path).read_bytes()
         data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
@@ -132,7 +136,7 @@ def _content(path: str | os.PathLike) -> tuple[str, bytes, str]:
     except OSError as error:
         raise InputError(f"cannot read {name}: {error.strerror}") from None
     decoder = codecs.getincrementaldecoder("utf-8")()
-    for start in range(0, len(data), BLOCK):
+    for start in range(0, 0 if data.isascii() else len(data), BLOCK):
         try:
             decoder.decode(data[start : start + BLOCK], final=start + BLOCK >= len(data))
         except UnicodeDecodeError as error:
@@ -243,7 +247,6 @@ def _parse_large(file: _File, layout: Layout, keep: Sequence[str]) -> Parts | No
     separator = layout.separator or (b"\t" if b"\t" in file.first(1)[0][1] else b" ")
     text = pa.dictionary(pa.int32(), pa.binary())
     types = {name: pa.float64() if name == "score" else text for name in layout.names}
-    used = [name for name in ("enroll", "test", "label", "score", *keep) if name in layout.names]
     if layout.separator and b'"' in file.data:
         return None
     try:
@@ -251,12 +254,12 @@ def _parse_large(file: _File, layout: Layout, keep: Sequence[str]) -> Parts | No
             pa.py_buffer(memoryview(file.data)[file.start :]),
             pyarrow.csv.ReadOptions(column_names=layout.names, block_size=BLOCK),
             pyarrow.csv.ParseOptions(delimiter=separator.decode(), quote_char=False),
-            pyarrow.csv.ConvertOptions(column_types=types, include_columns=used, null_values=[], check_utf8=False),
+            pyarrow.csv.ConvertOptions(column_types=types, null_values=[], check_utf8=False),
         )
     except pa.ArrowInvalid:
         return None
     values, codes = {}, {}
-    for name, column in zip(used, table.unify_dictionaries().combine_chunks().columns):
+    for name, column in zip(layout.names, table.unify_dictionaries().combine_chunks().columns):
         if name == "score":
             values[name] = column.to_numpy()
         else:
@@ -267,11 +270,13 @@ def _parse_large(file: _File, layout: Layout, keep: Sequence[str]) -> Parts | No
 
 def _merged(values: dict, codes: dict, layout: Layout, keep: Sequence[str]) -> Parts | None:
     """Distinct values and codes of each column -> Parts; None if a value is such that only `_parse` can judge it."""
-    irregular = any(v.split() != [v] for name in ("enroll", "test") for v in values[name])
-    comment = any(v[:1] == b"#" for v in values.get(layout.names[0], ()) if layout.names[0] in codes)
-    if irregular or comment or not set(values.get("label", ())) <= set(layout.vocabulary):
+    for name in codes:  # of ids, and of all columns between blanks, each is one word
+        word = layout.separator is None or name in ("enroll", "test")
+        if any(v.split() != [v] if word else v.strip() != v for v in values[name]):
+            return None
+    if layout.names[0] == "score" or any(v[:1] == b"#" for v in values[layout.names[0]]):
         return None
-    if "score" in values and (np.isnan(values["score"]).any() or layout.names[0] == "score"):
+    if not set(values.get("label", ())) <= set(layout.vocabulary) or np.isnan(values.get("score", 0.0)).any():
         return None
     number = dict(zip(values["enroll"], range(len(values["enroll"]))))
     test = np.array([number.setdefault(v, len(number)) for v in values["test"]], np.int32)

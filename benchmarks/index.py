@@ -1,0 +1,82 @@
+"""Each kind of sv-index on many made-up speakers: time to enrol, to search, to change, its file, its recall.
+
+    python benchmarks/index.py [--speakers 1000000] [--dim 192] [--out results/benchmarks/index.json]
+
+Speakers and voices are drawn from normal distributions whose variance falls with the dimension as that of trained
+embeddings does; a voice's cosine with its speaker is about 0.7. Recall is measured against flat, which is exact: the
+share of voices whose nearest speaker is found (at 1), and of the ten nearest (at 10).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from typing import Callable, Iterator
+
+import faiss
+import numpy as np
+
+from sv_ssl import cli, index, results
+
+COLUMNS = ("kind", "enrol all", "search a voice", "recall at 1, at 10", "right speaker", "add and remove 100", "file")
+VOICES = 1000
+
+
+def drawn(speakers: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """(N, D) speakers, (VOICES, D) voices of the first of them."""
+    rng = np.random.default_rng(0)
+    scale = (1 / np.sqrt(1 + np.arange(dim))).astype(np.float32)
+    rows = rng.standard_normal((speakers, dim), dtype=np.float32) * scale
+    return rows, rows[:VOICES] + rng.standard_normal((VOICES, dim), dtype=np.float32) * scale
+
+
+def timed(work: Callable[[], object]) -> tuple[float, object]:
+    start = time.perf_counter()
+    made = work()
+    return time.perf_counter() - start, made
+
+
+def rows(speakers: int, dim: int) -> Iterator[tuple[str, ...]]:
+    """A line a kind."""
+    enrolled, voices = drawn(speakers, dim)
+    names = [f"speaker {i}" for i in range(speakers)]
+    truth: list[list[str]] = []
+    for kind in index.KINDS:
+        enrol, found = timed(lambda: index.create(kind, names, enrolled))
+        assert isinstance(found, index.Index)
+        search, nearest = timed(lambda: found.search(voices, 10))
+        got = [[name for name, _ in one] for one in nearest]         # type: ignore[attr-defined]
+        truth = truth or got
+        at = [np.mean([len({*a[:k]} & {*b[:k]}) / k for a, b in zip(got, truth)]) for k in (1, 10)]
+        right = np.mean([one[0] == name for one, name in zip(got, names)])
+        new = [f"new {i}" for i in range(100)]
+        change = timed(lambda: found.add(new, voices[:100]))[0] + timed(lambda: found.remove(new))[0]
+        with tempfile.TemporaryDirectory() as folder:
+            found.save(f"{folder}/a.index")
+            size = os.path.getsize(f"{folder}/a.index")
+        yield (kind, f"{enrol:.1f} s", f"{1000 * search / VOICES:.2f} ms", f"{at[0]:.1%}, {at[1]:.1%}", f"{right:.1%}",
+               f"{1000 * change:.0f} ms", f"{size / 1e6:,.0f} MB")  # fmt: skip
+
+
+def main() -> None:
+    """Print each line as it is there, write all."""
+    parser = cli.Parser(prog="index.py", description=__doc__)
+    add = parser.add_argument
+    add("--speakers", type=int, default=1_000_000, metavar="N", help="how many are enrolled (default 1,000,000)")
+    add("--dim", type=int, default=192, metavar="D", help="of an embedding (default 192)")
+    add("--out", metavar="FILE", help="JSON for `python -m sv_ssl.results`")
+    arguments = parser.parse_args()
+    lines = []
+    for line in rows(arguments.speakers, arguments.dim):
+        print("  |  ".join(line), flush=True)
+        lines.append(line)
+    if arguments.out:
+        about = (f"`python benchmarks/index.py --speakers {arguments.speakers} --dim {arguments.dim}`; CPU, "
+                 f"{faiss.omp_get_max_threads()} threads, faiss {faiss.__version__}; {VOICES:,} voices asked at once.")
+        results.benchmark(arguments.out, "speakers in an index", about, COLUMNS, lines)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

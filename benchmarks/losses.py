@@ -1,0 +1,160 @@
+"""How fast the contrastive losses are and what memory they take, beside their plain forms: a matrix and autograd.
+
+    python benchmarks/losses.py [--only symmetric,chunked,huge,moco] [--out results/benchmarks/losses.json]
+
+Forward and backward, embeddings of 512 dimensions, on one CPU thread. Seconds are of the CPU, the least of several runs,
+ours and the plain ones in turn. Memory is the height of what PyTorch allocates, the inputs left out.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from functools import partial
+from typing import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from sv_ssl import cli
+from sv_ssl.files import aside
+from sv_ssl.losses import InfoNCE, NTXent, blocks, contrastive
+from sv_ssl.losses.margin import additive
+
+Row = tuple[str, str, str, str]  # what, figure, limit, beside
+TAU, M = 1 / 30, 0.1
+
+
+def plain(z: Tensor) -> Tensor:
+    """(2N, D) -> (): symmetric NT-Xent-AM, the yardstick: one product, the mask in place, a log-sum-exp."""
+    rows, here = F.normalize(z), torch.arange(len(z))
+    other = here.roll(len(z) // 2)
+    logits = rows @ rows.T
+    logits[here, other] -= M
+    logits.div_(TAU).fill_diagonal_(-torch.inf)
+    return (logits.logsumexp(1) - logits[here, other]).mean()
+
+
+def plain_moco(q: Tensor, keys: Tensor, queue: Tensor) -> Tensor:
+    """(N, D), (N, D), (K, D) -> (): MoCo-AM with a copy of the queue, which can then change before the backward pass."""
+    rows = F.normalize(q)
+    positive = ((rows * keys).sum(1) - M) / TAU
+    negative = (rows @ queue.clone().T).div_(TAU)
+    return (torch.logaddexp(positive, negative.logsumexp(1)) - positive).mean()
+
+
+def least(works: list[Callable[[], object]], repeats: int) -> list[float]:
+    """CPU seconds of the quickest run of each, run in turn."""
+    times = []
+    for _ in range(repeats):
+        for work in works:
+            start = time.process_time()
+            work()
+            times.append(time.process_time() - start)
+    return [min(times[i::len(works)]) for i in range(len(works))]
+
+
+def height(work: Callable[[], object]) -> int:
+    """Bytes at the height of what `work` allocates."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as seen:
+        work()
+    events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return int(np.cumsum([event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]).max())
+
+
+def steps(n: int) -> tuple[Callable[[], Tensor], Callable[[], Tensor], Tensor]:
+    """-> the gradient by our loss, by the plain one, and the embeddings that both are of."""
+    z, labels = torch.randn(2 * n, 512, requires_grad=True), torch.arange(n).repeat(2)
+    loss = NTXent(TAU, partial(additive, m=M))
+    return (lambda: torch.autograd.grad(loss(z, labels), z)[0]), (lambda: torch.autograd.grad(plain(z), z)[0]), z
+
+
+def symmetric_rows() -> list[Row]:
+    """NT-Xent-AM as it is used, at the sizes of batches."""
+    rows = []
+    for n, repeats in ((256, 30), (512, 15), (2048, 4)):
+        ours, theirs, _ = steps(n)
+        seconds, memory = least([ours, theirs], repeats), [height(ours), height(theirs)]
+        what = f"symmetric NT-Xent-AM, {n:,} utterances"
+        rows.append((f"{what}: time", f"{seconds[0] / seconds[1]:.2f} x", "1.05 x",
+                     f"the plain form: {1000 * seconds[1]:.1f} ms"))
+        rows.append((f"{what}: memory", f"{memory[0] / memory[1]:.2f} x", "1.1 x",
+                     f"the plain form: {memory[1] / 2 ** 20:.1f} MB"))
+    return rows
+
+
+def chunked_rows() -> list[Row]:
+    """The blockwise form against the plain one, also where it would not be used."""
+    rows, dense = [], contrastive.DENSE
+    try:
+        contrastive.DENSE = 0
+        for n, repeats in ((256, 30), (2048, 4), (6144, 1)):
+            ours, theirs, _ = steps(n)
+            seconds = least([ours, theirs], repeats)
+            a, b = ours(), theirs()
+            rows.append((f"in blocks, {n:,} utterances: time", f"{seconds[0] / seconds[1]:.2f} x", "1.3 x",
+                         f"the plain form: {1000 * seconds[1]:,.0f} ms; largest difference of a gradient "
+                         f"{(a - b).abs().max() / b.abs().max():.0e} of the largest, limit 1e-05"))
+    finally:
+        contrastive.DENSE = dense
+    return rows
+
+
+def huge_rows() -> list[Row]:
+    """A batch whose matrix would take 17 GB, and then four times that."""
+    ours, _, z = steps(32_768)
+    [seconds] = least([ours], 1)
+    return [("in blocks, 32,768 utterances: memory", f"{height(ours) / 1e9:.2f} GB", "2 GB",
+             f"{seconds:.0f} s; the matrix alone would be {4 * len(z) ** 2 / 1e9:.0f} GB; a block "
+             f"{4 * blocks.ROWS * len(z) / 1e6:.0f} MB")]
+
+
+def moco_rows() -> list[Row]:
+    """Two directions, each with its own queue."""
+    rows = []
+    for n in (64, 256, 512):
+        q = torch.randn(2, n, 512, requires_grad=True)
+        keys, queues = (F.normalize(torch.randn(2, size, 512), dim=2) for size in (n, 32_768))
+        loss = InfoNCE(TAU, partial(additive, m=M))
+        works = [lambda form=form: torch.autograd.grad(sum(map(form, q, keys, queues)), q)[0]
+                 for form in (loss, plain_moco)]
+        seconds, memory = least(works, 6), [height(work) for work in works]
+        apart = (works[0]() - works[1]()).abs().max()
+        rows.append((f"MoCo-AM, {n} queries, two queues of 32,768, two directions: time",
+                     f"{seconds[0] / seconds[1]:.2f} x", "0.9 x",
+                     f"two plain passes with a clone: {1000 * seconds[1]:.0f} ms, {memory[1] / 2 ** 20:.0f} MB; "
+                     f"ours: {memory[0] / 2 ** 20:.0f} MB; gradients within {apart:.0e}"))
+    return rows
+
+
+PARTS = {"symmetric": symmetric_rows, "chunked": chunked_rows, "huge": huge_rows, "moco": moco_rows}
+
+
+def main() -> None:
+    """Run the parts, print each line as it is there, write all."""
+    parser = cli.Parser(prog="losses.py", description=__doc__)
+    add = parser.add_argument
+    add("--only", type=lambda text: text.split(","), default=list(PARTS), metavar="PARTS", help=f"of {', '.join(PARTS)}")
+    add("--out", metavar="FILE", help="JSON for `python -m sv_ssl.results`")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    rows = []
+    for part in arguments.only:
+        for row in PARTS[part]():
+            print("  |  ".join(row), flush=True)
+            rows.append(row)
+    if arguments.out:
+        about = f"`python benchmarks/losses.py`; CPU, one thread, D = 512, torch {torch.__version__}."
+        document = {"title": "Losses", "about": about, "columns": ["what", "measured", "limit", "beside"], "rows": rows}
+        with aside(arguments.out) as temporary:
+            temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        print(f"wrote {arguments.out}; next: python -m sv_ssl.results results/")
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

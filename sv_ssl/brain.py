@@ -137,14 +137,20 @@ class SSLBrain(sb.Brain):
         self.journal.gather()
         self.journal.watched = []
         self.journal.seconds += seconds
-        if self._is_due(epoch):
-            record.update(self._validated())
+        fault = None
+        try:
+            if self._is_due(epoch):
+                record.update(self._validated())
+        except InputError as error:
+            fault = error                     # raised once the epoch is kept
         self.journal.epochs.append(record)
         if is_main():
             self._log({**record, **timing})
         # The last is kept, and of those that were validated the best.
         meta = {"epoch": epoch, **({"eer": record["eer"]} if "eer" in record else {})}
         self.checkpointer.save_and_keep_only(meta=meta, min_keys=["eer"])
+        if fault:
+            raise fault
 
     def _is_due(self, epoch: int) -> bool:
         return self.validate is not None and (epoch % self.hparams.valid_every == 0 or epoch == self.hparams.epochs)

@@ -16,6 +16,7 @@ import soundfile
 from safetensors.numpy import load_file
 
 from sv_ssl import audio, brain, model, recipe
+from sv_ssl.files import InputError
 
 ROOT = Path(__file__).parents[1]
 SIMCLR, MOCO = (ROOT / "recipes" / "voxceleb" / f"train_{name}_am.py" for name in ("simclr", "moco"))
@@ -190,6 +191,18 @@ def test_speakers_of_the_lists_are_left_out(tiny, tmp_path, capsys):
     assert run(SIMCLR, "hparams/am.yaml", *arguments, *lists, f"--data_folder={tmp_path / 'linked' / 'wav'}",
                f"--audio_root={tiny / 'wav'}", "--epochs=1") == 0
     assert "training: 24 utterances" in capsys.readouterr().out
+
+
+def test_an_epoch_whose_validation_fails_is_kept(tiny, tmp_path, capsys, monkeypatch):
+    def unreadable(*_):
+        raise InputError("valid.wav is damaged")
+    monkeypatch.setattr(recipe, "measured", unreadable)
+    arguments = options(tiny, tmp_path)
+    assert run(SIMCLR, "hparams/am.yaml", *arguments) == 2
+    assert "valid.wav is damaged" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert run(SIMCLR, "hparams/am.yaml", *arguments) == 0
+    assert "1 of 2 epochs done" in capsys.readouterr().out
 
 
 def test_too_many_damaged_files_end_it(tiny, tmp_path, capsys):

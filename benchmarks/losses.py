@@ -1,9 +1,9 @@
 """How fast the contrastive losses are and what memory they take, beside their plain forms: a matrix and autograd.
 
-    python benchmarks/losses.py [--only symmetric,chunked,huge,moco] [--out results/benchmarks/losses.json]
+    python benchmarks/losses.py [--only symmetric,moco,...] [--out results/benchmarks/losses.json]
 
-Forward and backward, embeddings of 512 dimensions, on one CPU thread. Seconds are of the CPU, the least of several runs,
-ours and the plain ones in turn. Memory is the height of what PyTorch allocates, the inputs left out.
+Forward and backward, embeddings of 512 dimensions, on one CPU thread. Seconds are of the CPU, the least of several
+runs, ours and the plain ones in turn. Memory is the height of what PyTorch allocates, the inputs left out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from sv_ssl import cli
+from sv_ssl import cli, data
 from sv_ssl.files import aside
 from sv_ssl.losses import InfoNCE, NTXent, blocks, contrastive
 from sv_ssl.losses.margin import additive
@@ -40,7 +40,7 @@ def plain(z: Tensor) -> Tensor:
 
 
 def plain_moco(q: Tensor, keys: Tensor, queue: Tensor) -> Tensor:
-    """(N, D), (N, D), (K, D) -> (): MoCo-AM with a copy of the queue, which can then change before the backward pass."""
+    """(N, D), (N, D), (K, D) -> (): MoCo-AM with a copy of the queue, which may change before the backward pass."""
     rows = F.normalize(q)
     positive = ((rows * keys).sum(1) - M) / TAU
     negative = (rows @ queue.clone().T).div_(TAU)
@@ -105,11 +105,12 @@ def chunked_rows() -> list[Row]:
 
 
 def huge_rows() -> list[Row]:
-    """A batch whose matrix would take 17 GB, and then four times that."""
+    """A batch whose matrix would take 17 GB, and the plain form several of those."""
     ours, _, z = steps(32_768)
-    [seconds] = least([ours], 1)
-    return [("in blocks, 32,768 utterances: memory", f"{height(ours) / 1e9:.2f} GB", "2 GB",
-             f"{seconds:.0f} s; the matrix alone would be {4 * len(z) ** 2 / 1e9:.0f} GB; a block "
+    start = time.process_time()
+    memory = height(ours)
+    return [("in blocks, 32,768 utterances: memory", f"{memory / 1e9:.2f} GB", "2 GB",
+             f"{time.process_time() - start:.0f} s; the matrix alone would be {4 * len(z) ** 2 / 1e9:.0f} GB; a block "
              f"{4 * blocks.ROWS * len(z) / 1e6:.0f} MB")]
 
 
@@ -131,14 +132,32 @@ def moco_rows() -> list[Row]:
     return rows
 
 
-PARTS = {"symmetric": symmetric_rows, "chunked": chunked_rows, "huge": huge_rows, "moco": moco_rows}
+def collisions_rows() -> list[Row]:
+    """Negatives that are of the anchor's own speaker, in the batches that training draws."""
+    rows = []
+    for name, n, speakers, size in (("VoxCeleb2", 1_092_009, 5_994, 200), ("VoxCeleb2", 1_092_009, 5_994, 256),
+                                    ("VoxCeleb1", 148_642, 1_211, 256)):
+        batches = data.Batches(n, size, seed=0)
+        order = (np.arange(n) * speakers // n)[batches.order()][:len(batches) * size].reshape(-1, size)
+        order.sort(axis=1)
+        same = order[:, 1:] == order[:, :-1]
+        met = np.pad(same, ((0, 0), (1, 0))) | np.pad(same, ((0, 0), (0, 1)))
+        rows.append((f"anchors that meet their own speaker: batch {size} of {name}'s size, {speakers:,} speakers",
+                     f"{met.mean():.2%}", f"{1 - (1 - 1 / speakers) ** (size - 1):.2%}",
+                     "even speakers; the limit is 1 - (1 - 1/S)^(N - 1)"))
+    return rows
+
+
+PARTS = {"symmetric": symmetric_rows, "chunked": chunked_rows, "huge": huge_rows, "moco": moco_rows,
+         "collisions": collisions_rows}
 
 
 def main() -> None:
     """Run the parts, print each line as it is there, write all."""
     parser = cli.Parser(prog="losses.py", description=__doc__)
     add = parser.add_argument
-    add("--only", type=lambda text: text.split(","), default=list(PARTS), metavar="PARTS", help=f"of {', '.join(PARTS)}")
+    parts = f"of {', '.join(PARTS)}"
+    add("--only", type=lambda text: text.split(","), default=list(PARTS), metavar="PARTS", help=parts)
     add("--out", metavar="FILE", help="JSON for `python -m sv_ssl.results`")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -170,7 +170,7 @@ def main() -> None:
             rows.append(row)
     if arguments.out:
         about = f"`python benchmarks/scoring.py`; CPU, {os.cpu_count()} cores, numpy {np.__version__}."
-        results.benchmark(arguments.out, "scoring", about, ["what", "measured", "limit", "beside"], rows)
+        results.benchmark(arguments.out, "speed of scoring", about, ["what", "measured", "limit", "beside"], rows)
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ def report(arguments: argparse.Namespace) -> None:
     if arguments.out:
         about = (f"`python benchmarks/train_step.py`: {arguments.encoder} {size}, {arguments.batch} x 2 crops of "
                  f"{arguments.seconds:g} s; CPU, {torch.get_num_threads()} threads, torch {torch.__version__}.")
-        results.benchmark(arguments.out, "a training step", about, ["part", "time", "share"], rows)
+        results.benchmark(arguments.out, "speed of a training step", about, ["part", "time", "share"], rows)
 
 
 if __name__ == "__main__":

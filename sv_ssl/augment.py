@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import os
-from functools import cached_property, lru_cache
+import wave as pcm
+from contextlib import suppress
+from functools import cached_property, lru_cache, reduce
 from pathlib import Path
 from typing import Mapping, Sequence
 
@@ -109,14 +111,16 @@ class Augment:
         >>> drawn["noise"].shape, float(drawn["snr_db"]), drawn["rir"].tolist()
         ((32000,), inf, [1.0])
         """
-        noise, snr_db = np.zeros(n_samples, np.float32), np.inf
         if self.noises and rng.random() < self.noise_prob:
             noise, snr_db = self._draw_noise(rng, n_samples)
-        rir = np.eye(1, self.rir_samples, dtype=np.float32)[0]
+        else:
+            noise, snr_db = np.zeros(n_samples, np.float32), np.inf
         if self.rooms and rng.random() < self.reverb_prob:
             path = self.rooms.paths[rng.integers(len(self.rooms.paths))]
             rir = _impulse_response(path, self.rir_samples, self.rate).copy()
-        return {"noise": noise, "snr_db": np.float32(snr_db), "rir": rir}
+        else:
+            rir = np.eye(1, self.rir_samples, dtype=np.float32)[0]
+        return {"noise": noise, "snr_db": np.array(snr_db, np.float32), "rir": rir}
 
     def _draw_noise(self, rng: np.random.Generator, n_samples: int) -> tuple[np.ndarray, float]:
         assert self.noises
@@ -127,15 +131,40 @@ class Augment:
         paths = self.noises.paths[kind]
         count = int(rng.integers(self.talkers[0], self.talkers[1] + 1)) if kind == "speech" else 1
         chosen = rng.choice(len(paths), count, replace=count > len(paths))
-        pieces = [audio.crops(paths[i], 0, None, [rng.random()], n_samples, self.rate, strict=False)[0][0]
-                  for i in chosen]
-        noise = pieces[0] if count == 1 else sum(piece / max(_rms(piece), QUIET) for piece in pieces)
+        pieces = [_crop(paths[i], rng.random(), n_samples, self.rate) for i in chosen]
+        noise = pieces[0] if count == 1 else reduce(np.add, [piece / max(_rms(piece), QUIET) for piece in pieces])
         low, high = self.snr_db[kind]
         return noise, rng.uniform(low, high)
 
 
 def _rms(wave: np.ndarray) -> float:
     return float(np.sqrt(np.dot(wave, wave) / len(wave)))
+
+
+def _crop(path: str, fraction: float, n_samples: int, rate: int) -> np.ndarray:
+    """(n_samples,): what `audio.crops` gives, in a fifth of the time for the files that most noises are."""
+    begin, frames = _plain(path, rate)
+    if frames >= n_samples:
+        with suppress(OSError):
+            start = begin + 2 * round(fraction * (frames - n_samples))
+            steps = np.fromfile(path, "<i2", n_samples, offset=start)
+            if len(steps) == n_samples:
+                return np.multiply(steps, audio.STEP, dtype=np.float32)
+    return audio.crops(path, 0, None, [fraction], n_samples, rate, strict=False)[0][0]
+
+
+@lru_cache(maxsize=None)
+def _plain(path: str, rate: int) -> tuple[int, int]:
+    """The byte at which the samples of a whole 16-bit mono WAV of this rate begin, and their number; else 0, 0."""
+    try:
+        with open(path, "rb") as file, pcm.open(file) as header:
+            begin, frames = file.tell(), header.getnframes()
+            kind = header.getsampwidth(), header.getnchannels(), header.getframerate()
+            if kind == (2, 1, rate) and begin + 2 * frames <= os.fstat(file.fileno()).st_size:
+                return begin, frames
+    except (OSError, EOFError, pcm.Error):
+        pass  # another kind of file, or a damaged one: reading it tells
+    return 0, 0
 
 
 @lru_cache(maxsize=ROOMS_KEPT)

@@ -76,12 +76,12 @@ def bootstrap(
     pair, target = pair[order], target[order].astype(np.float64)
     rng, n_speakers = np.random.default_rng(seed), int(second.max()) + 1
     values = np.full((n, 1 + len(points)), np.nan)
-    for row in watched(values, "resampling", " replicates", few=0 if len(scores) > 50_000 else n):
+    for i in watched(range(n), "resampling", " replicates", few=0 if len(scores) > 50_000 else n):
         copies = np.bincount(rng.integers(0, n_speakers, n_speakers), minlength=n_speakers)
         weight = np.where(first == second, copies[first], copies[first] * copies[second]).astype(np.float64)[pair]
         rates = _weighted_rates(weight, target, last)
         if rates is not None:
-            row[:] = [crossing(*rates)[0], *(normalised_cost(*rates, point).min() for point in points)]
+            values[i] = [crossing(*rates)[0], *(normalised_cost(*rates, point).min() for point in points)]
     return dict(zip(["eer", *map(point_name, points)], values.T))
 
 

@@ -23,6 +23,7 @@ from sv_ssl.data import Note
 from sv_ssl.distributed import gather_objects, is_main
 from sv_ssl.encoders import Embedder
 from sv_ssl.files import InputError, aside
+from sv_ssl.losses.contrastive import Scheduled
 
 # Spread of unit embeddings, 1 when they fill the sphere evenly: below this they are all one point.
 COLLAPSED = 0.01
@@ -71,6 +72,8 @@ class SSLBrain(sb.Brain):
     def on_fit_batch_start(self, batch: dict, should_step: bool) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self.hparams.lr(self.progress)
+        if isinstance(self.method.loss, Scheduled):
+            self.method.loss.set_epoch(self.progress)
 
     def on_fit_batch_end(self, batch: dict, outputs: dict, loss: Tensor, should_step: bool) -> None:
         if should_step:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,9 @@ def folder() -> Path:
 
 
 class Cache:
-    """One SQLite file a model: whole after a kill, safe for several processes. Without a place to write it forgets.
+    """One SQLite file a model: whole after a kill, safe for several processes and threads.
+
+    Without a place to write, on a full disk or damaged, it forgets.
 
     >>> import tempfile
     >>> cache = Cache("a model", Path(tempfile.mkdtemp()))
@@ -26,30 +30,45 @@ class Cache:
     """
 
     def __init__(self, model: str, place: Path | None = None):
+        self.model, self.place = model, place
         try:
             place = place or folder() / "embeddings"
             place.mkdir(parents=True, exist_ok=True)
             name = hashlib.sha1(model.encode()).hexdigest()
-            self.rows = sqlite3.connect(place / f"{name}.sqlite", timeout=30, isolation_level=None)
+            self.rows = sqlite3.connect(place / f"{name}.sqlite", timeout=30, isolation_level=None,
+                                        check_same_thread=False)
             self.rows.execute("PRAGMA journal_mode=WAL")
             self.rows.execute("PRAGMA synchronous=NORMAL")  # a power cut may lose the last rows, no more
             self.rows.execute("CREATE TABLE IF NOT EXISTS rows (key TEXT PRIMARY KEY, row BLOB)")
         except (OSError, sqlite3.Error):
-            self.rows = sqlite3.connect(":memory:", isolation_level=None)
+            self.rows = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
             self.rows.execute("CREATE TABLE rows (key TEXT PRIMARY KEY, row BLOB)")
+
+    def __reduce__(self) -> tuple[type[Cache], tuple[str, Path | None]]:
+        """Another process opens the same file."""
+        return Cache, (self.model, self.place)
 
     def get(self, key: str) -> np.ndarray | None:
         """The row kept under `key`, if any."""
-        found = self.rows.execute("SELECT row FROM rows WHERE key = ?", (key,)).fetchone()
+        found = None
+        with suppress(sqlite3.Error):
+            found = self.rows.execute("SELECT row FROM rows WHERE key = ?", (key,)).fetchone()
         return None if found is None else np.frombuffer(found[0], np.float32).copy()
 
     def put(self, key: str, row: np.ndarray) -> None:
         """Keep a row, at once on disk."""
-        self.rows.execute("INSERT OR REPLACE INTO rows VALUES (?, ?)", (key, np.float32(row).tobytes()))
+        with suppress(sqlite3.Error):
+            self.rows.execute("INSERT OR REPLACE INTO rows VALUES (?, ?)", (key, np.float32(row).tobytes()))
 
 
 def content(path: str | os.PathLike) -> str:
     """Path -> sha1 of the file's bytes."""
+    about = os.stat(path)
+    return _content(os.fspath(path), about.st_size, about.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)  # a long recording is asked for once a window
+def _content(path: str, size: int, changed: int) -> str:
     digest = hashlib.sha1()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

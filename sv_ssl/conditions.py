@@ -63,7 +63,7 @@ def read_manifest(path: str | os.PathLike, ids: Sequence[str]) -> dict[str, list
             return {name: [rows[i][column] for i in ids] for column, name in enumerate(header)}
     lost = [i for i in dict.fromkeys(ids) if i not in rows]
     wanted = f'whose "{header[at]}" is the id' + ', or whose "wav" ends with it' * ("wav" in header)
-    raise InputError(f"{path}: {len(lost):,} of {len(ids):,} utterances of the trial list have no row: {_some(lost)}; "
+    raise InputError(f"{path}: {len(lost):,} of {len(ids):,} utterances have no row: {_some(lost)}; "
                      f"wanted a row {wanted}; the first row here is {','.join(first[0])[:200]!r}")  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import signal
 import time
-from typing import Iterator, NamedTuple
+from typing import Any, Iterator, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -66,8 +66,12 @@ class Views(Dataset):
         drawn = [self._draw(rng, notes) for _ in range(self.n_views)] if self.augment else []
         return {"views": views, "label": self.labels[index], "notes": notes, "drawn": drawn}
 
+    def source(self, index: int) -> Any:
+        """-> the path of an utterance's file, or the file itself, open."""
+        return self.wav[index]
+
     def _crops(self, index: int, rng: np.random.Generator, notes: list[Note]) -> np.ndarray:
-        views, info = audio.crops(self.wav[index], int(self.start[index]), int(self.stop[index]),
+        views, info = audio.crops(self.source(index), int(self.start[index]), int(self.stop[index]),
                                   rng.random(self.n_views), self.n_samples, self.sample_rate)
         if info.rate != self.sample_rate or info.channels != 1:
             notes.append(Note(self.wav[index], "converted", f"{info.rate} Hz, {info.channels} channel(s): made "
@@ -90,9 +94,10 @@ def collate(items: list[dict]) -> dict:
              "labels": torch.tensor([int(item["label"]) for item in items]),
              "notes": [note for item in items for note in item["notes"]]}
     if items[0]["drawn"]:
-        for key in items[0]["drawn"][0]:
-            by_view = [np.stack([item["drawn"][v][key] for item in items]) for v in range(len(items[0]["drawn"]))]
-            batch[key] = torch.from_numpy(np.stack(by_view))
+        by_view = list(zip(*(item["drawn"] for item in items)))
+        for key in by_view[0][0]:
+            rows = np.stack([drawn[key] for view in by_view for drawn in view])
+            batch[key] = torch.from_numpy(rows.reshape(len(by_view), len(items), *rows.shape[1:]))
     return batch
 
 
@@ -122,10 +127,14 @@ class Batches(Sampler):
         return self.n_utterances // self.batch_size
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.n_utterances)
+        order = self.order()
         for i in range(self.done, len(self)):
             batch = order[i * self.batch_size:(i + 1) * self.batch_size]
             yield [(self.epoch, int(index)) for index in batch[self.rank::self.world_size]]
+
+    def order(self) -> np.ndarray:
+        """-> the indices of the epoch's utterances, batch after batch."""
+        return np.random.default_rng((self.seed, self.epoch)).permutation(self.n_utterances)
 
 
 class TimedLoader(DataLoader):

@@ -1,107 +1,94 @@
-"""Audio to embeddings: whole utterances, one at a time, so that neighbours never change a number."""
+"""Audio to embeddings. Nothing is padded, and no neighbour, batch or process changes a number.
+
+On a CPU, where a batch is slower than one recording after the other, processes of one thread each share the work. On a
+GPU recordings of one length pass together, while threads read the next ones.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
+import pickle
+import signal
 import sys
+import threading
+import time
+from collections import defaultdict, deque
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, Sequence
+from typing import Callable, Iterable, Iterator, NamedTuple, Sequence, TypeVar
 
 import numpy as np
-import pandas as pd
 import torch
 from tqdm import tqdm
 
-from sv_ssl import audio, manifest
+from sv_ssl import audio, scoring
 from sv_ssl.cache import Cache, content
+from sv_ssl.embeddings import unit
 from sv_ssl.encoders import Embedder
 from sv_ssl.files import InputError
+from sv_ssl.sources import Skipped, Utterance
+from sv_ssl.trials import Trials
+
+PRECISIONS = ("fp32", "bf16")
+BLOCK = 4  # utterances that a worker process gets at a time
+WAITING = 16  # batches' worth of waves that may wait for others of their length
+
+Task = TypeVar("Task")
+Done = TypeVar("Done")
 
 
-class Utterance(NamedTuple):
-    id: str
-    wav: str
-    start: int = 0
-    stop: int | None = None
+class How(NamedTuple):
+    """How recordings are embedded. Of these, all but `batch` change the numbers."""
+
+    precision: str = "fp32"  # bf16: twice as fast, three digits
+    batch: int = 1  # waves of one length that pass together
+    grid: float = 0.0  # seconds: lengths are cut down to a multiple of this, so that more of them are equal; 0: are not
+    crops: int = 0  # evenly spaced crops instead of the whole utterance, which is repeated if it is shorter than one
+    crop_seconds: float = 3.5
 
 
-def inputs(sources: Sequence[str]) -> list[Utterance]:
-    """Utterances named by a manifest CSV, a folder, a Kaldi `wav.scp`, or audio files.
+class Extracted(NamedTuple):
+    """V is 1, or the number of crops."""
 
-    An id is the path as given, relative to the input: to the folder, or to the CSV's own. A CSV that uses a recording
-    more than once is known by its ID column, a `wav.scp` by its keys.
-    """
-    if len(sources) > 1 or Path(sources[0]).suffix.lower() in audio.AUDIO_SUFFIXES:
-        return [Utterance(path, path) for path in sources]
-    source = Path(sources[0])
-    if source.is_dir():
-        found = [Utterance(name, str(source / name)) for name in audio.find(source)]
-    elif source.name == "wav.scp":
-        frame = manifest.from_kaldi(source.parent)
-        # What could not be opened is tried again, so that it is reported as any other.
-        found = listed(frame, source.parent) + [Utterance(path, path) for path, _ in frame.attrs["skipped"]]
-    elif source.suffix == ".csv":
-        frame = manifest.read(source)
-        found = listed(frame, source.parent)
-        if frame["wav"].is_unique:
-            found = [u._replace(id=os.path.relpath(u.wav, source.parent)) for u in found]
-    else:
-        raise InputError(f"{source} is not {'there' if not source.exists() else 'an input'}: wanted a manifest .csv, a "
-                         f"folder, a wav.scp or audio files ({', '.join(audio.AUDIO_SUFFIXES)})")
-    if not found:
-        raise InputError(f"{source} holds no audio files ({', '.join(audio.AUDIO_SUFFIXES)})")
-    return found
+    ids: list[str]  # (N,)
+    rows: np.ndarray  # (N, V, dim) float32
+    skipped: Skipped  # what is not among them
+    seconds: float  # of audio that was embedded; what was kept from before is not
 
 
-def listed(frame: pd.DataFrame, root: Path) -> list[Utterance]:
-    """A manifest's rows as utterances."""
-    wavs = [manifest.resolve(wav, root) for wav in frame["wav"]]
-    return [Utterance(*row) for row in zip(frame["ID"], wavs, frame["start"].tolist(), frame["stop"].tolist())]
+# --- what others call -----------------------------------------------------------------------------------------------
 
 
-@torch.inference_mode()
 def embed_wave(embedder: Embedder, wave: np.ndarray) -> np.ndarray:
     """(T,) float32 at the embedder's rate -> (dim,) float32."""
-    device = next(iter(embedder.buffers())).device
-    return embedder(torch.from_numpy(wave).to(device)[None])[0].float().cpu().numpy()
+    return _forward(embedder, wave[None], How())[0]
 
 
 def embed(embedder: Embedder, utterances: Sequence[Utterance], progress: bool = True, kept: Cache | None = None,
-          ) -> tuple[list[str], np.ndarray, list[tuple[str, str]]]:
-    """Utterances -> ids, (N, dim) float32 and [(id, reason)] of those that could not be embedded.
+          ) -> tuple[list[str], np.ndarray, Skipped]:  # fmt: skip
+    """Whole utterances -> ids, (N, dim) float32 and [(id, reason)] of those that could not be embedded.
 
     With a cache (`cache_of`) a recording whose content was embedded before is not embedded again.
     """
-    was_training = embedder.training
-    embedder.eval()
-    ids, rows, skipped = [], [], []
-    shown = progress and sys.stderr.isatty()
-    for utterance in tqdm(utterances, unit="utt", desc="embedding", disable=not shown, leave=False):
-        key = _key(utterance) if kept else ""
-        row = kept.get(key) if kept and key else None
-        if row is None:
-            try:
-                wave = audio.read(utterance.wav, utterance.start, utterance.stop, embedder.sample_rate)
-            except audio.AudioError as error:
-                skipped.append((utterance.id, str(error)))
-                continue
-            row = embed_wave(embedder, wave)
-            if kept and key:
-                kept.put(key, row)
-        ids.append(utterance.id)
-        rows.append(row)
-    embedder.train(was_training)
-    return ids, np.stack(rows) if rows else np.zeros((0, embedder.dim), np.float32), skipped
+    found = extract(embedder, utterances, kept=kept, progress=progress)
+    return found.ids, found.rows[:, 0], found.skipped
 
 
-def _key(utterance: Utterance) -> str:
-    """What an embedding is kept under; "" for a recording that is not there."""
-    try:
-        return f"{content(utterance.wav)} {utterance.start} {utterance.stop}"
-    except OSError:
-        return ""
+def embed_trials(embedder: Embedder, names: Sequence[str], audio_root: str | os.PathLike, progress: bool = True,
+                 skip: bool = False, kept: Cache | None = None) -> tuple[list[str], np.ndarray]:  # fmt: skip
+    """Embed what a trial list names, below `audio_root`; a recording that cannot be used is an error unless `skip`."""
+    utterances = [Utterance(name, str(Path(audio_root) / name)) for name in names]
+    ids, rows, skipped = embed(embedder, utterances, progress, kept)
+    if skipped and not (skip and ids):
+        raise InputError(f"{len(skipped)} of {len(names)} recordings of the trial list cannot be used; the first: "
+                         f"{skipped[0][1]}")  # fmt: skip
+    return ids, rows
 
 
 def cache_of(embedder: Embedder) -> Cache:
@@ -109,15 +96,225 @@ def cache_of(embedder: Embedder) -> Cache:
     digest = hashlib.sha1(json.dumps([embedder.features.config, embedder.encoder.config]).encode())
     for name, tensor in embedder.state_dict().items():
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return Cache(f"{type(embedder.encoder).__name__} {next(iter(embedder.buffers())).device.type} {digest.hexdigest()}")
+    kind = f"{type(embedder.features).__name__} {type(embedder.encoder).__name__}"
+    return Cache(f"{kind} {_device(embedder).type} {digest.hexdigest()}")
 
 
-def embed_trials(embedder: Embedder, names: Sequence[str], audio_root: str | os.PathLike, progress: bool = True,
-                 skip: bool = False, kept: Cache | None = None) -> tuple[list[str], np.ndarray]:
-    """Embed what a trial list names, below `audio_root`; a recording that cannot be used is an error unless `skip`."""
-    utterances = [Utterance(name, str(Path(audio_root) / name)) for name in names]
-    ids, rows, skipped = embed(embedder, utterances, progress, kept)
-    if skipped and not (skip and ids):
-        raise InputError(f"{len(skipped)} of {len(names)} recordings of the trial list cannot be used; the first: "
-                         f"{skipped[0][1]}")
-    return ids, rows
+def extract(embedder: Embedder, utterances: Sequence[Utterance], how: How = How(), kept: Cache | None = None,
+            workers: int = 0, progress: bool = True) -> Extracted:  # fmt: skip
+    """Utterances -> their embeddings, in the order given, whatever the batch and the workers.
+
+    `workers` are processes on a CPU, and threads that read for a GPU; with 0 all is done here. A script that asks for
+    workers must be importable: what it does stands below `if __name__ == "__main__"`.
+    """
+    if how.precision not in PRECISIONS:
+        raise InputError(f"precision {how.precision!r}: wanted {' or '.join(PRECISIONS)}")
+    rows = np.zeros((len(utterances), max(1, how.crops), embedder.dim), np.float32)
+    failed: dict[int, str] = {}
+    was_training, seconds = embedder.training, 0.0
+    embedder.eval()
+    try:
+        extractor = Extractor(embedder, how, kept)
+        in_processes = workers and _device(embedder).type == "cpu"
+        done = _in_processes(extractor, utterances, workers) if in_processes else extractor(utterances, workers)
+        for one in _watched(done, len(utterances), progress):
+            seconds += one.seconds
+            if isinstance(one.found, InputError):
+                failed[one.number] = str(one.found)
+            else:
+                rows[one.number] = one.found
+    finally:
+        embedder.train(was_training)
+    ids = [utterance.id for utterance in utterances]
+    there = [number for number in range(len(ids)) if number not in failed]
+    skipped = [(ids[number], failed[number]) for number in sorted(failed)]
+    return Extracted([ids[number] for number in there], rows[there] if failed else rows, skipped, seconds)
+
+
+def crop_scores(found: Extracted, trials: Trials) -> np.ndarray:
+    """Crops of the utterances of T trials -> (T,) means of the cosines of all pairs."""
+    ids, rows, *_ = found
+    means = unit(rows.reshape(-1, rows.shape[2])).reshape(rows.shape).mean(axis=1)
+    cosines = scoring.cosine((ids, means), trials)
+    length = dict(zip(ids, np.linalg.norm(means, axis=1).tolist()))
+    lengths = np.array([length[i] for i in trials.ids], np.float32)
+    return cosines * lengths[trials.enroll] * lengths[trials.test]
+
+
+# --- one process ----------------------------------------------------------------------------------------------------
+
+
+class One(NamedTuple):
+    """What became of an utterance."""
+
+    number: int
+    found: np.ndarray | InputError  # (V, dim), or why there is none
+    seconds: float = 0.0  # of audio that was embedded for it
+
+
+class Taken(NamedTuple):
+    """An utterance that was looked up and read."""
+
+    number: int
+    wav: str
+    key: str  # what it is kept under; "" if it is not
+    found: np.ndarray | InputError | None  # (V, dim) from before, or why there is no wave
+    wave: np.ndarray  # (V, T)
+
+
+class Extractor:
+    """Utterances -> what became of each; pickled, it does the same in another process."""
+
+    def __init__(self, embedder: Embedder, how: How, kept: Cache | None):
+        self.embedder, self.how, self.kept = embedder, how, kept
+
+    def __call__(self, utterances: Sequence[Utterance], readers: int = 0) -> Iterator[One]:
+        """As they get ready, which is in another order than given if batches are larger than 1."""
+        waiting: dict[int, list[Taken]] = defaultdict(list)
+        for taken in self._read(utterances, readers):
+            if taken.found is not None:
+                yield One(taken.number, taken.found)
+                continue
+            waiting[taken.wave.shape[1]].append(taken)
+            length, group = max(waiting.items(), key=lambda item: len(item[1]))
+            if len(group) >= self.how.batch or sum(map(len, waiting.values())) >= WAITING * self.how.batch:
+                yield from self._embed(waiting.pop(length))
+        for group in waiting.values():
+            yield from self._embed(group)
+
+    def _read(self, utterances: Sequence[Utterance], readers: int) -> Iterator[Taken]:
+        if not readers:
+            yield from map(self._take, range(len(utterances)), utterances)
+            return
+        with ThreadPoolExecutor(readers) as pool:
+            yield from _ahead(lambda item: pool.submit(self._take, *item), enumerate(utterances), 4 * readers)
+
+    def _take(self, number: int, utterance: Utterance) -> Taken:
+        key, nothing = self._key(utterance), np.zeros((0, 0), np.float32)
+        row = self.kept.get(key) if self.kept and key else None
+        if row is not None:
+            return Taken(number, str(utterance.wav), key, row.reshape(-1, self.embedder.dim), nothing)
+        try:
+            return Taken(number, str(utterance.wav), key, None, self._wave(utterance))
+        except audio.AudioError as error:
+            return Taken(number, str(utterance.wav), key, error, nothing)
+
+    def _key(self, utterance: Utterance) -> str:
+        try:
+            how = self.how._replace(batch=0)
+            return f"{content(str(utterance.wav))} {utterance[2:4]} {how}" if self.kept else ""
+        except OSError:
+            return ""
+
+    def _wave(self, utterance: Utterance) -> np.ndarray:
+        """-> (V, T)"""
+        start, stop, rate, how = utterance.start, utterance.stop, self.embedder.sample_rate, self.how
+        if how.crops:
+            n_samples = round(how.crop_seconds * rate)
+            return audio.crops(utterance.open(), start, stop, np.linspace(0, 1, how.crops), n_samples, rate)[0]
+        wave, step = audio.read(utterance.open(), start, stop, rate), round(how.grid * rate)
+        return wave[None, :len(wave) // step * step] if 0 < step <= len(wave) else wave[None]
+
+    def _embed(self, group: list[Taken]) -> Iterator[One]:
+        """Waves of one length."""
+        rows = _forward(self.embedder, np.concatenate([taken.wave for taken in group]), self.how)
+        for taken, found in zip(group, rows.reshape(len(group), -1, rows.shape[1])):
+            seconds = taken.wave.size / self.embedder.sample_rate
+            if not (np.isfinite(found).all() and found.any(axis=1).all()):
+                yield One(taken.number, InputError(f"{taken.wav}: its embedding is zero or not finite"), seconds)
+                continue
+            if self.kept and taken.key:
+                self.kept.put(taken.key, found)
+            yield One(taken.number, found, seconds)
+
+
+@torch.inference_mode()
+def _forward(embedder: Embedder, waves: np.ndarray, how: How) -> np.ndarray:
+    """(B, T) float32 -> (B, dim) float32."""
+    device = _device(embedder)
+    # TF32 would make a number depend on the kernel, and that on the batch.
+    with torch.autocast(device.type, torch.bfloat16, enabled=how.precision == "bf16"), \
+            torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        parts = torch.from_numpy(waves).split(how.batch)
+        return torch.cat([embedder(part.to(device)).float().cpu() for part in parts]).numpy()
+
+
+def _device(embedder: Embedder) -> torch.device:
+    return next(chain(embedder.buffers(), embedder.parameters())).device
+
+
+def _watched(done: Iterable[One], n: int, progress: bool) -> Iterator[One]:
+    """The same, with a bar on a terminal: the time left, and how many seconds are embedded in a second."""
+    started, seconds = time.perf_counter(), 0.0
+    shown = progress and sys.stderr.isatty()
+    with tqdm(total=n, unit="utt", desc="embedding", disable=not shown, leave=False) as bar:
+        for one in done:
+            seconds += one.seconds
+            bar.set_postfix_str(f"{seconds / (time.perf_counter() - started):.0f} x real time", refresh=False)
+            bar.update()
+            yield one
+
+
+# --- several --------------------------------------------------------------------------------------------------------
+
+
+def _ahead(submit: Callable[[Task], Future[Done]], tasks: Iterable[Task], n: int) -> Iterator[Done]:
+    """Results in the order of the tasks, of which up to `n` are under way."""
+    under_way: deque[Future[Done]] = deque()
+    for task in tasks:
+        under_way.append(submit(task))
+        if len(under_way) >= n:
+            yield under_way.popleft().result()
+    while under_way:
+        yield under_way.popleft().result()
+
+
+def _in_processes(extractor: Extractor, utterances: Sequence[Utterance], workers: int) -> Iterator[One]:
+    blocks = [range(i, min(i + BLOCK, len(utterances))) for i in range(0, len(utterances), BLOCK)]
+    # Spawned: a fork of a process that has used torch may hang. The model goes as bytes, not through shared memory,
+    # of which containers have little.
+    workers = min(workers, max(1, len(blocks)))
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (pickle.dumps(extractor),))
+
+    def submit(block: range) -> Future[list[One]]:
+        with _undisturbed():
+            return pool.submit(_work, [utterances[i] for i in block])
+
+    try:
+        for block, done in zip(blocks, _ahead(submit, blocks, 4 * workers)):
+            yield from (one._replace(number=block[one.number]) for one in done)
+    except BrokenProcessPool:
+        raise InputError("a process that embeds recordings came to a sudden end, perhaps for want of memory: use fewer "
+                         "--workers, or --window for long recordings") from None  # fmt: skip
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Processes that start in here never see a Ctrl-C; this one sees it at the end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_own: list[Extractor] = []  # one, in a worker process
+
+
+def _start(pickled: bytes) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    _own.append(pickle.loads(pickled))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _work(utterances: list[Utterance]) -> list[One]:
+    return list(_own[0](utterances))

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sv_ssl.features import LogMel
 from sv_ssl.files import InputError
 
 __all__ = ["ECAPA", "FastResNet34", "ResNet34", "FrameStatistics"]
@@ -189,20 +188,24 @@ class FrameStatistics(nn.Module):
 
 
 class Embedder(nn.Module):
-    """(B, samples) -> (B, dim): log-mel features, then an encoder.
+    """(B, samples) -> (B, dim): features, then an encoder.
 
+    >>> from sv_ssl.features import LogMel
     >>> Embedder(LogMel(40), FastResNet34(40, "small"))(torch.randn(2, 16000)).shape
     torch.Size([2, 512])
     """
 
+    features: Any
     encoder: Any
 
-    def __init__(self, features: LogMel, encoder: Any):
+    def __init__(self, features: Any, encoder: Any):
         super().__init__()
-        if features.config["n_mels"] != encoder.config["n_mels"]:
-            raise InputError(f"the encoder wants {encoder.config['n_mels']} mel bands but the features have "
-                             f"{features.config['n_mels']}: give both the same n_mels")
-        self.features: LogMel = features
+        bands = encoder.config.get("n_mels", 1), features.config.get("n_mels", 1)
+        channels = encoder.config.get("channels", 1), getattr(features, "channels", 1)
+        for what, (wanted, came) in {"mel bands": bands, "channels": channels}.items():
+            if wanted != came:
+                raise InputError(f"the encoder wants {wanted} {what} but the features have {came}: give both the same")
+        self.features = features
         self.encoder = encoder
 
     @property

@@ -1,7 +1,8 @@
-"""Waveforms to features: log-mel filterbanks with the mean of the sentence removed.
+"""Waveforms to features: log-mel filterbanks with the mean of the sentence removed, ours and those of other toolkits.
 
 Frames are time-major, (B, T, F), as SpeechBrain has them. Features are always float32: under autocast the
-logarithm of a half-precision spectrum would lose the quiet bands.
+logarithm of a half-precision spectrum would lose the quiet bands. The front ends of others are here because weights
+fit only the features that they were trained with.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from __future__ import annotations
 import torch
 import torchaudio
 from torch import Tensor, nn
+from torchaudio.compliance.kaldi import get_mel_banks
+
+from sv_ssl.files import InputError
 
 
 class LogMel(nn.Module):
@@ -45,3 +49,92 @@ class LogMel(nn.Module):
             power = torch.view_as_real(spectrum).square().sum(-1)          # (B, bins, frames)
             frames = (power.transpose(1, 2) @ self.mel + self.floor).log()   # (B, frames, n_mels)
             return frames - frames.mean(dim=1, keepdim=True) if self.sentence_mean else frames
+
+
+class SpeechBrainFbank(nn.Module):
+    """(B, samples) -> (B, frames, n_mels): SpeechBrain's own Fbank with its defaults, less each band's mean.
+
+    LogMel cannot equal it: its triangles begin at 0 Hz and are as wide above as below, its transform has 400 points,
+    and nothing is more than 80 dB below the sentence's loudest value.
+
+    >>> SpeechBrainFbank()(torch.randn(1, 16000)).shape
+    torch.Size([1, 101, 80])
+    """
+
+    def __init__(self, n_mels: int = 80, sample_rate: int = 16000):
+        super().__init__()
+        from speechbrain.lobes.features import Fbank  # seconds to import: only when it is built
+
+        self.config = {"n_mels": n_mels, "sample_rate": sample_rate}
+        self.fbank = Fbank(sample_rate=sample_rate, n_mels=n_mels)
+
+    @torch.no_grad()
+    def forward(self, wave: Tensor) -> Tensor:
+        with torch.autocast(wave.device.type, enabled=False):
+            frames = self.fbank(wave.float())
+            return frames - frames.mean(dim=1, keepdim=True)
+
+
+class KaldiFbank(nn.Module):
+    """(B, samples) -> (B, frames, n_mels): Kaldi's log filterbank, less each band's mean: 25 ms windows every 10 ms.
+
+    The windows lie wholly in the sentence; bands begin at 20 Hz, pre-emphasis is 0.97, there is no dither. 3D-Speaker's
+    window is povey and its samples are between -1 and 1; WeSpeaker's is hamming and its samples are those of 16 bits.
+
+    >>> KaldiFbank()(torch.randn(1, 16000)).shape
+    torch.Size([1, 98, 80])
+    """
+
+    window: Tensor
+    mel: Tensor
+
+    def __init__(self, n_mels: int = 80, sample_rate: int = 16000, window: str = "povey", scale: float = 1.0):
+        super().__init__()
+        if window not in ("povey", "hamming"):
+            raise InputError(f"the window of Kaldi's filterbank is povey or hamming, not {window!r}")
+        self.config = {"n_mels": n_mels, "sample_rate": sample_rate, "window": window, "scale": scale}
+        self.size, self.hop, self.scale = round(0.025 * sample_rate), round(0.010 * sample_rate), scale
+        self.n_fft = 1 << (self.size - 1).bit_length()
+        shape = (torch.hann_window(self.size, periodic=False) ** 0.85 if window == "povey"
+                 else torch.hamming_window(self.size, periodic=False))
+        mel, _ = get_mel_banks(n_mels, self.n_fft, sample_rate, 20.0, 0.0, 100.0, -500.0, 1.0)
+        # Constants, rebuilt from the arguments: not part of the weights.
+        self.register_buffer("window", shape, persistent=False)
+        self.register_buffer("mel", nn.functional.pad(mel, (0, 1)).T.contiguous(), persistent=False)
+
+    @torch.no_grad()
+    def forward(self, wave: Tensor) -> Tensor:
+        with torch.autocast(wave.device.type, enabled=False):
+            pieces = (wave.float() * self.scale).unfold(1, self.size, self.hop)          # (B, frames, 400)
+            pieces = pieces - pieces.mean(dim=2, keepdim=True)
+            pieces = pieces - 0.97 * torch.cat([pieces[..., :1], pieces[..., :-1]], dim=2)
+            spectrum = torch.fft.rfft(pieces * self.window, self.n_fft)
+            power = torch.view_as_real(spectrum).square().sum(-1)
+            frames = (power @ self.mel).clamp_min(torch.finfo(torch.float32).eps).log()
+            return frames - frames.mean(dim=1, keepdim=True)
+
+
+class SslsvMel(nn.Module):
+    """(B, samples) -> (B, frames, n_mels): sslsv's log of torchaudio's mel spectrogram, each band's variance made 1.
+
+    `window` is hamming or, in older checkpoints, hann.
+
+    >>> SslsvMel()(torch.randn(1, 16000)).shape
+    torch.Size([1, 101, 40])
+    """
+
+    def __init__(self, n_mels: int = 40, sample_rate: int = 16000, window: str = "hamming"):
+        super().__init__()
+        if window not in ("hamming", "hann"):
+            raise InputError(f"sslsv's window is hamming or hann, not {window!r}")
+        self.n_mels, self.config = n_mels, {"n_mels": n_mels, "sample_rate": sample_rate, "window": window}
+        self.mel = torchaudio.transforms.MelSpectrogram(
+            sample_rate, n_fft=512, win_length=400, hop_length=160, n_mels=n_mels,
+            window_fn=torch.hamming_window if window == "hamming" else torch.hann_window)
+        for part, name in ((self.mel.spectrogram, "window"), (self.mel.mel_scale, "fb")):
+            part.register_buffer(name, getattr(part, name), persistent=False)  # constants: not part of the weights
+
+    @torch.no_grad()
+    def forward(self, wave: Tensor) -> Tensor:
+        with torch.autocast(wave.device.type, enabled=False):
+            return nn.functional.instance_norm((self.mel(wave.float()) + 1e-6).log()).transpose(1, 2)

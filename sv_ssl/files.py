@@ -30,6 +30,8 @@ def aside(path: str | os.PathLike) -> Iterator[Path]:
     'whole'
     """
     path = Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"cannot write {path}: it is no ordinary file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # The ending is kept: several libraries choose the format by it.

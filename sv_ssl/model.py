@@ -15,17 +15,23 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Iterator, cast
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from sv_ssl import distributed, encoders
+from sv_ssl import audio_encoders, distributed, encoders, export, peer_encoders
+from sv_ssl.audio_encoders import ThreeSpectra, Waveform
 from sv_ssl.encoders import Embedder
-from sv_ssl.features import LogMel
+from sv_ssl.features import KaldiFbank, LogMel, SpeechBrainFbank, SslsvMel
 from sv_ssl.files import InputError
 
 FORMAT = "sv_ssl model 1"
+FEATURES: dict[str, type] = {kind.__name__: kind for kind in (LogMel, Waveform, ThreeSpectra, SpeechBrainFbank,
+                                                              KaldiFbank, SslsvMel)}
+ENCODERS: dict[str, type] = {name: getattr(module, name) for module in (encoders, audio_encoders, peer_encoders)
+                             for name in module.__all__}
 
 
 def save(folder: str | os.PathLike, embedder: Embedder, training: dict, results: dict | None = None) -> Path:
@@ -39,7 +45,7 @@ def save(folder: str | os.PathLike, embedder: Embedder, training: dict, results:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
         config = {"format": FORMAT, "dim": embedder.dim, "sample_rate": embedder.sample_rate,
-                  "features": embedder.features.config,
+                  "features": {"name": type(embedder.features).__name__, **embedder.features.config},
                   "encoder": {"name": type(embedder.encoder).__name__, **embedder.encoder.config},
                   "training": training, "results": results or {}}
         (new / "config.json").write_text(json.dumps(config, indent=2) + "\n")
@@ -67,20 +73,30 @@ def _replace(folder: Path, new: Path) -> None:
 
 
 def load(folder: str | os.PathLike, device: str = "cpu") -> Embedder:
-    """The embedder of a model folder, in eval mode. A damaged or foreign folder is refused with the reason."""
+    """The embedder of a model folder or of an .onnx file of `sv-export`, in eval mode; others are refused, with why."""
+    if os.fspath(folder).endswith(".onnx"):
+        if device != "cpu":
+            raise InputError(f"{folder} runs on the CPU, in float32: leave --device out, or load the model folder")
+        return cast(Embedder, export.load_onnx(folder))
     config = describe(folder)
     try:
-        arguments = dict(config["encoder"])
-        name = arguments.pop("name")
-        if name not in encoders.__all__:
-            raise InputError(f"{folder}: the encoder {name!r} is not one of {', '.join(encoders.__all__)}")
-        embedder = Embedder(LogMel(**config["features"]), getattr(encoders, name)(**arguments))
+        embedder = Embedder(*(kind(**arguments) for kind, arguments in _parts(config, folder)))
     except InputError:
         raise
     except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise InputError(f"{folder}/config.json does not describe an embedder of this version: {error}") from error
     load_weights(embedder, Path(folder) / "model.safetensors")
     return embedder.eval().to(distributed.device(device))
+
+
+def _parts(config: dict, folder: str | os.PathLike) -> Iterator[tuple[type, dict]]:
+    """The classes and arguments of the features, which are `LogMel` where they have no name, and of the encoder."""
+    for what, kinds in (("features", FEATURES), ("encoder", ENCODERS)):
+        arguments = {"name": "LogMel", **config[what]}
+        name = arguments.pop("name")
+        if name not in kinds:
+            raise InputError(f"{folder}: the {what} {name!r} is not one of {', '.join(kinds)}")
+        yield kinds[name], arguments
 
 
 def describe(folder: str | os.PathLike) -> dict:
@@ -145,13 +161,12 @@ def speechbrain_yaml(config: dict) -> str:
     """hyperparams.yaml for `EncoderClassifier.from_hparams`; it needs sv_ssl to be installed."""
     def lines(arguments: dict, indent: int) -> str:
         return "".join(f"{' ' * indent}{key}: {value}\n" for key, value in arguments.items())
-    encoder = dict(config["encoder"])
-    name = encoder.pop("name")
+    (features, of_features), (encoder, of_encoder) = _parts(config, "this model")
     return (f"""# For SpeechBrain: EncoderClassifier.from_hparams(source=<this folder>).encode_batch(wavs)
-compute_features: !new:sv_ssl.features.LogMel
-{lines(config["features"], 2)}mean_var_norm: !new:sv_ssl.model.Unpadded
-encoder: !new:sv_ssl.encoders.{name}
-{lines(encoder, 2)}embedding_model: !new:sv_ssl.model.ForSpeechBrain
+compute_features: !new:{features.__module__}.{features.__name__}
+{lines(of_features, 2)}mean_var_norm: !new:sv_ssl.model.Unpadded
+encoder: !new:{encoder.__module__}.{encoder.__name__}
+{lines(of_encoder, 2)}embedding_model: !new:sv_ssl.model.ForSpeechBrain
   encoder: !ref <encoder>
 modules:
   compute_features: !ref <compute_features>

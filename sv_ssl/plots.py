@@ -1,4 +1,5 @@
-"""Pictures of scores and labels: DET curve, score histogram, calibration (Bayes error rate).
+"""Pictures of scores and labels: DET curve, score histogram, calibration (Bayes error rate); of classes: confusion,
+distances, a map.
 
 A file's ending chooses the format (png, svg, pdf); the same scores give the same bytes. An open text buffer in place of
 a path gets SVG whose texts are text, for a page to put inside itself.
@@ -37,6 +38,7 @@ FINE = 0.004  # finest step of a curve in probit units: half a pixel
 FAR = 1e100  # scores beyond it are drawn as infinite ones
 PRIORS = np.linspace(-8, 8, 321)  # log-odds
 HIGHEST = 2.0  # cost that the calibration picture still shows
+NAMED = 40  # classes whose names still fit beside a matrix, or on a map
 
 
 def det_curve(path: Destination, systems: Systems, points: Sequence[Point] = POINTS) -> None:
@@ -210,6 +212,70 @@ def bayes_costs(curve: Curve, log_odds: np.ndarray) -> tuple[np.ndarray, np.ndar
     return miss * p_miss[at] + false_alarm * p_fa[at], least
 
 
+def confusion_matrix(path: Destination, names: Sequence, counts: np.ndarray) -> None:
+    """C names, (C, C) numbers of clips, a row a true class -> file: where each class's clips went, in per cent."""
+    n, total = len(names), int(np.sum(counts))
+    if not total or np.shape(counts) != (n, n):
+        raise InputError(f"a confusion matrix of {n} classes needs {n} x {n} counts of clips, got {np.shape(counts)}")
+    shares = 100 * counts / np.maximum(np.sum(counts, axis=1, keepdims=True), 1)
+    figure, axes = _canvas(5.2)
+    _matrix(axes, shares, names, "Blues", 0, 100)
+    for i, j in np.argwhere(shares >= 0.5) if n <= 24 else ():
+        axes.text(j, i, f"{shares[i, j]:.0f}", ha="center", va="center", fontsize=min(9, 90 / n),
+                  color=PAPER if shares[i, j] > 55 else INK)  # fmt: skip
+    axes.plot([], [], " ", label=f"accuracy {100 * np.trace(counts) / total:.2f} % of {total:,} clips")
+    _finish(axes, "Confusion: per cent of each true class", "predicted class", "true class")
+    _save(figure, path)
+
+
+def class_distances(path: Destination, names: Sequence, mean: np.ndarray, cv: np.ndarray) -> None:
+    """C names, (C, C), (C, C) -> file: mean and coefficient of variation of 1 - cosine for every two classes."""
+    figure = Figure(figsize=(4.8, 9.4), layout="constrained")
+    upper, lower = figure.subplots(2)
+    for axes, values, title, colours in ((upper, mean, "Distance, 1 \N{MINUS SIGN} cosine: mean", "viridis"),
+                                         (lower, cv, "Its standard deviation / mean", "magma")):  # fmt: skip
+        shown = values[np.isfinite(values)]
+        _matrix(axes, values, names, colours, *((shown.min(), shown.max()) if shown.size else (0, 1)))
+        axes.set_title(title, loc="left", fontsize=12, color=INK, pad=10)
+    _save(figure, path)
+
+
+def embedding_map(path: Destination, points: np.ndarray, labels: ArrayLike, title: str, x: str = "",
+                  y: str = "") -> None:  # fmt: skip
+    """(N, 2), (N,) -> file: a point a row; colour and shape tell the classes, which up to 40 are named below."""
+    names, code = np.unique(np.asarray(labels), return_inverse=True)
+    named = len(names) <= NAMED
+    figure, axes = _canvas(4.6 + 0.19 * (math.ceil(len(names) / 3) if named else 1))
+    size = float(np.clip(12000 / len(points), 5, 30))
+    for c, name in enumerate(names):
+        color, shape = COLORS[c % len(COLORS)], ("o" + SHAPES)[c // len(COLORS) % 9]
+        across, up = points[code == c].T
+        axes.scatter(across, up, s=size, color=color, marker=shape, alpha=0.6, linewidths=0)
+        if named:
+            axes.plot([], [], linestyle="", marker=shape, markersize=5, color=color, label=_text(str(name)))
+    if not named:
+        axes.plot([], [], " ", label="too many classes to name")
+    axes.set(xticks=[], yticks=[])
+    _finish(axes, f"{title}: {len(points):,} of {len(names):,} classes", x, y, columns=3)
+    _save(figure, path)
+
+
+def _matrix(axes: Axes, values: np.ndarray, names: Sequence, colours: str, low: float, high: float) -> None:
+    """A square of colours with the classes' names, where they fit, and a scale; no number is grey."""
+    scale = matplotlib.colormaps[colours].with_extremes(bad=PALE)
+    image = axes.imshow(np.ma.masked_invalid(values), cmap=scale, vmin=low, vmax=high, interpolation="nearest")
+    shown = range(len(names)) if len(names) <= NAMED else ()
+    texts, size = [_text(str(names[i])) for i in shown], min(9, 200 / max(len(names), 1))
+    axes.set_xticks(shown, texts, rotation=90, fontsize=size)
+    axes.set_yticks(shown, texts, fontsize=size)
+    axes.tick_params(colors=INK, length=0)
+    bar = axes.figure.colorbar(image, ax=axes, shrink=0.7)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.ax.tick_params(colors=INK, length=0, labelsize=9)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
 def _canvas(height: float) -> tuple[Figure, Axes]:
     """Narrow, so that a telephone shows it with letters that can be read."""
     figure = Figure(figsize=(4.8, height), layout="constrained")
@@ -223,7 +289,7 @@ def _text(name: str) -> str:
     return (" " * name.startswith("_") + name).replace("$", r"\$")
 
 
-def _finish(axes: Axes, title: str, x: str, y: str) -> None:
+def _finish(axes: Axes, title: str, x: str, y: str, columns: int = 1) -> None:
     axes.set_title(title, loc="left", fontsize=12, color=INK, pad=10)
     axes.set_xlabel(x, color=INK)
     axes.set_ylabel(y, color=INK)
@@ -231,7 +297,7 @@ def _finish(axes: Axes, title: str, x: str, y: str) -> None:
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(GREY)
-    axes.figure.legend(loc="outside lower left", frameon=False, fontsize=9, labelcolor=INK)
+    axes.figure.legend(loc="outside lower left", frameon=False, fontsize=9, labelcolor=INK, ncols=columns)
 
 
 def _save(figure: Figure, path: Destination) -> None:

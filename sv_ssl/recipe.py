@@ -15,7 +15,8 @@ import pandas as pd
 import torch
 from speechbrain.utils.run_opts import RunOptions
 
-from sv_ssl import audio, cli, data, distributed, embed, manifest, metrics, model, plots, results, scoring, settings
+from sv_ssl import (audio, cli, data, distributed, embed, manifest, metrics, model, plots, results, scoring, settings,
+                    shards)
 from sv_ssl.brain import AtomicCheckpointer, SSLBrain
 from sv_ssl.distributed import barrier, is_main, rank, world_size
 from sv_ssl.encoders import Embedder, FrameStatistics
@@ -154,9 +155,15 @@ def prepare_output(hparams: dict, found: Corpus) -> None:
 # ------------------------------------------------------------------------------------------------------ training
 def train(hparams: dict, found: Corpus) -> SSLBrain:
     """Fit the method on the corpus, resuming what is there; the Brain comes back with its best weights loaded."""
-    views = data.Views(found.train, hparams["n_views"], hparams["crop_seconds"], hparams["augment"], hparams["seed"],
-                       hparams["embedder"].sample_rate)
-    batches = data.Batches(len(views), hparams["batch_size"], hparams["seed"], rank(), world_size())
+    how = (hparams["n_views"], hparams["crop_seconds"], hparams["augment"], hparams["seed"],
+           hparams["embedder"].sample_rate)
+    which = (hparams["batch_size"], hparams["seed"], rank(), world_size())
+    views: data.Views
+    if "shard" in found.train:
+        views, batches = shards.ShardViews(found.train, *how), shards.ShardBatches(found.train, *which)
+    else:
+        views = data.Views(found.train, *how)
+        batches = data.Batches(len(views), *which)
     on_gpu = hparams["run_opts"]["device"] != "cpu"
     brain = SSLBrain(hparams["method"], hparams["opt_class"], hparams, RunOptions.from_dictionary(hparams["run_opts"]),
                      data.loader(views, batches, hparams["num_workers"], pin_memory=on_gpu),

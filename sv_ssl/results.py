@@ -1,7 +1,7 @@
 """Results: a run's JSON is recorded, and the tables are made from all of them. `python -m sv_ssl.results results/`
 
     results/runs/<run>.json     written by programs only: settings, metrics with interval, versions, device, minutes
-    results/benchmarks/*.json   written by benchmarks/: title, about, columns, rows
+    results/benchmarks/*.json   written by benchmarks/ and recipes/diarization/: title, about, columns, rows
     results/reported.csv        figures that papers report, typed in by hand with their source; never mixed with ours
     results/summary.csv         generated: a line a run
     results/README.md           generated: a table a corpus and trial list, mean and deviation over seeds
@@ -102,7 +102,7 @@ def _version(package: str) -> str:
 
 
 def benchmark(path: str | os.PathLike, title: str, about: str, columns: Sequence[str], rows: Iterable) -> None:
-    """Write what a program of benchmarks/ measured: cells of text, as the table is to show them."""
+    """Write what a program measured that is no run: cells of text, as the table is to show them."""
     document = {"title": title, "about": about, "columns": list(columns), "rows": [list(row) for row in rows]}
     with aside(path) as temporary:
         temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
@@ -204,7 +204,7 @@ def _benchmarks(folder: Path) -> list[str]:
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             table = _markdown(found["columns"], found["rows"])
-            lines += ["", f"## Speed: {found['title']}", "", found["about"], "", *table]
+            lines += ["", f"## {found['title'][:1].upper()}{found['title'][1:]}", "", found["about"], "", *table]
         except (ValueError, LookupError, TypeError) as error:
             raise InputError(f"{path} is not the record of a benchmark: {type(error).__name__} {error}") from error
     return lines

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import torch
 
-from sv_ssl import audio
+from sv_ssl import audio, augment
 from sv_ssl.augment import Augment, Noises, Rooms, apply, reverberate
 from sv_ssl.files import InputError
 
@@ -99,12 +99,55 @@ def test_babble_of_few_files_takes_some_twice(tmp_path):
 
 
 def test_only_the_needed_part_of_a_noise_is_read(tmp_path, monkeypatch):
-    audio.write(tmp_path / "long.wav", np.arange(30 * RATE) % 30000 / 30000, RATE)
+    audio.write(tmp_path / "long.flac", np.arange(30 * RATE) % 30000 / 30000, RATE)
     asked, original = [], soundfile.SoundFile.read
     monkeypatch.setattr(soundfile.SoundFile, "read", lambda self, n, **how: asked.append(n) or original(self, n, **how))
     source, rng = Augment(Noises(tmp_path)), generator()
     starts = {float(source.draw(rng, 8000)["noise"][0]) for _ in range(20)}
     assert asked == [8000] * 20 and len(starts) == 20
+
+
+@pytest.mark.parametrize("name, rate", [("a.wav", RATE), ("a.flac", RATE), ("a.wav", 8000)])
+@pytest.mark.parametrize("n_samples", [500, 2000, 2001, 9000])
+def test_noises_are_the_crops_that_audio_reads(tmp_path, name, rate, n_samples):
+    path = str(tmp_path / name)
+    audio.write(path, generator().uniform(-1, 1, 2000), rate)
+    for fraction in (0.0, 0.123, 0.5, 1.0):
+        expected, _ = audio.crops(path, 0, None, [fraction], n_samples, RATE, strict=False)
+        np.testing.assert_array_equal(augment._crop(path, fraction, n_samples, RATE), expected[0])
+
+
+def test_a_wav_is_opened_as_audio_unless_it_is_plain(tmp_path, monkeypatch):
+    """24-bit, stereo, with a chunk before and behind the samples, cut short, promising 2 GB as pipes do."""
+    tones, asked, original = tone(200, 0.5), [], audio.crops
+    monkeypatch.setattr(audio, "crops", lambda path, *rest, **how: asked.append(path) or original(path, *rest, **how))
+    soundfile.write(tmp_path / "deep.wav", tones, RATE, subtype="PCM_24")
+    soundfile.write(tmp_path / "stereo.wav", np.stack([tones, tones], 1), RATE, subtype="PCM_16")
+    soundfile.write(tmp_path / "plain.wav", tones, RATE, subtype="PCM_16")
+    plain = (tmp_path / "plain.wav").read_bytes()
+    chunk = b"LIST" + (4).to_bytes(4, "little") + b"INFO"
+    (tmp_path / "chunks.wav").write_bytes(plain[:36] + chunk + plain[36:] + chunk)
+    (tmp_path / "cut.wav").write_bytes(plain[:-1000])
+    (tmp_path / "streamed.wav").write_bytes(plain[:40] + b"\xff\xff\xff\x7f" + plain[44:])
+    read = {path.name: augment._crop(str(path), 0.7, 1000, RATE) for path in sorted(tmp_path.iterdir())
+            if path.name != "cut.wav"}
+    assert [Path(path).name for path in asked] == ["deep.wav", "stereo.wav", "streamed.wav"]
+    for name, piece in read.items():
+        np.testing.assert_array_equal(piece, original(tmp_path / name, 0, None, [0.7], 1000, RATE, strict=False)[0][0])
+    with pytest.raises(audio.AudioError, match="cut.wav: truncated"):
+        augment._crop(str(tmp_path / "cut.wav"), 0.0, 1000, RATE)
+
+
+def test_a_noise_that_is_lost_meanwhile_is_named(tmp_path):
+    path = tmp_path / "a.wav"
+    audio.write(path, tone(200, 0.5), RATE)
+    assert len(augment._crop(str(path), 1.0, 1000, RATE)) == 1000
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(audio.AudioError, match="a.wav: truncated"):
+        augment._crop(str(path), 1.0, 1000, RATE)
+    path.unlink()
+    with pytest.raises(audio.AudioError, match="a.wav: no such file"):
+        augment._crop(str(path), 1.0, 1000, RATE)
 
 
 def test_a_short_noise_is_tiled_and_a_silent_one_is_no_error(tmp_path):

@@ -1,3 +1,7 @@
+import os
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 
 from sv_ssl import cache
@@ -36,3 +40,33 @@ def test_content_is_the_bytes_alone(tmp_path):
 def test_the_folder_follows_the_users_setting(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache.folder() == tmp_path / "sv_ssl"
+
+
+def test_another_process_and_other_threads_use_the_same_rows(tmp_path):
+    kept = cache.Cache("one", tmp_path)
+    kept.put("a", np.float32([1]))
+    assert pickle.loads(pickle.dumps(kept)).get("a") == 1
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(kept.get, "a" * 8)) == [1] * 8
+
+
+def test_a_recording_that_changed_has_another_content(tmp_path):
+    (tmp_path / "a").write_bytes(b"x")
+    before = cache.content(tmp_path / "a")
+    (tmp_path / "a").write_bytes(b"y")
+    os.utime(tmp_path / "a", (1, 1))
+    assert cache.content(tmp_path / "a") != before
+
+
+def test_damage_in_the_middle_is_only_forgetful(tmp_path):
+    kept = cache.Cache("one", tmp_path)
+    for i in range(200):
+        kept.put(str(i), np.zeros(512))
+    kept.rows.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    path, = tmp_path.glob("*.sqlite")
+    data = bytearray(path.read_bytes())
+    data[8192:] = b"x" * (len(data) - 8192)
+    path.write_bytes(data)
+    kept = cache.Cache("one", tmp_path)
+    assert sum(kept.get(str(i)) is None for i in range(200)) > 100
+    kept.put("new", np.float32([1]))

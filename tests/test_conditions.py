@@ -112,7 +112,7 @@ def test_ids_without_a_row_are_named_with_the_cure(file):
     with pytest.raises(InputError) as error:
         read_manifest(path, ["u1", *(f"v{i:02}" for i in range(12))])
     assert str(error.value) == (
-        f"{path}: 12 of 13 utterances of the trial list have no row: "
+        f"{path}: 12 of 13 utterances have no row: "
         "v00, v01, v02, v03, v04, v05, v06, v07, v08, v09, ...; "
         'wanted a row whose "ID" is the id, or whose "wav" ends with it; the first row here is \'u0,/wav/0.wav,f\''
     )

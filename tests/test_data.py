@@ -91,6 +91,17 @@ def test_an_epoch_holds_every_utterance_once():
     assert list(batches) != first
 
 
+@pytest.mark.parametrize("n_speakers, batch_size", [(20, 8), (50, 32), (200, 64)])
+def test_class_collisions_are_as_rare_as_they_should_be(n_speakers, batch_size):
+    """An utterance meets another of its speaker in a batch with probability 1 - (1 - 1/S)^(N - 1)."""
+    batches, met = data.Batches(100 * n_speakers, batch_size, seed=0), []
+    for batch in batches:
+        speakers = np.array([index // 100 for _, index in batch])
+        met += [(speakers == speaker).sum() > 1 for speaker in speakers]
+    expected = 1 - (1 - 1 / n_speakers) ** (batch_size - 1)
+    assert np.mean(met) == pytest.approx(expected, abs=0.03)
+
+
 def test_impossible_batches_say_what_to_do():
     with pytest.raises(InputError, match="a batch of 8 utterances cannot be drawn from 6"):
         data.Batches(6, 8, seed=0)

@@ -165,6 +165,9 @@ def test_of_a_long_noise_only_what_is_drawn_is_read(noises, monkeypatch):
     read, taken = soundfile.SoundFile.read, []
     monkeypatch.setattr(soundfile.SoundFile, "read", lambda self, frames=-1, **more: taken.append(frames)
                         or read(self, frames, **more))
+    raw = np.fromfile
+    monkeypatch.setattr(np, "fromfile", lambda path, kind, count, **more: taken.append(count)
+                        or raw(path, kind, count, **more))
     draw = Augment(noises=Noises(noises), talkers=(1, 1))
     for seed in range(20):
         draw.draw(np.random.default_rng(seed), 3200)

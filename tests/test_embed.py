@@ -1,13 +1,33 @@
+import csv
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+
 import numpy as np
 import pytest
+import soundfile
 import torch
 
-from sv_ssl import audio, embed, model
+from sv_ssl import audio, embed, model, scoring, sources
 from sv_ssl.cli import extract, score
-from sv_ssl.encoders import Embedder, FastResNet34
+from sv_ssl.embed import How
+from sv_ssl.encoders import Embedder, FastResNet34, FrameStatistics
 from sv_ssl.features import LogMel
 from sv_ssl.files import InputError
+from sv_ssl.sources import Utterance
 from sv_ssl.trials import read_trials
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +44,130 @@ def folder(embedder, tmp_path):
 def extracted(*arguments):
     code = extract.main([str(a) for a in arguments])
     return code, np.load(arguments[arguments.index("--out") + 1], allow_pickle=False)
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """Recordings of other lengths, rates, channels and formats, some of one length, and one that is gone."""
+    (tmp_path / "mixed").mkdir()
+    rng = np.random.default_rng(0)
+    kinds = [(0.5, 16000, 1, "wav"), (0.8, 8000, 2, "wav"), (0.5, 22050, 1, "flac"), (0.5, 16000, 1, "wav"),
+             (0.6, 44100, 2, "ogg"), (0.5, 16000, 2, "flac"), (0.7, 16000, 1, "mp3"), (0.5, 48000, 1, "wav")]
+    for i, (seconds, rate, channels, ending) in enumerate(kinds):
+        wave = 0.1 * rng.standard_normal((round(seconds * rate), channels))
+        soundfile.write(tmp_path / "mixed" / f"{i}.{ending}", wave, rate)
+    found, _ = sources.find([str(tmp_path / "mixed")])
+    return [*found[:3], Utterance("gone", str(tmp_path / "gone.wav")), *found[3:]]
+
+
+def alone(embedder, utterance):
+    wave = audio.read(utterance.wav, utterance.start, utterance.stop)
+    with torch.no_grad():
+        return embedder(torch.from_numpy(wave)[None])[0].numpy()
+
+
+@pytest.mark.parametrize("batch, workers", [(1, 0), (2, 0), (64, 0), (1, 1), (3, 2)])
+def test_neither_batch_nor_workers_change_a_number_or_the_order(embedder, mixed, batch, workers):
+    found = embed.extract(embedder, mixed, How(batch=batch), workers=workers, progress=False)
+    assert found.ids == [u.id for u in mixed if u.id != "gone"]
+    assert [i for i, _ in found.skipped] == ["gone"] and "no such file" in found.skipped[0][1]
+    rows = np.stack([alone(embedder, u) for u in mixed if u.id != "gone"])
+    assert np.abs(found.rows[:, 0] - rows).max() < 1e-5 < 1e-3 < np.abs(rows[0] - rows[1]).max()
+    assert found.seconds == pytest.approx(4.6, abs=0.01)
+
+
+def test_readers_that_go_ahead_change_nothing(embedder, mixed):
+    extractor = embed.Extractor(embedder, How(batch=2), None)
+    plain, ahead = ({one.number: one.found for one in extractor(mixed, readers)} for readers in (0, 3))
+    assert plain.keys() == ahead.keys() == set(range(len(mixed)))
+    assert all(np.array_equal(plain[i], ahead[i]) for i in plain if i != 3)
+
+
+def test_waves_do_not_wait_for_ever_for_others_of_their_length(embedder, speech):
+    utterances = [Utterance(str(i), str(speech(f"{i}.wav", 0.2 + i / 1000))) for i in range(40)]
+    started = []
+
+    class Lazy(list):
+        def __iter__(self):
+            for utterance in super().__iter__():
+                started.append(utterance.id)
+                yield utterance
+
+    first = next(embed.Extractor(embedder, How(batch=2), None)(Lazy(utterances)))
+    assert len(started) == embed.WAITING * 2 and isinstance(first.found, np.ndarray)
+
+
+def test_a_grid_cuts_lengths_so_that_more_are_equal(embedder, speech):
+    long, short = Utterance("a", str(speech("a.wav", 1.3))), Utterance("b", str(speech("b.wav", 0.3)))
+    found = embed.extract(embedder, [long, short], How(grid=0.5), progress=False)
+    assert np.allclose(found.rows[0, 0], alone(embedder, long._replace(stop=16000)), atol=1e-6)
+    assert np.allclose(found.rows[1, 0], alone(embedder, short), atol=1e-6)
+
+
+def test_half_precision_is_near_and_kept_apart(embedder, speech):
+    utterances, kept = [Utterance("a", str(speech("a.wav")))], embed.cache_of(embedder)
+    exact, half, again = (embed.extract(embedder, utterances, How(precision), kept, progress=False)
+                          for precision in ("fp32", "bf16", "fp32"))  # fmt: skip
+    assert 0 < np.abs(half.rows - exact.rows).max() < 0.05 * np.abs(exact.rows).max()
+    assert half.seconds == 1 and again.seconds == 0 and np.array_equal(again.rows, exact.rows)
+    with pytest.raises(InputError, match="fp32 or bf16"):
+        embed.extract(embedder, utterances, How("fp8"))
+
+
+def test_crops_and_the_mean_of_their_cosines(embedder, speech, tmp_path):
+    names = [str(speech(f"{i}.wav", seconds, seed=i)) for i, seconds in enumerate((2.0, 1.1, 0.3))]
+    found = embed.extract(embedder, [Utterance(n, n) for n in names], How(crops=4, crop_seconds=0.5), progress=False)
+    assert found.rows.shape == (3, 4, 16)
+    crop = Utterance("a", names[0], 8000, 16000)  # 2 s: crops begin at 0, 0.5, 1 and 1.5 s
+    assert np.allclose(found.rows[0, 1], alone(embedder, crop), atol=1e-6)
+    assert np.array_equal(found.rows[2, 0], found.rows[2, 3])  # the whole, repeated
+    (tmp_path / "t.txt").write_text(f"{names[0]} {names[1]}\n{names[1]} {names[2]}\n")
+    scores = embed.crop_scores(found, read_trials(tmp_path / "t.txt"))
+    assert scores == pytest.approx([scoring.crop_score(*found.rows[:2]), scoring.crop_score(*found.rows[1:])], abs=1e-6)
+
+
+def test_an_embedding_that_is_not_finite_is_skipped(speech):
+    broken = Embedder(LogMel(40), FrameStatistics(40))
+    broken.encoder.forward = lambda frames: torch.full((len(frames), 80), torch.nan)
+    ids, rows, skipped = embed.embed(broken, [Utterance("a", str(speech("a.wav")))])
+    assert not ids and rows.shape == (0, 80) and "not finite" in skipped[0][1]
+
+
+class Deadly(FrameStatistics):
+    def forward(self, frames):
+        os._exit(9)
+
+
+def test_a_worker_that_dies_is_one_line(speech):
+    with pytest.raises(InputError, match="sudden end"):
+        embed.extract(Embedder(LogMel(40), Deadly(40)), [Utterance("a", str(speech("a.wav")))], workers=1)
+
+
+def test_windows_of_a_long_recording_are_those_cut_by_hand(embedder, tmp_path):
+    wave = 0.1 * np.random.default_rng(0).standard_normal(round(4.2 * 22050))
+    wave[22050:2 * 22050] = 0
+    soundfile.write(tmp_path / "long.flac", wave, 22050)
+    windows, _ = sources.windows([Utterance("long", str(tmp_path / "long.flac"))], 0.5, 0.25)
+    assert [w.start for w in windows] == pytest.approx([*np.arange(15) * 0.25, 3.7], abs=1e-4)
+    found = embed.extract(embedder, [w.utterance for w in windows], progress=False)
+    assert [i for i, _ in found.skipped] == [f"long/00000{s:.2f}-00000{s + 0.5:.2f}" for s in (1, 1.25, 1.5)]
+    for (utterance, _, start, _), row in zip((w for w in windows if w.utterance.id in found.ids), found.rows[:, 0]):
+        piece = wave[round(start * 22050):][:11025]
+        audio.write(tmp_path / "piece.wav", piece, 22050)
+        assert np.abs(row - alone(embedder, Utterance("", str(tmp_path / "piece.wav")))).max() < 1e-5, utterance.id
+
+
+def test_windows_of_a_long_recording_take_little_memory(tmp_path):
+    with soundfile.SoundFile(tmp_path / "long.wav", "w", 8000, 1) as sound:
+        for _ in range(20):
+            sound.write(0.1 * np.random.default_rng(0).standard_normal(60 * 8000))
+    windows, _ = sources.windows([Utterance("long", str(tmp_path / "long.wav"))], 10, 10)
+    statistics = Embedder(LogMel(40), FrameStatistics(40))
+    tracemalloc.start()
+    found = embed.extract(statistics, [w.utterance for w in windows], kept=embed.cache_of(statistics), progress=False)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found.ids) == 120 and peak < 8e6  # the whole is 77 MB
 
 
 def test_an_embedding_is_that_of_the_file_alone(embedder, speech):
@@ -83,6 +227,98 @@ def test_what_cannot_be_read_is_listed(folder, speech, tmp_path, capsys):
     assert "skipped 1 recordings" in capsys.readouterr().err
 
 
+def test_windows_are_written_with_their_times(folder, speech, tmp_path):
+    speech("wav/talk.wav", 3.0)
+    (tmp_path / "talk.rttm").write_text("SPEAKER talk 1 0.5 1.75 <NA> <NA> ann <NA> <NA>\n")
+    _, out = extracted(folder, tmp_path / "talk.rttm", "--audio", tmp_path / "wav", "--window", 1.0, "--out",
+                       tmp_path / "e.npz")  # fmt: skip
+    with open(tmp_path / "e.windows.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == out["ids"].tolist() and {row["recording"] for row in rows} == {"talk"}
+    times = [(float(row["start"]), float(row["stop"])) for row in rows]
+    assert times == [(0.5, 1.5), (1.0, 2.0), (1.25, 2.25)]
+
+
+def test_crops_are_written_and_scored(folder, tiny, tmp_path):
+    names = read_trials(tiny / "trials.txt").ids
+    _, out = extracted(folder, tiny / "wav", "--crops", 2, "--crop-seconds", 1, "--score", tiny / "trials.txt", "--out",
+                       tmp_path / "e.npz")  # fmt: skip
+    assert {f"{names[0]}/0", f"{names[0]}/1"} <= set(out["ids"])
+    assert len(read_trials(tmp_path / "e.scores.txt").scores) == len(read_trials(tiny / "trials.txt").labels)
+
+
+def test_trials_of_a_skipped_recording_are_left_out_of_the_scores(folder, speech, tmp_path, monkeypatch, capsys):
+    speech("a.wav"), speech("b.wav"), (tmp_path / "c.wav").write_text("text")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.txt").write_text("1 a.wav b.wav\n0 a.wav c.wav\n")
+    code, _ = extracted(folder, "a.wav", "b.wav", "c.wav", "--crops", 2, "--score", "t.txt", "--out", "e.npz")
+    assert code == 3 and len(read_trials("e.scores.txt").scores) == 1
+    assert "left out: 1 of 2 trials" in capsys.readouterr().out
+
+
+def test_a_second_run_embeds_nothing(folder, speech, tmp_path, capsys):
+    wav, out = speech("a.wav"), tmp_path / "e.npz"
+    lines = []
+    for more in ([], [], ["--no-cache"]):
+        _, found = extracted(folder, wav, "--out", out, *more)
+        lines.append((capsys.readouterr().out, found["embeddings"].tobytes()))
+    assert ["1.0 s of audio embedded" in line for line, _ in lines] == [True, False, True]
+    assert len({row for _, row in lines}) == 1
+
+
+def started(folder, speech, tmp_path, seconds):
+    """sv-extract with two workers on 16 recordings, once it has embedded some of them."""
+    for i in range(16):
+        speech(f"many/{i:02}.wav", seconds, seed=i)
+    code = "import sys; from sv_ssl.cli.extract import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, folder, str(tmp_path / "many"), "--out", str(tmp_path / "e.npz"),
+               "--workers", "2"]  # fmt: skip
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True, text=True)
+    deadline = time.monotonic() + 300
+    while not rows_kept(tmp_path) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert process.poll() is None, process.stderr.read()
+    return process
+
+
+def rows_kept(tmp_path):
+    try:
+        path, = (tmp_path / "cache" / "sv_ssl" / "embeddings").glob("*.sqlite")
+        return sqlite3.connect(path).execute("SELECT count(*) FROM rows").fetchone()[0]
+    except (ValueError, sqlite3.Error):
+        return 0
+
+
+def all_end(group):
+    """Whether no process of a group is left after a while."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if not subprocess.run(["ps", "-o", "pid=", "-g", str(group)], capture_output=True, text=True).stdout.split():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_after_a_kill_the_rest_is_embedded_and_no_process_is_left(embedder, folder, speech, tmp_path):
+    process = started(folder, speech, tmp_path, 30.0)
+    process.kill()
+    process.wait()
+    assert all_end(process.pid)
+    kept = rows_kept(tmp_path)
+    assert 0 < kept < 16 and not (tmp_path / "e.npz").exists()
+    utterances, _ = sources.find([str(tmp_path / "many")])
+    found = embed.extract(embedder, utterances, kept=embed.cache_of(embedder), progress=False)
+    assert found.seconds == 30.0 * (16 - kept)
+    assert np.abs(found.rows[0, 0] - alone(embedder, utterances[0])).max() < 1e-5
+
+
+def test_ctrl_c_stops_quietly(folder, speech, tmp_path):
+    process = started(folder, speech, tmp_path, 30.0)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(120) == 130
+    assert process.stderr.read().strip() == "stopped" and all_end(process.pid)
+
+
 def test_extract_then_score(folder, tiny, tmp_path, capsys):
     assert extract.main([folder, str(tiny / "wav"), "--out", str(tmp_path / "e.npz")]) == 0
     assert score.main([str(tiny / "trials.txt"), "--embeddings", str(tmp_path / "e.npz")]) == 0
@@ -98,6 +334,16 @@ def test_extract_then_score(folder, tiny, tmp_path, capsys):
     (["{m}", "{w}"], "--out"),
     (["{m}", "{w}", "--out", "e.npz", "--device", "abacus"], "cannot be used"),
     (["{m}", "gone.wav", "--out", "e.npz"], "none of 1 recordings could be embedded"),
+    (["{m}", "{w}", "{w}", "--out", "e.npz"], "w.wav comes twice"),
+    (["{m}", "{w}", "--out", "e.npz", "--hop", "1"], "--hop needs --window"),
+    (["{m}", "{w}", "--out", "e.npz", "--crop-seconds", "1"], "--crop-seconds needs --crops"),
+    (["{m}", "{w}", "--out", "e.npz", "--score", "list"], "--score needs --crops"),
+    (["{m}", "{w}", "--out", "e.npz", "--crops", "2", "--window", "1"], "exclude each other"),
+    (["{m}", "{w}", "--out", "e.npz", "--crops", "0"], "--crops 0: wanted 1 or more"),
+    (["{m}", "{w}", "--out", "e.npz", "--window", "0"], "wanted windows"),
+    (["{m}", "{w}", "--out", "e.npz", "--window", "nan"], "wanted windows"),
+    (["{m}", "{w}", "--out", "e.npz", "--length-grid", "nan"], "--length-grid nan"),
+    (["{m}", "{w}", "--out", "e.npz", "--workers", "-1"], "--workers -1"),
 ])
 def test_bad_input_gets_one_line(folder, speech, tmp_path, monkeypatch, capsys, arguments, words):
     wav = str(speech("w.wav"))

@@ -12,7 +12,7 @@ from torch import nn
 from sv_ssl import geometry
 from sv_ssl.losses import ACL, ADD, CLAR, OPL, AngularPrototypical, Focal, InfoNCE, MarginSoftmax, NTXent, SoftADD
 from sv_ssl.losses.angular import angular_pairs
-from sv_ssl.losses.contrastive import contrast, enqueue
+from sv_ssl.losses.contrastive import compare, contrast, enqueue
 from sv_ssl.losses.margin import additive, angular
 from sv_ssl.methods.momentum import Momentum
 
@@ -37,7 +37,7 @@ def ntxent_sym(z1, z2, tau, labels=None, **margin):
         return ntxent(z1, z2, tau, True, **margin)
     # Without the negatives of the anchor's own speaker.
     margin_of, speaker = make_margin(**margin) or (lambda cosine, at: cosine), labels.repeat(2)
-    cosine, positive, _ = NTXent(tau).compare(torch.cat([z1, z2]), two_views(z1))
+    cosine, positive = compare(NTXent(tau).sides(torch.cat([z1, z2]), two_views(z1)))
     own_speaker = (speaker[:, None] == speaker) & ~positive
     return contrast(margin_of(cosine, at=positive).masked_fill(own_speaker, -torch.inf) / tau, positive)
 

@@ -6,13 +6,17 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     ["files", "progress"],
-    ["audio", "cache", "metrics", "layout", "kaldi", "schedules", "distributed", "geometry", "voice"],
-    ["manifest", "augment", "features", "losses", "trials", "bootstrap", "embeddings", "scene", "plots", "results"],
-    ["scoring", "page", "calibrate", "normalise", "conditions", "enroll", "synthetic", "data", "encoders", "heads"],
-    ["methods", "model", "report", "system"],
-    ["embed"],
-    ["checkpoints", "settings", "cli"],
-    ["brain"],
+    ["audio", "cache", "metrics", "layout", "kaldi", "schedules", "distributed", "geometry", "voice",
+     "rttm", "cluster"],
+    ["manifest", "augment", "features", "losses", "trials", "bootstrap", "embeddings", "scene", "plots", "results",
+     "encoders", "heads", "waveaugment", "der", "vad"],
+    ["scoring", "page", "calibrate", "normalise", "conditions", "enroll", "synthetic", "data", "audio_encoders",
+     "sources", "peer_encoders", "export", "index", "xvectors",
+     "analyze", "probe"],
+    ["methods", "model", "report", "system", "convert", "shards"],
+    ["pyannote", "embed"],
+    ["checkpoints", "settings", "api", "diarize"],
+    ["brain", "cli"],
     ["recipe"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

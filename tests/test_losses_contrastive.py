@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-
+from hyperpyyaml import load_hyperpyyaml
 from torch.autograd import gradcheck
 
 from sv_ssl.files import InputError
@@ -149,6 +149,7 @@ def test_gradient_of_keys():
     (lambda: NTXent(0.2)(rows(1), LABELS[:1], rows(1), LABELS[:1]), "single utterance"),
     (lambda: AngularPrototypical()(rows(2), LABELS[[0, 0]]), "single utterance"),
     (lambda: NTXent(0.2)(rows(6), LABELS[:3]), "6 rows but 3 labels: give one per row, repeated for each view"),
+    (lambda: NTXent(0.2)(rows(3), LABELS[:3], rows(5), LABELS[:3]), "5 keys but 3 labels of keys: give one per key"),
     (lambda: NTXent(0.2, symmetric=False)(rows(5), LABELS[:5]), "5 rows are not 2 views of each utterance"),
     (lambda: NTXent(0.2, positives="all"), "positives is 'all': choose out, in or sum"),
 ])
@@ -156,6 +157,35 @@ def test_bad_input_is_told_in_one_line(call, text):
     with pytest.raises(InputError, match=text) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+# ----------------------------------------------------------------------------------------------------- schedules
+
+SCHEDULES = """
+margin: !name:sv_ssl.losses.margin.angular
+  m: !name:sv_ssl.schedules.cosine {total: 10, start: 0.0, end: 0.2}
+temperature: !name:sv_ssl.schedules.stepped {start: 0.4, factor: 0.5, every: 10}
+"""
+
+
+@pytest.mark.parametrize("epoch, temperature, m", [(0.0, 0.4, 0.0), (5.0, 0.4, 0.1), (10.0, 0.2, 0.2), (99, 4e-4, 0.2)])
+def test_temperature_and_margin_follow_schedules(epoch, temperature, m):
+    """As a YAML gives them; the loss is that of the values at the epoch."""
+    given = load_hyperpyyaml(SCHEDULES)
+    fixed = temperature if epoch < 99 else 0.4 * 0.5 ** 9, partial(angular, m=m)
+    loss, queue = NTXent(**given), InfoNCE(**given)
+    for scheduled in (loss, queue):
+        scheduled.set_epoch(epoch)
+    torch.testing.assert_close(loss(rows(6), LABELS), NTXent(*fixed)(rows(6), LABELS))
+    negatives = F.normalize(rows(5, seed=2))
+    torch.testing.assert_close(queue(rows(3), rows(3, 1), negatives), InfoNCE(*fixed)(rows(3), rows(3, 1), negatives))
+
+
+def test_a_new_loss_is_at_the_start_of_its_schedules_and_numbers_stay():
+    assert NTXent(**load_hyperpyyaml(SCHEDULES)).temperature == 0.4
+    loss = NTXent(0.2, AM)
+    loss.set_epoch(7.0)
+    assert loss.temperature == 0.2 and loss.margin is AM
 
 
 # ----------------------------------------------------------------------------------------------------- stability

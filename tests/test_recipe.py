@@ -15,6 +15,7 @@ import pytest
 import soundfile
 from safetensors.numpy import load_file
 
+from data_prep import shards as pack
 from sv_ssl import audio, brain, model, recipe
 from sv_ssl.files import InputError
 
@@ -203,6 +204,25 @@ def test_an_epoch_whose_validation_fails_is_kept(tiny, tmp_path, capsys, monkeyp
     monkeypatch.undo()
     assert run(SIMCLR, "hparams/am.yaml", *arguments) == 0
     assert "1 of 2 epochs done" in capsys.readouterr().out
+
+
+def test_shards_are_trained_on(tiny, tmp_path, capsys):
+    assert pack.main([str(tiny), "--out", str(tmp_path / "shards"), "--utterances", "8"]) == 0
+    arguments = options(tiny, tmp_path, f"--train_csv={tmp_path / 'shards' / 'train.csv'}", "--num_workers=1")
+    assert run(SIMCLR, "hparams/am.yaml", *arguments) == 0
+    assert "training: 24 utterances" in capsys.readouterr().out
+
+
+def test_the_margin_may_follow_a_schedule(tiny, tmp_path):
+    text = (SIMCLR.parent / "hparams" / "am.yaml").read_text()
+    (tmp_path / "ramp.yaml").write_text(text.replace(
+        "      m: !ref <margin>", "      m: !name:sv_ssl.schedules.stepped\n        start: 0.1\n        factor: 0.5\n"
+        "        every: 1"))
+    assert run(SIMCLR, str(tmp_path / "ramp.yaml"), *options(tiny, tmp_path)) == 0
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "out" / "train_log.jsonl").read_text().splitlines()]
+    assert run(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path, f"--output_folder={tmp_path / 'other'}")) == 0
+    other = [json.loads(line)["loss"] for line in (tmp_path / "other" / "train_log.jsonl").read_text().splitlines()]
+    assert losses[0] == other[0] and losses[1] < other[1]
 
 
 def test_too_many_damaged_files_end_it(tiny, tmp_path, capsys):

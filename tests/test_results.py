@@ -142,10 +142,11 @@ def test_the_command_names_what_is_wrong(tmp_path):
 
 
 def test_benchmarks_have_tables_of_their_own(tmp_path):
-    results.benchmark(tmp_path / "benchmarks" / "b.json", "sorting", "On a CPU.", ["what", "time"], [("all", "1 ms")])
+    cells = ["what", "time"], [("all", "1 ms")]
+    results.benchmark(tmp_path / "benchmarks" / "b.json", "speed of sorting", "On a CPU.", *cells)
     results.table(tmp_path)
     text = (tmp_path / "README.md").read_text()
-    assert "## Speed: sorting\n\nOn a CPU.\n\n| what | time |\n| --- | --- |\n| all | 1 ms |" in text
+    assert "## Speed of sorting\n\nOn a CPU.\n\n| what | time |\n| --- | --- |\n| all | 1 ms |" in text
     (tmp_path / "benchmarks" / "c.json").write_text("{}")
     with pytest.raises(InputError, match="c.json is not the record of a benchmark"):
         results.table(tmp_path)

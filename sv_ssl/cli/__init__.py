@@ -4,6 +4,7 @@ arguments are read."""
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from pathlib import Path
@@ -18,9 +19,12 @@ def run(command: Callable[[], object]) -> int:
     >>> run(lambda: None)
     0
     """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding has not
     try:
         code = command()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by the shell's >&-
+            sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except InputError as error:
         message = str(error)
@@ -30,8 +34,10 @@ def run(command: Callable[[], object]) -> int:
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except MemoryError:
+        message = "out of memory"
     except OSError as error:
-        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
     print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
     return 2
 

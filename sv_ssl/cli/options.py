@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from sv_ssl.cli import Parser
 from sv_ssl.files import InputError
@@ -35,6 +36,17 @@ examples
   sv-score veri_test2.txt --norm as --cohort train.npz --top-n 300  adaptive s-norm
   sv-score test.txt --fuse other.txt --calibrate dev.txt --calibrate other_dev.txt --calibration-out cal.json
 """
+NEEDS = (  # an option, and one of the others that it needs
+    ("norm", "cohort"), ("cohort", "norm"), ("model", "audio"), ("audio", "model"), ("device", "model"),
+    ("combine", "enroll"), ("cohort_speakers", "cohort"), ("top_n", "norm"), ("calibration_out", "calibrate"),
+    ("prior", "calibrate"), ("quality", "calibrate", "calibration"), ("fuse", "calibrate", "calibration"),
+    ("manifest", "by", "quality"),
+)  # fmt: skip
+DEFAULTS = {"device": "cpu", "combine": "embeddings", "top_n": 300, "prior": 0.5}
+READ = ("trials", "embeddings", "enroll", "cohort", "cohort_speakers", "fuse", "calibrate", "calibration", "manifest",
+        "against")  # fmt: skip
+MEASURES = ("csv", "plot", "report", "by", "against", "ci", "llr", "raw_cost", "p_target")
+WRITTEN = ("calibration_out", "scores_out", "json", "csv", "report")
 
 
 def parser() -> Parser:
@@ -48,15 +60,15 @@ def parser() -> Parser:
         "lines' own scores, else embeddings.npz in this folder or beside TRIALS")  # fmt: skip
     add("--model", metavar="DIR", help="model folder: embeds the recordings that TRIALS names, below --audio")
     add("--audio", metavar="ROOT", help="folder of the recordings")
-    add("--device", default="cpu", help="for --model: cpu (default), cuda, cuda:1")
+    add("--device", help="for --model: cpu (default), cuda, cuda:1")
     add("--allow-missing", action="store_true", help="leave out trials without an embedding, and say so")
     add("--enroll", metavar="MODELS", help="utterances of each enrolment model: lines of `model utt ...`")
-    add("--combine", choices=("embeddings", "scores"), default="embeddings", help="what is averaged over them")
+    add("--combine", choices=("embeddings", "scores"), help="what is averaged over them (default embeddings)")
     add = made.add_argument_group("normalisation").add_argument
     add("--norm", choices=("z", "t", "s", "as"), help="by a cohort's scores: of the enrolment, of the test, of both, "
         "of the nearest to each")  # fmt: skip
     add("--cohort", metavar="FILE", help="embeddings of other speakers; who is in TRIALS is left out")
-    add("--top-n", metavar="N", type=int, default=300, help="cohort scores that count for as (default 300)")
+    add("--top-n", metavar="N", type=int, help="cohort scores that count for as (default 300)")
     add("--cohort-speakers", metavar="FILE", help="`utterance speaker` lines; the cohort becomes one mean a speaker; "
         '"ids": a speaker is what ids begin with, up to /')  # fmt: skip
     add = made.add_argument_group("calibration").add_argument
@@ -65,13 +77,13 @@ def parser() -> Parser:
         "log-likelihood ratios from; one for each system, in order")  # fmt: skip
     add("--calibration-out", metavar="FILE", help="keep what --calibrate learnt, as JSON")
     add("--calibration", metavar="FILE", help="apply what was learnt before")
-    add("--prior", metavar="P", type=float, default=0.5, help="share of targets to calibrate for (default 0.5)")
+    add("--prior", metavar="P", type=float, help="share of targets to calibrate for (default 0.5)")
     add("--quality", metavar="NAMES", type=lambda text: text.split(","), default=[], help="side information for the "
         "calibration: duration, magnitude, cohort")  # fmt: skip
     add("--llr", action="store_true", help="the scores are natural-log likelihood ratios: show actDCF and Cllr")
     add = made.add_argument_group("what is measured").add_argument
     add("--ci", action="store_true", help="95 %% intervals, by resampling the speakers 1,000 times")
-    add("--p-target", metavar="P[,C_MISS,C_FA]", type=_point, action="append", default=[],
+    add("--p-target", metavar="P[,C_MISS,C_FA]", type=point, action="append", default=[],
         help="a further operating point for minDCF, beside p 0.01 and 0.05; may be repeated")  # fmt: skip
     add("--raw-cost", action="store_true", help="the least costs also as they are, not normalised")
     add("--by", metavar="NAMES", type=_names, default=[], help="break down by columns of the manifest or of TRIALS, by "
@@ -87,11 +99,17 @@ def parser() -> Parser:
     return made
 
 
-def _point(text: str) -> tuple[float, ...]:
+def point(text: str) -> tuple[float, ...]:
+    """`P` or `P,C_MISS,C_FA` -> the three numbers."""
     numbers = [float(part) for part in text.split(",")]
     if len(numbers) not in (1, 3):
         raise argparse.ArgumentTypeError(f"wanted P or P,C_MISS,C_FA, not {text}")
-    return (*numbers, 1.0, 1.0)[:3]
+    p, c_miss, c_fa = (*numbers, 1.0, 1.0)[:3]
+    miss, fa = c_miss * p, c_fa * (1 - p)
+    if not (0 < p < 1 and 1e-12 * fa < miss < 1e12 * fa):
+        wanted = "p_target must lie between 0 and 1, costs above 0 and within a factor of 1e12"
+        raise argparse.ArgumentTypeError(f"{wanted}, not {text}")
+    return p, c_miss, c_fa
 
 
 def _names(text: str) -> list[str]:
@@ -105,17 +123,56 @@ def _names(text: str) -> list[str]:
     return names
 
 
-def refuse_idle(arguments: argparse.Namespace) -> None:
+def check(arguments: argparse.Namespace) -> None:
+    """Refuse options that contradict each other or would be passed over; then fill in what was left open."""
+    for name, value in vars(arguments).items():
+        if "" in (value if isinstance(value, list) else [value]):
+            raise InputError(f"{_option(name)} is empty: leave it out, or name something")
+    _refuse_idle(arguments)
+    _refuse_targets(arguments)
+    for name, value in DEFAULTS.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
+
+
+def _refuse_idle(arguments: argparse.Namespace) -> None:
     """An option that would be passed over is an error: the numbers would not be what was asked for."""
-    for option, needs in (("norm", "cohort"), ("cohort", "norm"), ("model", "audio"), ("audio", "model"),
-                          ("cohort_speakers", "cohort"), ("calibration_out", "calibrate")):  # fmt: skip
-        if getattr(arguments, option) and not getattr(arguments, needs):
-            raise InputError(f"--{option.replace('_', '-')} needs --{needs} as well")
+    for name, *needs in NEEDS:
+        given = getattr(arguments, name)
+        if given not in (None, []) and not any(getattr(arguments, need) for need in needs):
+            raise InputError(f"{_option(name)} needs {' or '.join(map(_option, needs))} as well")
+    if arguments.top_n is not None and arguments.norm != "as":
+        raise InputError(f"--top-n is for --norm as: {arguments.norm} takes all cohort scores")
     for one, other in (("embeddings", "model"), ("calibrate", "calibration")):
         if getattr(arguments, one) and getattr(arguments, other):
             raise InputError(f"--{one} and --{other} exclude each other")
-    if (arguments.quality or arguments.fuse) and not (arguments.calibrate or arguments.calibration):
-        raise InputError(f"--{'quality' if arguments.quality else 'fuse'} needs --calibrate DEV or --calibration FILE")
     systems, lists = 1 + len(arguments.fuse), len(arguments.calibrate)
     if lists and lists != systems:
         raise InputError(f"{systems} systems but {lists} --calibrate: pass one for each")
+
+
+def refuse_measures(arguments: argparse.Namespace, name: str) -> None:
+    """What would be asked in vain of a list without labels."""
+    measured = [option for option in MEASURES if getattr(arguments, option)]
+    if measured or not (arguments.scores_out or arguments.json):
+        needs = f"{_option(measured[0])} needs them" if measured else "keep the scores with --scores-out"
+        raise InputError(f"{name} has no labels, so nothing can be measured: {needs}")
+
+
+def _refuse_targets(arguments: argparse.Namespace) -> None:
+    """Nothing is written over what is read, twice into one file, or into what is no file, such as /dev/null."""
+    named: dict[str, str] = {}
+    for name in (*READ, *WRITTEN):
+        given = getattr(arguments, name)
+        for path in given if isinstance(given, list) else [given] if given else []:
+            real = os.path.realpath(path)
+            if name in WRITTEN and (path == "-" or os.path.exists(path) and not os.path.isfile(path)):
+                kind = "a folder" if os.path.isdir(path) else "no ordinary file"
+                raise InputError(f"{_option(name)} {path}: wanted the name of a file, this is {kind}")
+            if name in WRITTEN and real in named:
+                raise InputError(f"{_option(name)} {path} would overwrite {named[real]}: name another file")
+            named[real] = f"what {_option(name)} " + ("writes" if name in WRITTEN else "reads")
+
+
+def _option(name: str) -> str:
+    return "TRIALS" if name == "trials" else f"--{name.replace('_', '-')}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -30,8 +31,10 @@ def _score(arguments: argparse.Namespace, command: Sequence[str]) -> None:
     from sv_ssl import metrics, scoring
     from sv_ssl.cli import table
 
-    options.refuse_idle(arguments)
+    options.check(arguments)
     listed = _read(arguments, arguments.trials)
+    if listed.labels is None:
+        options.refuse_measures(arguments, listed.name)
     print(listed.summary())
     listed, scores, used, ratios = _scores(arguments, listed)
     for line in (f"scores: {used}", *(f"note: {note}" for note in listed.notes)):
@@ -200,6 +203,8 @@ def _write(arguments: argparse.Namespace, listed: Trials, scores: np.ndarray, re
     """Write what was asked for, and say so; then say what could be next."""
     from sv_ssl import conditions, trials
 
+    if (arguments.plot or arguments.report) and not (abs(scores) < math.inf).any():
+        raise InputError(f"{listed.name}: all scores are infinite: leave out --plot and --report, nothing can be drawn")
     if arguments.scores_out:
         trials.write_scores(arguments.scores_out, listed, scores)
         print(f"wrote {arguments.scores_out}: {len(scores):,} lines")
@@ -207,11 +212,7 @@ def _write(arguments: argparse.Namespace, listed: Trials, scores: np.ndarray, re
         with aside(arguments.json) as temporary:
             temporary.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         print(f"wrote {arguments.json}")
-    measured = [option for option in ("csv", "plot", "report", "by", "against") if getattr(arguments, option)]
     if listed.labels is None:
-        if measured or not (arguments.scores_out or arguments.json):
-            needs = f"--{measured[0]} needs them" if measured else "keep the scores with --scores-out"
-            raise InputError(f"{listed.name} has no labels, so nothing can be measured: {needs}")
         print("no labels, so no metrics")
         return
     if arguments.csv:

@@ -1,22 +1,64 @@
 """Contrastive losses: an anchor must find its positives among the candidates, by a softmax over cosines / temperature.
 
 Low precision may multiply the matrix; from the cosines on everything is float32 (exp(1 / 0.03) overflows half
-precision). N x M matrices are written in place where autograd allows it: they are the largest tensors here.
+precision). Matrices of up to DENSE pairs are held whole, and written in place where autograd allows it; larger ones are
+gone through in blocks of rows, `sv_ssl.losses.blocks`.
 """
 
 from __future__ import annotations
+
+from functools import partial
+from typing import Callable, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sv_ssl import geometry
-from sv_ssl.distributed import gather, gather_plain, rank, world_size
+from sv_ssl.distributed import gather, gather_plain, rank
 from sv_ssl.files import InputError
+from sv_ssl.losses import blocks
 from sv_ssl.losses.margin import Margin
 
+DENSE = 2 ** 18  # 512 x 512: up to here it is quicker, and takes no more memory than autograd does anyway
 
-class NTXent(nn.Module):
+
+class Sides(NamedTuple):
+    """Unit rows and labels of the anchors (A, D), (A,) and of their candidates (C, D), (C,)."""
+
+    rows: Tensor
+    labels: Tensor
+    keys: Tensor
+    key_labels: Tensor
+    own: int | None  # where in the candidates the anchors themselves begin, if they are among them
+
+
+class Scheduled(nn.Module):
+    """A temperature and a margin, each a number or a schedule: `partial(additive, m=partial(cosine, total=50, ...))`.
+
+    >>> loss = InfoNCE(temperature=lambda epoch: 0.1 / (1 + epoch))
+    >>> loss.set_epoch(1.0)
+    >>> loss.temperature
+    0.05
+    """
+
+    temperature: float
+    margin: Margin | None
+
+    def __init__(self, temperature: float | Callable[[float], float], margin: Margin | None):
+        super().__init__()
+        self.schedules = temperature, margin
+        self.set_epoch(0.0)
+
+    def set_epoch(self, epoch: float) -> None:
+        """Take the values of an epoch, or of a point within one."""
+        temperature, margin = self.schedules
+        self.temperature = temperature(epoch) if callable(temperature) else temperature
+        m = getattr(margin, "keywords", {}).get("m")
+        self.margin = partial(margin, m=m(epoch)) if margin is not None and callable(m) else margin
+
+
+class NTXent(Scheduled):
     """(V * N, D), (V * N,) -> (): rows and labels are view-major, all of view 1, then all of view 2.
 
     Rows of equal labels are positives: label by utterance and it is SimCLR's loss, by speaker and it is SupCon's.
@@ -35,13 +77,11 @@ class NTXent(nn.Module):
     tensor(0.5514)
     """
 
-    def __init__(self, temperature: float, margin: Margin | None = None, symmetric: bool = True,
-                 positives: str = "out", n_views: int = 2):
-        super().__init__()
+    def __init__(self, temperature: float | Callable[[float], float], margin: Margin | None = None,
+                 symmetric: bool = True, positives: str = "out", n_views: int = 2):
+        super().__init__(temperature, margin)
         if positives not in ("out", "in", "sum"):
             raise InputError(f"positives is {positives!r}: choose out, in or sum")
-        self.temperature = temperature
-        self.margin = margin
         self.symmetric = symmetric
         self.positives = positives
         self.n_views = n_views
@@ -49,28 +89,40 @@ class NTXent(nn.Module):
     def forward(self, z: Tensor, labels: Tensor, keys: Tensor | None = None,
                 key_labels: Tensor | None = None) -> Tensor:
         """With `keys, key_labels` every row of z is an anchor, and the keys alone are the candidates."""
-        cosine, positive, own = self.compare(z, labels, keys, key_labels)
+        sides = self.sides(z, labels, keys, key_labels)
+        if len(sides.rows) * len(sides.keys) > DENSE:
+            return self._in_blocks(sides)
+        cosine, positive = compare(sides)
         if self.margin is not None:
             cosine = self.margin(cosine, at=positive)
-        if own is not None:
+        if sides.own is not None:
             # The probability there becomes 0 and so does its gradient: autograd need not know.
-            cosine.detach()[:, own].fill_diagonal_(-torch.inf)
+            cosine.detach()[:, sides.own:].fill_diagonal_(-torch.inf)
         return contrast(cosine.div_(self.temperature), positive, self.positives)
 
-    def compare(self, z: Tensor, labels: Tensor, keys: Tensor | None = None, key_labels: Tensor | None = None
-                ) -> tuple[Tensor, Tensor, slice | None]:
-        """-> cosines (A, C), mask of the positives (A, C), and the columns that hold the anchors themselves."""
+    def sides(self, z: Tensor, labels: Tensor, keys: Tensor | None = None, key_labels: Tensor | None = None) -> Sides:
+        """-> who is compared with whom."""
         if len(z) != len(labels):
             raise InputError(f"{len(z)} rows but {len(labels)} labels: give one per row, repeated for each view")
         rows = geometry.unit(z)
         if keys is not None and key_labels is not None:
-            return *_compare(rows, labels, geometry.unit(keys), key_labels, least=2), None
+            if len(keys) != len(key_labels):
+                raise InputError(f"{len(keys)} keys but {len(key_labels)} labels of keys: give one per key")
+            return _enough(Sides(rows, labels, geometry.unit(keys), key_labels, None), least=2)
         if self.symmetric:
-            return _compare_all(rows, labels, least=self.n_views + 1)
+            own = rank() * len(rows)
+            return _enough(Sides(rows, labels, gather(rows), gather_plain(labels), own), least=self.n_views + 1)
         n, rest = divmod(len(rows), self.n_views)
         if rest:
             raise InputError(f"{len(rows)} rows are not {self.n_views} views of each utterance: set n_views")
-        return *_compare(rows[:n], labels[:n], gather(rows[n:]), gather_plain(labels[n:]), least=self.n_views), None
+        others = Sides(rows[:n], labels[:n], gather(rows[n:]), gather_plain(labels[n:]), None)
+        return _enough(others, least=self.n_views)
+
+    def _in_blocks(self, sides: Sides) -> Tensor:
+        matches = blocks.Matches(sides.labels, sides.key_labels, sides.own)
+        keys = None if sides.keys is sides.rows else sides.keys
+        total = blocks.contrast(sides.rows, keys, matches, self.temperature, self.margin, self.positives)
+        return total / _number(matches.count > 0, total.dtype)
 
 
 class AngularPrototypical(nn.Module):
@@ -89,11 +141,11 @@ class AngularPrototypical(nn.Module):
         self.one_way = NTXent(temperature=1.0, symmetric=False, n_views=n_views)
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
-        cosine, positive, _ = self.one_way.compare(z, labels)
+        cosine, positive = compare(self.one_way.sides(z, labels))
         return contrast(cosine * self.scale.clamp_min(1e-6), positive)
 
 
-class InfoNCE(nn.Module):
+class InfoNCE(Scheduled):
     """(N, D), (N, D), (K, D) -> (): MoCo's loss; the positive of query i is key i, the negatives are the queue alone.
 
     Neither keys nor queue get a gradient. The queue holds unit rows (normalising it at every step would cost more than
@@ -105,10 +157,8 @@ class InfoNCE(nn.Module):
     tensor(0.3133)
     """
 
-    def __init__(self, temperature: float, margin: Margin | None = None):
-        super().__init__()
-        self.temperature = temperature
-        self.margin = margin
+    def __init__(self, temperature: float | Callable[[float], float], margin: Margin | None = None):
+        super().__init__(temperature, margin)
 
     def forward(self, q: Tensor, keys: Tensor, queue: Tensor, labels: Tensor | None = None,
                 queue_labels: Tensor | None = None) -> Tensor:
@@ -116,10 +166,10 @@ class InfoNCE(nn.Module):
         positive = (rows * geometry.unit(keys.detach())).sum(1)
         if self.margin is not None:
             positive = self.margin(positive)
-        negative = geometry.cosines(rows, queue.detach().to(rows.dtype)).div_(self.temperature)
-        if labels is not None and queue_labels is not None:
-            negative.detach().masked_fill_(labels[:, None] == queue_labels, _never(negative))
-        return -F.logsigmoid(positive / self.temperature - negative.logsumexp(1)).mean()
+        keys = queue.detach().to(rows.dtype)
+        masks = (labels, queue_labels) if labels is not None and queue_labels is not None else ()
+        summed = blocks.log_sum_exp if len(rows) * len(keys) > DENSE else _log_sum_exp
+        return -F.logsigmoid(positive / self.temperature - summed(rows, keys, self.temperature, *masks)).mean()
 
 
 @torch.no_grad()
@@ -152,30 +202,43 @@ def contrast(logits: Tensor, positive: Tensor, positives: str = "out") -> Tensor
     if positives == "out":
         loss = loss / count.clamp_min(1)
     kept = count > 0
-    # Ranks may keep different numbers of anchors: each must divide by the mean number.
-    number = gather_plain(kept.sum()[None]).to(loss.dtype).mean()
-    return torch.where(kept, loss, 0).sum() / number.clamp_min(1)
+    return torch.where(kept, loss, 0).sum() / _number(kept, loss.dtype)
 
 
-def _compare_all(rows: Tensor, labels: Tensor, least: int) -> tuple[Tensor, Tensor, slice]:
-    first = rank() * len(rows)
-    own = slice(first, first + len(rows))
-    if world_size() > 1:
-        cosine, positive = _compare(rows, labels, gather(rows), gather_plain(labels), least)
-    else:
-        cosine, positive = _compare(rows, labels, rows.detach(), labels, least)
-        if cosine.requires_grad:
-            # Anchors and candidates are the same rows: with the transpose added, one product gives both gradients
-            # (the first ones; a second derivative would lack a part).
-            cosine.register_hook(lambda gradient: gradient + gradient.mT)
-    positive[:, own].fill_diagonal_(False)
-    return cosine, positive, own
+def compare(sides: Sides) -> tuple[Tensor, Tensor]:
+    """-> the cosines of all anchors with all candidates, (A, C), and the mask of the positives."""
+    positive = sides.labels[:, None] == sides.key_labels
+    if sides.own is not None:
+        positive[:, sides.own:].fill_diagonal_(False)
+    if sides.keys is not sides.rows:
+        return geometry.cosines(sides.rows, sides.keys), positive
+    cosine = geometry.cosines(sides.rows, sides.rows.detach())
+    if cosine.requires_grad:
+        # Anchors and candidates are the same rows: with the transpose added, one product gives both gradients (the
+        # first ones; a second derivative would lack a part).
+        cosine.register_hook(lambda gradient: gradient + gradient.mT)
+    return cosine, positive
 
 
-def _compare(rows: Tensor, labels: Tensor, keys: Tensor, key_labels: Tensor, least: int) -> tuple[Tensor, Tensor]:
-    if len(keys) < least:
-        raise InputError(f"a batch of {len(keys)} rows is a single utterance and has no negative: use a larger batch")
-    return geometry.cosines(rows, keys), labels[:, None] == key_labels
+def _enough(sides: Sides, least: int) -> Sides:
+    if len(sides.keys) < least:
+        raise InputError(f"a batch of {len(sides.keys)} rows is a single utterance and has no negative: use a larger "
+                         "batch")
+    return sides
+
+
+def _number(kept: Tensor, dtype: torch.dtype) -> Tensor:
+    """(A,) -> (): ranks may keep different numbers of anchors, and each must divide by the mean number."""
+    return gather_plain(kept.sum()[None]).to(dtype).mean().clamp_min(1)
+
+
+def _log_sum_exp(rows: Tensor, keys: Tensor, temperature: float, labels: Tensor | None = None,
+                 key_labels: Tensor | None = None) -> Tensor:
+    """As `blocks.log_sum_exp`, the matrix held whole."""
+    logits = geometry.cosines(rows, keys).div_(temperature)
+    if labels is not None and key_labels is not None:
+        logits.detach().masked_fill_(labels[:, None] == key_labels, _never(logits))
+    return logits.logsumexp(1)
 
 
 def _never(logits: Tensor) -> float:

@@ -1,0 +1,134 @@
+"""How labelled embeddings lie on the sphere: uniformity, tolerance, the distances of every two classes, a map.
+
+Distances are d = 1 - cosine, as in the ADD paper, over ordered pairs of different rows, in float64. The definitions are
+those of `sv_ssl.geometry`; here all of them come from one pass over the pairs, in blocks, for many rows and classes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sv_ssl.embeddings import unit
+from sv_ssl.files import InputError
+
+BLOCK = 512  # rows whose distances to all rows are in memory at once
+
+
+class Pairs(NamedTuple):
+    """C classes, sorted; by two classes (C, C): the number of ordered pairs, the mean of d and its sigma / mean.
+
+    NaN where there is no pair: within a class of one row. `uniformity` is over all pairs of rows.
+    """
+
+    classes: list
+    number: np.ndarray
+    mean: np.ndarray
+    cv: np.ndarray
+    uniformity: float
+
+
+def pairs(rows: np.ndarray, labels: ArrayLike) -> Pairs:
+    """(N, D), (N,) -> the distances between and within the classes.
+
+    >>> found = pairs(np.eye(3), ["a", "a", "b"])
+    >>> found.classes, found.mean.tolist(), found.number.tolist()
+    (['a', 'b'], [[1.0, 1.0], [1.0, nan]], [[2, 2], [2, 0]])
+    """
+    z, classes, code = _sorted(rows, labels)
+    starts, sizes = np.unique(code, return_index=True, return_counts=True)[1:]
+    sums = np.zeros((2, len(classes), len(classes)))
+    energy = -float(len(z))  # the rows with themselves are no pairs
+    for begin in range(0, len(z), BLOCK):
+        block = slice(begin, begin + BLOCK)
+        d = np.maximum(1 - z[block] @ z.T, 0)
+        np.fill_diagonal(d[:, block], 0.0)
+        energy += np.exp(-4 * d).sum()  # |u - v|^2 = 2 d
+        for total, values in zip(sums, (d, d * d)):
+            np.add.at(total, code[block], np.add.reduceat(values, starts, axis=1))
+    number = np.outer(sizes, sizes) - np.diag(sizes)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = sums[0] / number
+        variance = np.maximum(sums[1] - number * mean ** 2, 0) / np.maximum(number - 1, 1)
+        cv = np.sqrt(variance) / mean
+    return Pairs(classes, number, mean, cv, math.log(energy / (len(z) * (len(z) - 1))))
+
+
+def _sorted(rows: np.ndarray, labels: ArrayLike) -> tuple[np.ndarray, list, np.ndarray]:
+    """-> (N, D) unit rows, class after class; the C classes; (N,) their numbers."""
+    classes, code = np.unique(np.asarray(labels), return_inverse=True)
+    if len(code) != len(rows):
+        raise InputError(f"{len(rows)} embeddings and {len(code)} labels: want one for each")
+    if len(classes) < 2:
+        raise InputError(f'all {len(code)} labels are "{classes[0]}": an analysis wants two classes at least')
+    order = np.argsort(code, kind="stable")
+    return unit(np.asarray(rows, np.float64))[order], classes.tolist(), code[order]
+
+
+def centres(rows: np.ndarray, labels: ArrayLike) -> np.ndarray:
+    """(N, D), (N,) -> (C, D): the mean of each class's unit rows, of length 1 again (or 0, where they cancel)."""
+    z, _, code = _sorted(rows, labels)
+    sums = np.add.reduceat(z, np.unique(code, return_index=True)[1])
+    return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+
+
+def welch(n: int, dim: int) -> float:
+    """The least mean of cosine^2 that n directions can have with each other; its root, the least greatest |cosine|.
+
+    >>> welch(3, 2), welch(192, 192), round(welch(5994, 192), 5)
+    (0.25, 0.0, 0.00504)
+    """
+    return max(0.0, (n - dim) / (dim * (n - 1)))
+
+
+def summary(rows: np.ndarray, labels: ArrayLike, found: Pairs) -> dict:
+    """(N, D), (N,) and their `pairs` -> what to quote; None where no class has two rows.
+
+    `within` and `between` are means over the classes, or pairs of classes; `tolerance` and `alignment` over the rows.
+    """
+    same = np.eye(len(found.classes), dtype=bool)
+    n_same = found.number[same].sum()
+    tolerance = 1 - np.nansum((found.mean * found.number)[same]) / n_same if n_same else None
+    cosine = centres(rows, labels)
+    cosine = (cosine @ cosine.T)[~same]
+    least = np.unravel_index(np.where(same, np.inf, found.mean).argmin(), same.shape)
+    bound = welch(len(found.classes), rows.shape[1])
+    return {
+        "n": len(rows), "dim": rows.shape[1], "n_classes": len(found.classes), "uniformity": found.uniformity,
+        "tolerance": tolerance, "alignment": None if tolerance is None else 2 - 2 * tolerance,
+        "within": {"mean": _mean(found.mean[same]), "cv": _mean(found.cv[same])},
+        "between": {"mean": _mean(found.mean[~same]), "cv": _mean(found.cv[~same])},
+        "nearest": {"classes": [str(found.classes[i]) for i in least], "mean": float(found.mean[least])},
+        "centres": {"mean_squared_cosine": float(np.mean(cosine ** 2)), "largest_cosine": float(np.abs(cosine).max())},
+        "welch": {"mean_squared_cosine": bound, "largest_cosine": math.sqrt(bound)},
+    }  # fmt: skip
+
+
+def _mean(values: np.ndarray) -> float | None:
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if values.size else None
+
+
+def pca(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N, D) -> (N, 2) unit rows on the plane in which they vary most; the two shares of their variance."""
+    z = unit(np.asarray(rows, np.float64))
+    z = z - z.mean(axis=0)
+    values, directions = np.linalg.eigh(z.T @ z)
+    plane = directions[:, [-1, -2]] if z.shape[1] > 1 else np.pad(directions, ((0, 0), (0, 1)))
+    plane = plane * np.where(plane[np.abs(plane).argmax(axis=0), [0, 1]] < 0, -1, 1)  # one sign whatever the library
+    return z @ plane, (z @ plane).var(axis=0) * len(z) / max(values.sum(), 1e-300)
+
+
+def tsne(rows: np.ndarray, seed: int = 0) -> np.ndarray:
+    """(N, D) -> (N, 2): neighbours on the sphere stay neighbours; distances and sizes on the map mean nothing."""
+    from sklearn.manifold import TSNE
+
+    if len(rows) < 5:
+        raise InputError(f"{len(rows)} embeddings are too few for t-SNE: want 5, or the map pca")
+    z = unit(np.asarray(rows, np.float64))
+    if np.ptp(z, axis=0).max() < 1e-6:  # the library would crash
+        raise InputError(f"all {len(rows)} embeddings are one point: there is no map of them by t-SNE")
+    return TSNE(init="pca", perplexity=min(30.0, (len(z) - 1) / 3), random_state=seed).fit_transform(z)

@@ -1,0 +1,125 @@
+"""Embeddings in Python: `sv_ssl.load(FOLDER)`, then `verify`, `embed` and `windows` of the model.
+
+A recording is the path of an audio file, or `(samples, rate)` with samples (T,), (T, channels) or (channels, T), floats
+or integers as WAV files have them. Rates are converted, channels are averaged, and what sv-extract would skip (damaged,
+silent, too short) is an `InputError` that says what is wrong. No result depends on what else is embedded with it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Sequence
+
+import numpy as np
+
+from sv_ssl import model, scoring, sources
+from sv_ssl.embed import Extracted, How, extract
+from sv_ssl.encoders import Embedder
+from sv_ssl.files import InputError
+from sv_ssl.sources import Memory, Utterance
+
+Recording = str | os.PathLike | tuple[Any, int]
+INTEGERS = (np.uint8, np.int16, np.int32)
+
+
+def load(folder: str | os.PathLike, device: str = "cpu", precision: str = "fp32") -> Model:
+    """A model folder -> a model. `device` is cpu, cuda or cuda:1; `precision` bf16 is faster and keeps three digits."""
+    return Model(model.load(folder, device), precision)
+
+
+class Model:
+    """What compares recordings.
+
+    >>> from sv_ssl.encoders import FastResNet34
+    >>> from sv_ssl.features import LogMel
+    >>> untrained = Model(Embedder(LogMel(40), FastResNet34(40, "small")))
+    >>> one, other = (np.random.default_rng(seed).normal(size=(16000, 2)) for seed in (0, 1))
+    >>> round(untrained.verify((one, 16000), (one, 16000)), 3)
+    1.0
+    >>> untrained.embed((one, 16000)).shape, untrained.embed([(one, 16000), (other, 44100)]).shape
+    ((512,), (2, 512))
+    >>> starts, stops, rows = untrained.windows((one, 8000))
+    >>> starts, stops, rows.shape
+    (array([0. , 0.5]), array([1.5, 2. ]), (2, 512))
+    """
+
+    def __init__(self, embedder: Embedder, precision: str = "fp32"):
+        self.embedder, self.precision = embedder.eval(), precision
+
+    @property
+    def dim(self) -> int:
+        """The numbers in an embedding."""
+        return self.embedder.dim
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the audio that the model hears; recordings of other rates are converted."""
+        return self.embedder.sample_rate
+
+    def verify(self, one: Recording, other: Recording, crops: int = 0, crop_seconds: float = 3.5) -> float:
+        """Two recordings -> the cosine of their embeddings, from -1 to 1: the higher, the likelier one speaker.
+
+        With `crops`, the mean of the cosines of all pairs of that many crops of each. A threshold belongs to a corpus:
+        `sv-verify --help` shows how to get one.
+        """
+        utterances = [_utterance(recording) for recording in (one, other)]
+        rows = self._extract(utterances, How(self.precision, crops=crops, crop_seconds=crop_seconds)).rows
+        return scoring.crop_score(rows[0], rows[1])
+
+    def embed(self, recordings: Recording | list[Recording], workers: int = 0, progress: bool = False) -> np.ndarray:
+        """A recording -> (dim,) float32, or a list of N recordings -> (N, dim) in its order.
+
+        On a CPU a list may be shared by `workers` processes, which pays from some dozens of recordings on; the calling
+        script must then stand below `if __name__ == "__main__"`. On a GPU they are threads that read.
+        """
+        listed = recordings if isinstance(recordings, list) else [recordings]
+        utterances = [_utterance(recording) for recording in listed]
+        rows = self._extract(utterances, How(self.precision), workers, progress).rows[:, 0]
+        return rows if isinstance(recordings, list) else rows[0]
+
+    def windows(self, recording: Recording, window: float = 1.5, hop: float = 0.75, workers: int = 0,
+                progress: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+        """A recording of any length -> W starts and stops in seconds, (W, dim) float32.
+
+        Windows stand every `hop` seconds, the last ends where the recording does, and those that are digitally silent
+        are left out.
+        """
+        found, faults = sources.windows([_utterance(recording)], window, hop)
+        if faults:
+            raise InputError(faults[0][1])
+        workers = workers if isinstance(found[0].utterance.wav, str) else 0  # samples would go to them once a window
+        done = self._extract([one.utterance for one in found], How(self.precision), workers, progress, silent=True)
+        there = set(done.ids)
+        times = np.array([(one.start, one.stop) for one in found if one.utterance.id in there]).reshape(-1, 2)
+        return times[:, 0], times[:, 1], done.rows[:, 0]
+
+    def _extract(self, utterances: Sequence[Utterance], how: How, workers: int = 0, progress: bool = False,
+                 silent: bool = False) -> Extracted:  # fmt: skip
+        found = extract(self.embedder, utterances, how, None, workers, progress)
+        faults = [reason for _, reason in found.skipped if not (silent and ": silent: " in reason)]
+        if faults:
+            raise InputError(faults[0])
+        return found
+
+
+def _utterance(recording: Recording) -> Utterance:
+    if isinstance(recording, (str, os.PathLike)):
+        return Utterance(os.fspath(recording), os.fspath(recording))
+    if not (isinstance(recording, tuple) and len(recording) == 2):
+        raise InputError(f"a recording is a path or (samples, rate), not {type(recording).__name__}")
+    return Utterance("samples", _memory(*recording))
+
+
+def _memory(samples: Any, rate: int) -> Memory:
+    from scipy.io import wavfile
+
+    wave = np.asarray(samples)
+    wave = wave.T if wave.ndim == 2 and wave.shape[0] < wave.shape[1] else wave
+    if wave.ndim not in (1, 2) or not (wave.dtype.kind == "f" or wave.dtype in INTEGERS):
+        raise InputError(f"samples of shape {wave.shape} and type {wave.dtype}: wanted (T,) or (T, channels), floats, "
+                         f"or integers as WAV files have them ({', '.join(kind.__name__ for kind in INTEGERS)})")
+    if rate != int(rate) or not 0 < rate < 2**31:
+        raise InputError(f"a sample rate of {rate}: wanted a whole number of samples a second")
+    file = Memory()
+    wavfile.write(file, int(rate), wave.astype(np.float32) if wave.dtype.kind == "f" else wave)
+    return file

@@ -1,0 +1,191 @@
+"""Encoders of the audio papers, and the features that two of them take: each with a preset for a CPU.
+
+    Waveform      (B, samples) -> (B, samples, 1)            RawResNet18: CLAR's encoder of raw audio
+    ThreeSpectra  (B, samples) -> (B, frames, 3 * n_mels)    ResNet18, channels=3: CLAR's encoder of spectra
+    LogMel        (B, samples) -> (B, frames, n_mels)        ResNet18: ACL's; AST: the transformer of the ADD paper
+
+The contract is that of `sv_ssl.encoders`: (B, T, F) -> (B, dim), and `config` holds what rebuilds it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+import torchaudio
+from torch import Tensor, nn
+
+from sv_ssl.encoders import preset, stages
+
+__all__ = ["AST", "RawResNet18", "ResNet18"]
+
+
+class Waveform(nn.Module):
+    """(B, samples) -> (B, samples, 1): no features at all, in float32.
+
+    >>> Waveform()(torch.zeros(2, 16000)).shape
+    torch.Size([2, 16000, 1])
+    """
+
+    def __init__(self, sample_rate: int = 16000):
+        super().__init__()
+        self.config = {"sample_rate": sample_rate}
+
+    def forward(self, wave: Tensor) -> Tensor:
+        return wave.float().unsqueeze(2)
+
+
+class ThreeSpectra(nn.Module):
+    """(B, samples) -> (B, frames, 3 * n_mels): log-magnitude, phase (of pi) and log-mel, `n_mels` bands of each.
+
+    Bands go from 40 Hz to 8 kHz, evenly on a logarithmic axis for the first two. The two logarithms have mean 0 over
+    the clip: its level does not matter, while its spectrum, unlike `LogMel`'s, stays as it is.
+
+    >>> ThreeSpectra(n_mels=64)(torch.randn(2, 16000)).shape
+    torch.Size([2, 126, 192])
+    """
+
+    channels = 3
+    kernel: Tensor
+    window: Tensor
+    mel: Tensor
+
+    def __init__(self, n_mels: int = 128, sample_rate: int = 16000, window_seconds: float = 0.128,
+                 hop_seconds: float = 0.008, floor: float = 1e-6):
+        super().__init__()
+        self.config = {"n_mels": n_mels, "sample_rate": sample_rate, "window_seconds": window_seconds,
+                       "hop_seconds": hop_seconds, "floor": floor}
+        self.hop, self.floor = round(hop_seconds * sample_rate), floor
+        n_samples, top = round(window_seconds * sample_rate), min(8000.0, sample_rate / 2)
+        window = torch.hann_window(n_samples)
+        turns = torch.logspace(math.log2(40), math.log2(top), n_mels, base=2, dtype=torch.float64) / sample_rate
+        angles = 2 * math.pi * (torch.arange(n_samples)[:, None] * turns).remainder(1).float()  # (n_samples, n_mels)
+        kernel = torch.cat([angles.cos(), -angles.sin()], dim=1) * window[:, None]
+        mel = torchaudio.functional.melscale_fbanks(n_samples // 2 + 1, 40.0, top, n_mels, sample_rate)
+        # Constants, rebuilt from the arguments: not part of the weights.
+        for name, constant in (("window", window), ("kernel", kernel), ("mel", mel)):
+            self.register_buffer(name, constant, persistent=False)
+
+    @torch.no_grad()
+    def forward(self, wave: Tensor) -> Tensor:
+        with torch.autocast(wave.device.type, enabled=False):
+            n_samples = len(self.window)
+            frames = F.pad(wave.float(), (n_samples // 2, n_samples - n_samples // 2)).unfold(1, n_samples, self.hop)
+            real, imaginary = (frames @ self.kernel).chunk(2, dim=2)
+            magnitude = (real.square() + imaginary.square() + self.floor).log() / 2
+            power = torch.fft.rfft(frames * self.window).abs().square()
+            log_mel = (power @ self.mel + self.floor).log()
+            level = [spectrum - spectrum.mean(dim=(1, 2), keepdim=True) for spectrum in (magnitude, log_mel)]
+            return torch.cat([level[0], torch.atan2(imaginary, real) / math.pi, level[1]], dim=2)
+
+
+class ResNet18(nn.Module):
+    """ResNet-18 with an average over time and frequency: (B, T, channels * n_mels) -> (B, dim).
+
+    >>> ResNet18(n_mels=64, channels=3, size="small")(torch.randn(2, 100, 192)).shape
+    torch.Size([2, 128])
+    """
+
+    SIZES = {"paper": (64, 128, 256, 512), "small": (16, 32, 64, 128)}
+
+    def __init__(self, n_mels: int = 128, channels: int = 1, size: str = "paper"):
+        super().__init__()
+        self.config = {"n_mels": n_mels, "channels": channels, "size": size}
+        widths = preset(self.SIZES, size, "ResNet18")
+        self.dim = widths[-1]
+        self.stem = nn.Sequential(nn.Conv2d(channels, widths[0], 7, 2, 3, bias=False), nn.BatchNorm2d(widths[0]),
+                                  nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+        self.blocks = stages(widths, (2, 2, 2, 2), (1, 2, 2, 2), fast=False)
+        self.to(memory_format=torch.channels_last)       # type: ignore[call-overload]
+
+    def forward(self, frames: Tensor) -> Tensor:
+        image = frames.unflatten(2, (self.config["channels"], -1)).permute(0, 2, 3, 1)   # (B, channels, n_mels, T)
+        return self.blocks(self.stem(image)).mean(dim=(2, 3))
+
+
+class RawBlock(nn.Module):
+    """Two convolutions along time and a shortcut: (B, C, T) -> (B, C', T')."""
+
+    KERNEL = 9
+
+    def __init__(self, inputs: int, channels: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv1d(inputs, channels, self.KERNEL, stride, self.KERNEL // 2, bias=False)
+        self.bn1 = nn.BatchNorm1d(channels)
+        self.conv2 = nn.Conv1d(channels, channels, self.KERNEL, 1, self.KERNEL // 2, bias=False)
+        self.bn2 = nn.BatchNorm1d(channels)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != channels:
+            self.shortcut = nn.Sequential(nn.Conv1d(inputs, channels, 1, stride, bias=False), nn.BatchNorm1d(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))) + self.shortcut(x))
+
+
+class RawResNet18(nn.Module):
+    """ResNet-18 along time, kernels of 9 samples: (B, samples, 1) -> (B, dim).
+
+    >>> RawResNet18("small")(torch.randn(2, 16000, 1)).shape
+    torch.Size([2, 128])
+    """
+
+    SIZES = {"paper": dict(widths=(64, 128, 256, 512), stem=2), "small": dict(widths=(16, 32, 64, 128), stem=4)}
+
+    def __init__(self, size: str = "paper"):
+        super().__init__()
+        self.config = {"size": size}
+        sizes = preset(self.SIZES, size, "RawResNet18")
+        widths, stem = sizes["widths"], sizes["stem"]
+        self.dim = widths[-1]
+        self.stem = nn.Sequential(nn.Conv1d(1, widths[0], RawBlock.KERNEL, stem, RawBlock.KERNEL // 2, bias=False),
+                                  nn.BatchNorm1d(widths[0]), nn.ReLU(), nn.MaxPool1d(3, stem, 1))
+        shapes = zip((widths[0], *widths[:-1]), widths, (1, 2, 2, 2))
+        self.blocks = nn.Sequential(*(block for inputs, width, stride in shapes for block in (
+            RawBlock(inputs, width, stride), RawBlock(width, width, 1))))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return self.blocks(self.stem(frames.transpose(1, 2))).mean(dim=2)
+
+
+class AST(nn.Module):
+    """A transformer over patches of the spectrogram (Gong et al. 2021), for any length: (B, T, n_mels) -> (B, dim).
+
+    Where a patch lies is told by a learnt vector for its bands and a fixed one (sines) for its time.
+
+    >>> AST(n_mels=40, size="small")(torch.randn(2, 100, 40)).shape
+    torch.Size([2, 192])
+    """
+
+    PATCH = 16
+    SIZES = {"paper": dict(dim=768, depth=12, heads=12, stride=10), "small": dict(dim=192, depth=4, heads=3, stride=16)}
+
+    def __init__(self, n_mels: int = 128, size: str = "paper"):
+        super().__init__()
+        self.config = {"n_mels": n_mels, "size": size}
+        s = preset(self.SIZES, size, "AST")
+        self.dim, self.stride = s["dim"], s["stride"]
+        self.patches = nn.Conv2d(1, self.dim, self.PATCH, self.stride)
+        bands = 1 + (n_mels + self._missing(n_mels) - self.PATCH) // self.stride
+        self.band = nn.Parameter(0.02 * torch.randn(bands, 1, self.dim))
+        layer = nn.TransformerEncoderLayer(self.dim, s["heads"], 4 * self.dim, dropout=0.0, activation="gelu",
+                                           batch_first=True, norm_first=True)
+        self.layers = nn.TransformerEncoder(layer, s["depth"], nn.LayerNorm(self.dim), enable_nested_tensor=False)
+
+    def _missing(self, length: int) -> int:
+        """What lacks to a whole number of patches."""
+        return (self.PATCH - length) if length < self.PATCH else (self.PATCH - length) % self.stride
+
+    def forward(self, frames: Tensor) -> Tensor:
+        n_frames, n_mels = frames.shape[1:]
+        image = F.pad(frames, (0, self._missing(n_mels), 0, self._missing(n_frames))).transpose(1, 2)
+        tokens = self.patches(image.unsqueeze(1)).permute(0, 2, 3, 1)    # (B, bands, times, dim)
+        tokens = tokens + self.band + _sines(tokens.shape[2], self.dim).to(tokens.device)
+        return self.layers(tokens.flatten(1, 2)).mean(dim=1)
+
+
+def _sines(n: int, dim: int) -> Tensor:
+    """-> (n, dim): sines and cosines of the place, from one that turns at every place to one that hardly does."""
+    speed = 10000.0 ** (-torch.arange(0, dim, 2) / dim)
+    angle = torch.arange(n)[:, None] * speed
+    return torch.cat([angle.sin(), angle.cos()], dim=1)

@@ -1,0 +1,149 @@
+"""sv-analyze: how labelled embeddings lie on the sphere."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Sequence
+
+from sv_ssl.cli import Parser, run
+from sv_ssl.files import InputError, aside
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from sv_ssl.analyze import Pairs
+
+ABOUT = """\
+Measure and draw how embeddings of labelled recordings lie on the sphere: how tight the classes are, how far apart, how
+evenly all of it is filled. EMBEDDINGS is a file or folder as sv-extract writes it (or Kaldi, npy, pt, ...).
+"""
+MORE = """\
+LABELS is a manifest, or a CSV or TSV with a line of names and the id first; rows of other recordings are left alone.
+
+what the numbers are (d = 1 - cosine of two different rows)
+  uniformity  log of the mean of exp(-2 |u - v|^2) over all pairs: 0 if all are one point, lower is more even
+  tolerance   mean cosine of two rows of one class; alignment is 2 - 2 tolerance, their mean squared distance
+  within, between
+              mean of d, and its deviation / mean (CV), averaged over the classes, and over the pairs of classes
+  centres     of the classes: mean squared cosine and largest |cosine| with each other, beside the Welch bound, the
+              least that so many directions in so many dimensions can have
+
+DIR gets
+  analysis.json  these numbers
+  pairs.csv      every two classes: pairs, mean of d, CV (up to 100 classes)
+  pairs.png      the same as colours
+  map.png        the embeddings in two dimensions: the two of greatest variance, or with --map tsne neighbours near
+                 neighbours (its distances mean nothing); of more than 5,000 a part, drawn at random
+
+examples
+  sv-analyze embeddings.npz --labels test.csv --out analysis
+  sv-analyze embeddings.npz --labels words.csv --column label --out analysis --map tsne
+"""
+USUAL = ("label", "spk_id", "speaker")
+MANY = 100  # classes, beyond which pairs.csv would be a flood
+DRAWN = 5000  # points on the map
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """sv-analyze: command line -> exit code."""
+    return run(lambda: _analyze(_parser().parse_args(argv)))
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="sv-analyze", description=ABOUT, epilog=MORE)
+    add = parser.add_argument
+    add("embeddings", metavar="EMBEDDINGS", help="file or folder of embeddings")
+    add("--labels", metavar="FILE", required=True, help="manifest, CSV or TSV with the class of every embedding")
+    add("--column", metavar="NAME", help=f"the labels' column (default: the first there is of {', '.join(USUAL)})")
+    add("--out", metavar="DIR", required=True, help="folder to write")
+    add("--map", choices=("pca", "tsne"), default="pca", help="how two dimensions are made (default: pca)")
+    add("--seed", metavar="N", type=int, default=0, help="of the map (default: 0)")
+    return parser
+
+
+def _analyze(arguments: argparse.Namespace) -> None:
+    from sv_ssl import analyze, embeddings, plots
+
+    ids, rows = embeddings.read(arguments.embeddings)
+    column, labels = _labels(arguments.labels, arguments.column, ids)
+    found = analyze.pairs(rows, labels)
+    drawn = _drawn(rows, labels, arguments.map, arguments.seed)
+    summary = {"embeddings": arguments.embeddings, "column": column, **analyze.summary(rows, labels, found)}
+    out = Path(arguments.out)
+    with aside(out / "analysis.json") as temporary:
+        temporary.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    print(_told(summary))
+    written = ["analysis.json", "pairs.png", "map.png"]
+    if len(found.classes) <= MANY:
+        _write_pairs(out / "pairs.csv", found)
+        written.insert(1, "pairs.csv")
+    plots.class_distances(out / "pairs.png", found.classes, found.mean, found.cv)
+    plots.embedding_map(out / "map.png", *drawn)
+    print(f"wrote {out}: {', '.join(written)}")
+    print("next: look at the pictures" + ("; --map tsne shows neighbourhoods" if arguments.map == "pca" else ""))
+
+
+def _labels(path: str, column: str | None, ids: Sequence[str]) -> tuple[str, list[str]]:
+    """-> the column's name, a label for each id."""
+    from sv_ssl import conditions
+
+    columns = conditions.read_manifest(path, ids)
+    name = column or next((name for name in USUAL if name in columns), None)
+    if name not in columns:
+        wanted = f'"{column}"' if column else f"{', '.join(USUAL)}: pass --column NAME"
+        raise InputError(f"{path}: no column {wanted}; there are {', '.join(columns)}")
+    empty = [i for i, label in zip(ids, columns[name]) if not label]
+    if empty:
+        raise InputError(f'{path}: {len(empty):,} of {len(ids):,} embeddings have no "{name}", such as {empty[0]}')
+    return name, columns[name]
+
+
+def _drawn(rows: np.ndarray, labels: Sequence[str], kind: str, seed: int) -> tuple:
+    """-> points, their labels, a title and names of the axes, for the map."""
+    import numpy as np
+
+    from sv_ssl import analyze
+
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:DRAWN])
+    rows, named = rows[chosen], np.asarray(labels)[chosen]
+    if kind == "tsne":
+        return analyze.tsne(rows, seed), named, "Embeddings by t-SNE"
+    points, shares = analyze.pca(rows)
+    return points, named, "Embeddings", *(f"{100 * share:.0f} % of the variance" for share in shares)
+
+
+def _write_pairs(path: Path, found: Pairs) -> None:
+    rows = [(found.classes[i], found.classes[j], found.number[i, j], found.mean[i, j], found.cv[i, j])
+            for i in range(len(found.classes)) for j in range(i, len(found.classes)) if found.number[i, j]]  # fmt: skip
+    with aside(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("class_a", "class_b", "pairs", "mean", "cv"), *rows])
+
+
+def _told(summary: dict) -> str:
+    within, between, centres, bound = (summary[key] for key in ("within", "between", "centres", "welch"))
+    lines = [
+        f"{summary['n']:,} embeddings of {summary['dim']} dimensions, {summary['n_classes']:,} classes "
+        f"({summary['column']})",
+        f"  uniformity {_number(summary['uniformity'])}   tolerance {_number(summary['tolerance'])}   "
+        f"alignment {_number(summary['alignment'])}",
+        f"  1 - cosine within a class   mean {_number(within['mean'])}   CV {_number(within['cv'])}",
+        f"             between classes  mean {_number(between['mean'])}   CV {_number(between['cv'])}",
+        "             nearest classes  mean {:.4f}   {} and {}".format(
+            summary["nearest"]["mean"], *summary["nearest"]["classes"]),
+        f"  class centres: mean cosine^2 {_number(centres['mean_squared_cosine'])} (Welch bound "
+        f"{_number(bound['mean_squared_cosine'])}), largest |cosine| {_number(centres['largest_cosine'])} "
+        f"({_number(bound['largest_cosine'])})",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""sv-import: an encoder of another toolkit as a model folder."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Sequence
+
+from sv_ssl.cli import Parser, run
+from sv_ssl.files import InputError
+
+ABOUT = """\
+Make a model folder of another toolkit's checkpoint. Every tensor must find its place in an encoder of ours, of the same
+shape; if one is missing or left over nothing is written, and what differs is said. No code in the file is run.
+"""
+MORE = """\
+what is read
+  speechbrain   ECAPA-TDNN (embedding_model.ckpt), with SpeechBrain's own Fbank: the same embeddings
+  wespeaker     ResNet-34 (avg_model.pt), with Kaldi's filterbank; not its ECAPA-TDNN, which pads otherwise
+  3dspeaker     ResNet-34 and ECAPA-TDNN, with Kaldi's filterbank
+  sslsv         Fast ResNet-34 and ECAPA-TDNN (model_*.pt), with the front end that the checkpoint holds
+
+examples
+  sv-import embedding_model.ckpt --kind speechbrain --out ecapa
+  sv-import model_latest.pt --kind sslsv --out simclr
+  sv-extract ecapa voxceleb1/wav --out embeddings.npz
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """sv-import: command line -> exit code."""
+    return run(lambda: _import(_parser().parse_args(argv)))
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="sv-import", description=ABOUT, epilog=MORE)
+    add = parser.add_argument
+    add("checkpoint", metavar="CHECKPOINT", help="file of tensors, as torch.save or safetensors writes it")
+    add("--kind", required=True, choices=("speechbrain", "wespeaker", "3dspeaker", "sslsv"), help="whose it is")
+    add("--out", metavar="FOLDER", required=True, help="model folder to write; it must not be there")
+    return parser
+
+
+def _import(arguments: argparse.Namespace) -> None:
+    if Path(arguments.out).exists():
+        raise InputError(f"{arguments.out} is there already: name a new folder")
+    from sv_ssl import convert, model
+
+    found = convert.read(arguments.checkpoint, arguments.kind)
+    print(found.report())
+    model.save(arguments.out, found.embedder, {"name": f"{Path(arguments.checkpoint).name} of {arguments.kind}",
+                                               "imported_from": arguments.kind, "front_end": found.front_end})
+    print(f"wrote {arguments.out}: {len(found.matched)} tensors, {found.embedder.dim} dimensions")
+    print(f"next: sv-extract {arguments.out} AUDIO_FOLDER --out embeddings.npz")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,191 @@
+"""sv-diarize: who spoke when."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Mapping, Sequence
+
+from sv_ssl.cli import Parser, run
+from sv_ssl.files import InputError, aside
+
+if TYPE_CHECKING:
+    from sv_ssl.der import Errors
+    from sv_ssl.diarize import Cluster, EmbedWindows
+    from sv_ssl.rttm import Region, Turn
+
+ABOUT = """\
+Find who spoke when: windows of 1.5 s every 0.75 s over the speech of a recording are embedded and clustered.
+
+A recording is known by its file's name without folder and ending; blanks in it become "_".
+"""
+MORE = """\
+where there is speech
+  By default where the level stands out of the background (--vad energy): any loud sound is taken for speech. --rttm-in
+  takes the turns of an RTTM, whoever speaks; --vad none takes everything. --uem keeps to the regions of a UEM.
+
+how many speakers
+  spectral  by the largest gap between the eigenvalues of the graph of nearest windows, at most 10; or --speakers
+  ahc       average linkage until no two clusters have a mean cosine of --threshold or more; or --speakers
+  Where two people talk at once, one of them gets the turn.
+
+A recording gets OUT/<name>.rttm, an empty one if there is no speech. What cannot be read is named on the screen and
+listed with its reason in OUT/skipped.csv; the exit code is then 3. With --reference the error rate is told: missed
+speech, false alarms and confused speakers as parts of the speech in the reference.
+
+examples
+  sv-diarize MODEL meeting.wav --out rttm/
+  sv-diarize MODEL meetings/*.flac --out rttm/ --rttm-in meetings/ --reference meetings/ --speakers 4
+  sv-diarize MODEL call.wav --out rttm/ --method ahc --threshold 0.5
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """sv-diarize: command line -> exit code."""
+    return run(lambda: _diarize(_parser().parse_args(argv)))
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="sv-diarize", description=ABOUT, epilog=MORE)
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="model folder, as training writes it")
+    add("audio", metavar="WAV", nargs="+", help="recordings")
+    add("--out", metavar="FOLDER", required=True, help="where to write an RTTM a recording")
+    add("--device", default="cpu", help="cpu (default), cuda, cuda:1")
+    add = parser.add_argument_group("speech").add_argument
+    add("--rttm-in", metavar="RTTM", help="take the speech from this RTTM, or from a folder of them")
+    add("--vad", choices=("energy", "none"), help="detect it (default), or take everything for speech")
+    add("--uem", metavar="UEM", help="keep to the regions of this UEM, or of a folder of them, in the search and the "
+        "error rate")  # fmt: skip
+    add = parser.add_argument_group("speakers").add_argument
+    add("--method", choices=("spectral", "ahc"), default="spectral", help="how to cluster (default spectral)")
+    add("--speakers", metavar="N", type=int, help="their number; estimated if absent")
+    add("--threshold", metavar="T", type=float, help="for ahc without --speakers: the least mean cosine in a speaker")
+    add = parser.add_argument_group("error rate").add_argument
+    add("--reference", metavar="RTTM", help="the true turns: an RTTM, or a folder of them")
+    add("--collar", metavar="S", type=float, help="seconds on either side of a true turn's ends not to count (0)")
+    add("--skip-overlap", action="store_true", help="do not count where several speakers truly talk at once")
+    return parser
+
+
+def _diarize(arguments: argparse.Namespace) -> int:
+    _check(arguments)
+    from sv_ssl import rttm
+
+    paths = _names(arguments.audio)
+    given = rttm.read(arguments.rttm_in) if arguments.rttm_in else None
+    uem = rttm.read_uem(arguments.uem) if arguments.uem else None
+    reference = rttm.read(arguments.reference) if arguments.reference else None
+    for option, known in (("--rttm-in", given), ("--uem", uem), ("--reference", reference)):
+        if known is not None and (absent := [name for name in paths if name not in known]):
+            raise InputError(f"{getattr(arguments, option[2:].replace('-', '_'))} ({option}) does not have the "
+                             f"recording {absent[0]}" + f" and {len(absent) - 1} others" * (len(absent) > 1))
+    return _run(arguments, paths, given, uem, reference)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse options that contradict or do nothing."""
+    if arguments.rttm_in and arguments.vad:
+        raise InputError("--rttm-in says where there is speech: leave --vad out")
+    if arguments.speakers is not None and arguments.speakers < 1:
+        raise InputError(f"--speakers {arguments.speakers}: wanted 1 or more")
+    if arguments.method == "ahc" and (arguments.threshold is None) == (arguments.speakers is None):
+        raise InputError("--method ahc needs either --threshold T or --speakers N")
+    if arguments.method == "spectral" and arguments.threshold is not None:
+        raise InputError("--threshold is for --method ahc")
+    if arguments.threshold is not None and not -1 <= arguments.threshold <= 1:
+        raise InputError(f"--threshold {arguments.threshold}: wanted a cosine, from -1 to 1")
+    if arguments.collar is not None and not 0 <= arguments.collar < float("inf"):
+        raise InputError(f"--collar {arguments.collar}: wanted seconds, 0 or more")
+    if not arguments.reference and (arguments.collar is not None or arguments.skip_overlap):
+        raise InputError("--collar and --skip-overlap need --reference RTTM")
+
+
+def _names(paths: Sequence[str]) -> dict[str, str]:
+    """Paths -> path of each recording's name."""
+    named: dict[str, str] = {}
+    for path in paths:
+        name = "_".join(Path(path).stem.split())
+        if name in named:
+            raise InputError(f"{named[name]} and {path} would both be written to {name}.rttm: rename one of them")
+        named[name] = path
+    return named
+
+
+def _run(arguments: argparse.Namespace, paths: Mapping[str, str], given: Mapping[str, list[Turn]] | None,
+         uem: Mapping[str, list[Region]] | None, reference: Mapping[str, list[Turn]] | None) -> int:  # fmt: skip
+    from sv_ssl import der, diarize, model, rttm
+    from sv_ssl.audio import AudioError
+    from sv_ssl.progress import watched
+
+    embed_windows = diarize.embedded_by(model.load(arguments.model, arguments.device), progress=len(paths) == 1)
+    cluster, out, skipped, scored = _cluster(arguments), Path(arguments.out), [], []
+    for name in watched(list(paths), "diarizing", "recording"):
+        limits = uem[name] if uem else None
+        try:
+            turns = _one(paths[name], embed_windows, cluster, given[name] if given else None, limits, arguments.vad)
+        except AudioError as error:
+            print(f"skipped: {error}", file=sys.stderr)
+            skipped.append((name, str(error)))
+            continue
+        rttm.write(out / f"{name}.rttm", {name: turns})
+        line = f"{out / name}.rttm: {_summary(turns)}"
+        if reference:
+            scored.append(der.errors(reference[name], turns, limits, arguments.collar or 0.0, arguments.skip_overlap))
+            line += f"; {scored[-1].text()}"
+        print(line, flush=True)
+    return _finish(out, len(paths), skipped, scored)
+
+
+def _cluster(arguments: argparse.Namespace) -> Cluster:
+    from sv_ssl import cluster
+
+    if arguments.method == "ahc":
+        return partial(cluster.agglomerative, n_speakers=arguments.speakers, threshold=arguments.threshold)
+    return partial(cluster.spectral, n_speakers=arguments.speakers)
+
+
+def _one(path: str, embed_windows: EmbedWindows, cluster: Cluster, given: list[Turn] | None,
+         limits: list[Region] | None, vad: str | None) -> list[Turn]:  # fmt: skip
+    """A recording -> its turns."""
+    from sv_ssl import audio, diarize, rttm
+    from sv_ssl.vad import energy
+
+    if given is not None:
+        speech = rttm.merged(given)
+    elif vad == "none":
+        about = audio.info(path)
+        speech = [rttm.Region(0.0, about.frames / about.rate)]
+    else:
+        speech = diarize.detect(path, energy)
+    if limits is not None:
+        speech = rttm.common(speech, rttm.merged(limits))
+    return diarize.diarize(path, speech, embed_windows, cluster)
+
+
+def _summary(turns: Sequence[Turn]) -> str:
+    if not turns:
+        return "no speech found"
+    speakers, seconds = len({turn.speaker for turn in turns}), sum(turn.stop - turn.start for turn in turns)
+    return f"{speakers} speaker{'s' * (speakers > 1)}, {len(turns):,} turns, {seconds:.1f} s of speech"
+
+
+def _finish(out: Path, count: int, skipped: list[tuple[str, str]], scored: Sequence[Errors]) -> int:
+    from sv_ssl import der
+
+    if len(scored) > 1:
+        print(f"all {len(scored)} recordings: {der.pooled(scored).text()}")
+    if not skipped:
+        return 0
+    path = out / "skipped.csv"
+    with aside(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("recording", "reason"), *skipped])
+    print(f"skipped {len(skipped):,} of {count:,} recordings, listed in {path}", file=sys.stderr)
+    return 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,234 @@
+"""Encoders of other toolkits, as model folders: tensors alone, every one accounted for, or a refusal that says why.
+
+    speechbrain   ECAPA-TDNN: `embedding_model.ckpt`, with SpeechBrain's own Fbank
+    wespeaker     ResNet-34, with Kaldi's filterbank; its ECAPA-TDNN is not ours, and what differs is said
+    3dspeaker     ResNet-34 and ECAPA-TDNN, with Kaldi's filterbank
+    sslsv         Fast ResNet-34 and ECAPA-TDNN of a `model_*.pt`, with its mel spectrogram and window
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from functools import partial
+from typing import Any, Callable, Mapping, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from sv_ssl.encoders import ECAPA, Embedder, FastResNet34
+from sv_ssl.features import KaldiFbank, SpeechBrainFbank, SslsvMel
+from sv_ssl.files import InputError
+from sv_ssl.peer_encoders import WeSpeakerResNet34
+
+COUNTER = "num_batches_tracked"  # of a BatchNorm: no weight, and absent from averaged checkpoints
+Tensors = Mapping[str, Tensor]
+UNKNOWN = "a checkpoint does not hold its settings, so compare them with the recipe's file"
+FRONT_ENDS: dict[str, tuple[Callable[[int], Any], str]] = {
+    "speechbrain": (SpeechBrainFbank, "SpeechBrain's Fbank with its defaults and the sentence's mean removed, as in "
+                    f"its VoxCeleb recipes; {UNKNOWN}"),
+    "wespeaker": (partial(KaldiFbank, window="hamming", scale=32768.0), "Kaldi's filterbank of 16-bit samples without "
+                  f"dither, Hamming window, the sentence's mean removed, as in its recipes; {UNKNOWN}"),
+    "3dspeaker": (KaldiFbank, "Kaldi's filterbank of samples between -1 and 1 without dither, Povey window, the "
+                  f"sentence's mean removed, as in its recipes; {UNKNOWN}"),
+    "sslsv": (SslsvMel, "torchaudio's mel spectrogram with the window and the bands that the checkpoint holds, "
+              "log(x + 1e-6), each band's mean and variance normalised over the sentence"),
+}
+LAYERS = {"1": 0, "2": 3, "3": 7, "4": 13}  # the first block of each of a ResNet-34's four stages
+
+
+class Imported(NamedTuple):
+    """An embedder with the weights of another toolkit, and the account of them."""
+
+    embedder: Embedder
+    matched: list[tuple[str, str, tuple[int, ...]]]  # theirs, ours, shape
+    left_out: dict[str, int]  # parts of the checkpoint that are no part of the encoder: number of tensors
+    front_end: str  # what the weights were trained with, and how far that is known
+
+    def report(self) -> str:
+        """A line a tensor, and what was left out."""
+        width = max(len(theirs) for theirs, _, _ in self.matched)
+        lines = [f"{theirs:{width}}  ->  {ours}  {shape}" for theirs, ours, shape in self.matched]
+        lines += [f"left out: {part} ({count} tensors), no part of the encoder" for part, count in
+                  self.left_out.items()]
+        return "\n".join([*lines, f"front end: {self.front_end}"])
+
+
+def read(path: str | os.PathLike, kind: str) -> Imported:
+    """A checkpoint of another toolkit -> an embedder in eval mode; every tensor of the encoder must find its place."""
+    if kind not in FRONT_ENDS:
+        raise InputError(f"no kind {kind!r} of checkpoint is known: choose one of {', '.join(FRONT_ENDS)}")
+    theirs = tensors(path)
+    make, front_end = FRONT_ENDS[kind]
+    if kind == "sslsv":
+        inner, left_out = _of_encoder(theirs, path)
+        features = _sslsv_front_end(inner, path)
+        encoder, names = _sslsv(inner, features.n_mels, path)
+    else:
+        inner, left_out = _without_head(theirs)
+        is_resnet = kind == "wespeaker" or (kind == "3dspeaker" and "seg_1.weight" in inner)
+        floor = 1e-7 if kind == "wespeaker" else 1e-8
+        encoder, names = _resnet(inner, floor, path) if is_resnet else _ecapa(inner, path)
+        features = make(encoder.config["n_mels"])
+    matched = _fill(encoder, inner, names, path)
+    return Imported(Embedder(features, encoder).eval(), matched, left_out, front_end)
+
+
+def tensors(path: str | os.PathLike) -> dict[str, Tensor]:
+    """A torch or safetensors file -> its tensors by name, without the outer layers `model`, `state_dict` and `module.`.
+
+    Nothing in the file is run.
+    """
+    try:
+        try:
+            found: Any = load_file(path)
+        except SafetensorError:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception:  # a foreign file fails in any of a dozen ways
+        raise InputError(f"{path} is damaged, or holds more than tensors, numbers and text (no code is run to read "
+                         "it): save it again as torch.save(model.state_dict(), PATH)") from None
+    for layer in ("model", "state_dict"):
+        found = found[layer] if isinstance(found, dict) and isinstance(found.get(layer), dict) else found
+    if not isinstance(found, dict) or not found or not all(isinstance(value, Tensor) for value in found.values()):
+        raise InputError(f"{path}: wanted a dictionary of tensors by name, perhaps under `model` or `state_dict`; it "
+                         f"holds {_kinds(found)}")
+    return {str(name).removeprefix("module."): value for name, value in found.items()}
+
+
+def _kinds(found: Any) -> str:
+    if not isinstance(found, dict):
+        return f"a {type(found).__name__}"
+    return ", ".join(f"{name} ({type(value).__name__})" for name, value in list(found.items())[:5]) or "nothing"
+
+
+def _of_encoder(theirs: Tensors, path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """The tensors below `encoder.`, and the number of those below each other name."""
+    inner = {name.removeprefix("encoder."): value for name, value in theirs.items() if name.startswith("encoder.")}
+    others = Counter(name.split(".")[0] for name in theirs if not name.startswith("encoder."))
+    if not inner:
+        raise InputError(f"{path} has no `encoder.`: wanted an sslsv checkpoint of one encoder; it has "
+                         f"{', '.join(others)}")
+    return inner, dict(others)
+
+
+def _without_head(theirs: Tensors) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """A classifier's head is told by its name."""
+    heads = ("projection.", "classifier.")
+    left = Counter(name.split(".")[0] for name in theirs if name.startswith(heads))
+    return {name: value for name, value in theirs.items() if not name.startswith(heads)}, dict(left)
+
+
+def _shape(theirs: Tensors, name: str, path: str | os.PathLike) -> tuple[int, ...]:
+    if name not in theirs:
+        raise InputError(f"{path} has no tensor {name}, by which this layout is known; it has {len(theirs)}, such as "
+                         f"{', '.join(list(theirs)[:3])}")
+    return tuple(theirs[name].shape)
+
+
+def _size(sizes: Mapping[Any, Any], wanted: Any, path: str | os.PathLike) -> Any:
+    size = next((size for size, ours in sizes.items() if ours == wanted), None)
+    if size is None:
+        raise InputError(f"{path}: an encoder of the size {wanted} is not among ours: {sizes}")
+    return size
+
+
+def _ecapa(theirs: Tensors, path: str | os.PathLike) -> tuple[Any, dict[str, str]]:
+    """SpeechBrain's ECAPA-TDNN, which is 3D-Speaker's too, and by the same names sslsv's."""
+    width, n_mels, *_ = _shape(theirs, "blocks.0.conv.conv.weight", path)
+    sizes = {"width": width, "last": _shape(theirs, "mfa.conv.conv.weight", path)[0],
+             "bottleneck": _shape(theirs, "asp.tdnn.conv.conv.weight", path)[0]}
+    encoder = ECAPA(n_mels, _size(ECAPA.SIZES, sizes, path), _shape(theirs, "fc.conv.weight", path)[0])
+    return encoder, {name: f"tdnn.{name}" for name in theirs}
+
+
+def _resnet(theirs: Tensors, floor: float, path: str | os.PathLike) -> tuple[Any, dict[str, str]]:
+    """WeSpeaker's ResNet-34, which is 3D-Speaker's too."""
+    if "layer2.se_res2block.0.conv.weight" in theirs:
+        raise InputError(f"{path} is a WeSpeaker ECAPA-TDNN, which is not ours: its convolutions pad with zeros, ours "
+                         "reflect; it has no BatchNorm behind the aggregation (conv) and neither ReLU nor BatchNorm in "
+                         "the attention (pool.linear1); its Res2 blocks leave the last part as it is, ours the first")
+    for sign, what in (("seg_2.weight", "it has a second layer for embeddings (seg_2)"),
+                       ("layer1.0.conv3.weight", "its blocks are bottlenecks of three convolutions, ours have two"),
+                       ("pool.linear1.weight", "its pooling weighs frames by attention, ours does not"),
+                       ("layer3.6.conv1.weight", "it has more blocks than ResNet-34")):
+        if sign in theirs:
+            raise InputError(f"{path} is a ResNet that is not ours: {what}")
+    width, (dim, pooled) = _shape(theirs, "conv1.weight", path)[0], _shape(theirs, "seg_1.weight", path)
+    widths = tuple(width << stage for stage in range(4))
+    n_mels, size = pooled // (2 * widths[-1]) * 8, _size(WeSpeakerResNet34.SIZES, widths, path)
+    encoder = WeSpeakerResNet34(n_mels, size, dim, floor)
+    return encoder, {name: _resnet_name(name) for name in theirs}
+
+
+def _resnet_name(name: str) -> str:
+    """A tensor of WeSpeaker's ResNet -> ours.
+
+    >>> _resnet_name("layer2.0.shortcut.1.bias"), _resnet_name("bn1.weight")
+    ('blocks.3.shortcut.1.bias', 'stem.1.weight')
+    """
+    name = re.sub(r"^layer([1-4])\.(\d+)", lambda found: f"blocks.{LAYERS[found[1]] + int(found[2])}", name)
+    return re.sub(r"^seg_1\.", "project.", re.sub(r"^bn1\.", "stem.1.", re.sub(r"^conv1\.", "stem.0.", name)))
+
+
+def _sslsv(theirs: Tensors, n_mels: int, path: str | os.PathLike) -> tuple[Any, dict[str, str]]:
+    """The ECAPA-TDNN or Fast ResNet-34 of an sslsv checkpoint."""
+    if "blocks.0.conv.conv.weight" in theirs:
+        encoder, names = _ecapa(theirs, path)
+        return encoder, {name: re.sub(r"(norm|asp_bn)\.(\w+)$", r"\1.norm.\2", ours) for name, ours in names.items()}
+    width, dim = _shape(theirs, "conv.weight", path)[0], _shape(theirs, "fc.weight", path)[0]
+    size = _size(FastResNet34.SIZES, tuple(width << stage for stage in range(4)), path)
+    return FastResNet34(n_mels, size, dim), {name: _fast_name(name) for name in theirs}
+
+
+def _sslsv_front_end(theirs: dict[str, Tensor], path: str | os.PathLike) -> SslsvMel:
+    """Take the constants of the front end out of the tensors, and make the front end that has just these."""
+    window = theirs.pop("features_extractor.0.spectrogram.window", None)
+    bands = theirs.pop("features_extractor.0.mel_scale.fb", None)
+    if window is None or bands is None:
+        raise InputError(f"{path} holds no mel spectrogram (features_extractor): its encoder takes other features")
+    for name in ("hamming", "hann"):
+        ours = SslsvMel(bands.shape[-1], window=name)
+        pairs = (window, ours.mel.spectrogram.window), (bands, ours.mel.mel_scale.fb)
+        if all(a.shape == b.shape and torch.allclose(a.float(), b, atol=1e-5) for a, b in pairs):
+            return ours
+    raise InputError(f"{path}: its front end cannot be made here: a window of {len(window)} samples and bands of shape "
+                     f"{tuple(bands.shape)} that are not those of 16 kHz, 512 points, 25 ms Hamming or Hann")
+
+
+def _fast_name(name: str) -> str:
+    """A tensor of sslsv's Fast ResNet-34 -> ours.
+
+    >>> _fast_name("block2.0.downsample.1.bias"), _fast_name("pooling.attention")
+    ('blocks.3.shortcut.1.bias', 'pooling.question')
+    """
+    name = re.sub(r"^block([1-4])\.(\d+)", lambda found: f"blocks.{LAYERS[found[1]] + int(found[2])}", name)
+    for theirs, ours in ((r"^conv\.", "stem.0."), (r"^bn\.", "stem.1."), (r"\.se\.fc\.", ".gate.gate."),
+                         (r"\.downsample\.", ".shortcut."), (r"^pooling\.sap_linear\.", "pooling.hidden."),
+                         (r"^pooling\.attention$", "pooling.question"), (r"^fc\.", "project.")):
+        name = re.sub(theirs, ours, name)
+    return name
+
+
+def _fill(encoder: nn.Module, theirs: Tensors, names: Mapping[str, str], path: str | os.PathLike,
+          ) -> list[tuple[str, str, tuple[int, ...]]]:
+    """Copy their tensors into our encoder; none may be missing, left over, of another shape or not finite."""
+    wanted = encoder.state_dict()
+    placed = {names[name]: (name, value) for name, value in theirs.items()}
+    missing = [name for name in wanted if name not in placed and not name.endswith(COUNTER)]
+    extra = [name for ours, (name, _) in placed.items() if ours not in wanted]
+    if missing or extra:
+        raise InputError(f"{path} is not our {type(encoder).__name__}: {len(missing)} of our tensors have no "
+                         f"counterpart ({', '.join(missing[:3]) or '-'}), {len(extra)} of theirs have no place "
+                         f"({', '.join(extra[:3]) or '-'})")
+    for ours, (name, value) in placed.items():
+        if value.shape != wanted[ours].shape:
+            raise InputError(f"{path}: {name} is {tuple(value.shape)}, ours ({ours}) is {tuple(wanted[ours].shape)}")
+        if not bool(value.isfinite().all()):
+            raise InputError(f"{path}: {name} holds values that are not finite")
+    encoder.load_state_dict({**wanted, **{ours: value for ours, (_, value) in placed.items()}})
+    return [(name, ours, tuple(value.shape)) for ours, (name, value) in placed.items()]

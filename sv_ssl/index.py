@@ -1,0 +1,156 @@
+"""Who is it, of many: speakers in a faiss index, searched by the cosine of their embeddings.
+
+    flat    every speaker is compared: exact
+    ivf     only the speakers in the cells nearest to the question
+    hnsw    a graph of neighbours is walked: the quickest, the longest to build, twice the memory
+    pq      every speaker by an approximate cosine: a sixteenth of the memory
+
+An index is one file, whole or absent. faiss.read_index opens it as well: the names of its rows follow faiss's own data.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from importlib import import_module
+from typing import Any, Sequence
+
+import numpy as np
+
+from sv_ssl.embeddings import unit
+from sv_ssl.files import InputError, aside
+
+KINDS = ("flat", "ivf", "hnsw", "pq")
+MAGIC = b"svssl-i1"  # ends the file, behind the length of the names
+LEAST = {"flat": 1, "ivf": 40, "hnsw": 1, "pq": 256}  # speakers that the first enrolment must have
+BREADTH = 80  # of an hnsw: candidates that are kept on the way
+Found = list[tuple[str, float]]  # speakers and cosines, the nearest first
+
+
+class Index:
+    """N speakers, each a direction; names are unique. Make one with `create` or `load`."""
+
+    def __init__(self, kind: str, dim: int, rows: Any, names: list[str | None]):
+        self.kind, self.dim = kind, dim
+        self.rows = rows  # faiss's; a speaker's number there is its place in names
+        self.names = names  # None: removed
+        self.numbers = {name: number for number, name in enumerate(names) if name is not None}
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def add(self, names: Sequence[str], rows: np.ndarray) -> None:
+        """Enrol N new speakers, (N, D)."""
+        rows = self._directions(rows)
+        known = [name for name, count in Counter(names).items() if count > 1 or name in self.numbers]
+        if known:
+            raise InputError(f"{len(known)} speakers are enrolled already or twice, such as {known[0]}: remove the old "
+                             "first, or pass one row a speaker")
+        start = len(self.names)
+        self.rows.add_with_ids(rows, np.arange(start, start + len(rows)))
+        self.names += names
+        self.numbers.update(zip(names, range(start, start + len(rows))))
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Forget speakers. An hnsw keeps their nodes as stepping stones and no longer finds them."""
+        if unknown := [name for name in names if name not in self.numbers]:
+            raise InputError(f"{len(unknown)} of {len(names)} speakers are not enrolled, such as {unknown[0]}")
+        numbers = [self.numbers.pop(name) for name in dict.fromkeys(names)]
+        for number in numbers:
+            self.names[number] = None
+        if self.kind != "hnsw":
+            self.rows.remove_ids(np.array(numbers, np.int64))
+
+    def search(self, rows: np.ndarray, k: int = 1, threshold: float = -2.0) -> list[Found]:
+        """(Q, D) -> of each the k nearest speakers whose cosine is at least the threshold: none is an unknown voice.
+
+        >>> index = create("flat", ["anna", "ben"], np.eye(2, dtype=np.float32))
+        >>> index.search(np.float32([[3, 0.1], [-1, -1]]), threshold=0.5)
+        [[('anna', 0.9994...)], []]
+        """
+        faiss: Any = import_module("faiss")  # whose types do not name all that it has
+        if k < 1:
+            raise InputError(f"{k} speakers cannot be looked for: at least 1")
+        options = {}
+        if self.kind == "hnsw" and len(self.numbers) < len(self.names):
+            gone = np.array([number for number, name in enumerate(self.names) if name is None], np.int64)
+            chosen = faiss.IDSelectorNot(faiss.IDSelectorBatch(gone))
+            options["params"] = faiss.SearchParametersHNSW(sel=chosen, efSearch=BREADTH)
+        cosines, numbers = self.rows.search(self._directions(rows), min(k, max(len(self), 1)), **options)
+        pairs = [zip(*row) for row in zip(numbers.tolist(), cosines.tolist())]
+        return [[(str(self.names[number]), cosine) for number, cosine in row if number >= 0 and cosine >= threshold]
+                for row in pairs]
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the index and its names as one file."""
+        import faiss
+
+        names = json.dumps({"kind": self.kind, "dim": self.dim, "names": self.names}).encode()
+        with aside(path) as temporary:
+            try:
+                faiss.write_index(self.rows, os.fspath(temporary))
+            except RuntimeError:
+                raise InputError(f"cannot write {path}: faiss could not finish the file; is the disk full?") from None
+            with open(temporary, "ab") as file:
+                file.write(names + len(names).to_bytes(8, "little") + MAGIC)
+
+    def _directions(self, rows: np.ndarray) -> np.ndarray:
+        rows = np.ascontiguousarray(rows, np.float32)
+        if rows.ndim != 2 or rows.shape[1] != self.dim:
+            raise InputError(f"the index holds {self.dim} dimensions, the embeddings are of shape {rows.shape}")
+        return unit(rows)
+
+
+def create(kind: str, names: Sequence[str], rows: np.ndarray) -> Index:
+    """N speakers, (N, D) -> an index of a kind, fitted to them; more may be added later."""
+    import faiss
+
+    if kind not in KINDS:
+        raise InputError(f"no kind {kind!r} of index is known: choose one of {', '.join(KINDS)}")
+    count, dim = np.shape(rows)
+    if count < LEAST[kind]:
+        raise InputError(f"an index of the kind {kind} is fitted to {LEAST[kind]} speakers or more, not {count}: "
+                         "use flat, which is exact and quick up to 100,000")
+    cells = max(1, min(count // 39, int(count ** 0.5)))
+    parts = next(parts for parts in range(max(dim // 4, 1), 0, -1) if dim % parts == 0)
+    made = {"flat": "Flat", "ivf": f"IVF{cells},Flat", "hnsw": "HNSW32", "pq": f"PQ{parts}np"}[kind]
+    index: Any = faiss.index_factory(dim, made, faiss.METRIC_INNER_PRODUCT)
+    if kind == "ivf":
+        index.cp.max_points_per_centroid, index.nprobe = 64, max(1, cells // 4)
+    elif kind == "hnsw":
+        index.hnsw.efConstruction, index.hnsw.efSearch = BREADTH, BREADTH
+    elif kind == "pq":
+        index.pq.cp.min_points_per_centroid, index.pq.cp.max_points_per_centroid, index.pq.cp.niter = 1, 64, 12
+    if not index.is_trained:
+        index.train(unit(np.ascontiguousarray(rows, np.float32)))
+    found = Index(kind, dim, index if kind == "ivf" else faiss.IndexIDMap2(index), [])  # an IVF has numbers of its own
+    found.add(names, rows)
+    return found
+
+
+def load(path: str | os.PathLike) -> Index:
+    """Read what `Index.save` wrote; a damaged or foreign file is refused."""
+    import faiss
+
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 16))
+            end = file.read()
+            length = int.from_bytes(end[:8], "little")
+            if len(end) < 16 or end[8:] != MAGIC or length > size - 16:
+                raise InputError(f"{path} is not a whole index of sv-index")
+            file.seek(size - 16 - length)
+            described = json.loads(file.read(length))
+        rows = faiss.read_index(os.fspath(path))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except InputError:
+        raise
+    except (RuntimeError, ValueError, MemoryError) as error:  # sizes read from the wrong place ask for any memory
+        raise InputError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
+    found = Index(described["kind"], described["dim"], rows, described["names"])
+    if rows.d != found.dim or rows.ntotal != (len(found.names) if found.kind == "hnsw" else len(found)):
+        raise InputError(f"{path} is damaged: {rows.ntotal} rows of {rows.d} dimensions for {len(found)} names")
+    return found

@@ -1,0 +1,176 @@
+"""Frozen embeddings judged by small classifiers: a linear probe, nearest neighbours, folds, and parts of the labels.
+
+Training, validation and test are three sets: what is chosen is chosen on the validation part, and the test part is for
+`report` alone. A part is a pair: (N, D) embeddings and (N,) labels.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, Callable, Iterable, NamedTuple, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sv_ssl.bootstrap import percentiles
+from sv_ssl.files import InputError
+
+Part = tuple[np.ndarray, np.ndarray]
+STRENGTHS = tuple(10.0 ** power for power in range(-5, 4))  # C: small is strong regularisation
+NEIGHBOURS = (1, 3, 5, 10, 20, 50)
+Z = 1.959964  # of a normal distribution, for 95 %
+
+
+class Probe(NamedTuple):
+    """A fitted classifier, with `predict`; what was chosen for it on the validation part, and its accuracy there."""
+
+    classifier: Any
+    chosen: float
+    valid_accuracy: float
+
+    def predict(self, rows: np.ndarray) -> np.ndarray:
+        """(N, D) -> (N,) labels."""
+        return self.classifier.predict(rows)
+
+
+def linear(train: Part, valid: Part, strengths: Sequence[float] = STRENGTHS) -> Probe:
+    """Logistic regression on embeddings standardised by the training part; `chosen` is its C.
+
+    >>> part = np.array([[-1.0, 0], [-2, 1], [1, 0], [2, 1]]), np.array(["a", "a", "b", "b"])
+    >>> linear(part, part).predict(np.array([[-3.0, 0.0]])).tolist()
+    ['a']
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    candidates = ((c, make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=1000))) for c in strengths)
+    return _best(candidates, train, valid)
+
+
+def knn(train: Part, valid: Part, neighbours: Sequence[int] = NEIGHBOURS) -> Probe:
+    """The vote of the nearest training rows by cosine; `chosen` is their number."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    fitting = [k for k in neighbours if k <= len(train[0])]
+    return _best(((k, KNeighborsClassifier(k, metric="cosine")) for k in fitting), train, valid)
+
+
+def _best(candidates: Iterable[tuple[float, Any]], train: Part, valid: Part) -> Probe:
+    """The candidate that is best on the validation part, the first of equals."""
+    for name, (rows, labels) in (("training", train), ("validation", valid)):
+        if len(rows) != len(labels) or not len(rows):
+            raise InputError(f"the {name} part has {len(rows)} embeddings and {len(labels)} labels: want some, as many "
+                             "of either")
+    if len(np.unique(train[1])) < 2:
+        raise InputError(f'all {len(train[1])} training labels are "{train[1][0]}": want two classes at least')
+    best: Probe | None = None
+    for chosen, classifier in candidates:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "lbfgs failed to converge")  # weak regularisation: stopped early
+            classifier.fit(*train)
+        found = Probe(classifier, chosen, float(np.mean(classifier.predict(valid[0]) == valid[1])))
+        if best is None or found.valid_accuracy > best.valid_accuracy:
+            best = found
+    assert best
+    return best
+
+
+def k_fold(rows: np.ndarray, labels: np.ndarray, folds: ArrayLike,
+           probe: Callable[[Part, Part], Probe] = linear) -> tuple[np.ndarray, dict[str, float]]:
+    """(N, D), (N,), (N,) -> (N,) labels, each predicted while its fold was the test part; accuracy by fold.
+
+    The fold after the test fold (after the last, the first) is the validation part, and the others train.
+    """
+    folds = np.asarray(folds).astype(str)
+    names = sorted(set(folds), key=lambda name: (len(name), name))
+    if len(names) < 3:
+        raise InputError(f"folds {', '.join(names)}: want three at least, for training, validation and test")
+    predicted = np.array(labels)
+    for name, following in zip(names, [*names[1:], names[0]]):
+        train, valid, test = ~np.isin(folds, (name, following)), folds == following, folds == name
+        predicted[test] = probe((rows[train], labels[train]), (rows[valid], labels[valid])).predict(rows[test])
+    return predicted, {name: float(np.mean((predicted == labels)[folds == name])) for name in names}
+
+
+def report(predicted: ArrayLike, labels: ArrayLike, groups: ArrayLike | None = None, n: int = 1000,
+           seed: int = 0) -> dict:
+    """(N,), (N,) -> accuracy with its 95 % interval, and the mean of the classes' accuracies ("balanced").
+
+    With `groups` (N,), such as speakers, whole groups are drawn with replacement: clips of one stand and fall together.
+    Without, the interval is Wilson's, which takes every clip for independent of the others.
+
+    >>> report(["a", "b", "b"], ["a", "b", "a"])
+    {'accuracy': 0.6666666666666666, 'ci': [0.2076596, 0.93850806], 'balanced': 0.75, 'n': 3, 'resampled': None}
+    """
+    labels = np.asarray(labels)
+    correct = np.asarray(predicted) == labels
+    if not correct.ndim or not len(correct):
+        raise InputError(f"{np.size(predicted)} predictions for {labels.size} labels: want as many, above 0")
+    ends = wilson(int(correct.sum()), len(correct)) if groups is None else by_group(correct, groups, n, seed)
+    classes = [float(correct[labels == name].mean()) for name in np.unique(labels)]
+    return {"accuracy": float(correct.mean()), "ci": [round(end, 8) for end in ends],
+            "balanced": float(np.mean(classes)), "n": len(correct),
+            "resampled": None if groups is None else len(np.unique(groups))}
+
+
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share.
+
+    >>> [round(end, 3) for end in wilson(0, 10)]
+    [0.0, 0.278]
+    """
+    share, more = successes / n, Z * Z / n
+    half = Z * math.sqrt(share * (1 - share) / n + more / (4 * n))
+    return max(0.0, (share + more / 2 - half) / (1 + more)), min(1.0, (share + more / 2 + half) / (1 + more))
+
+
+def by_group(correct: np.ndarray, groups: ArrayLike, n: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """(N,) right or wrong, (N,) -> ends of the 95 % interval of the share that is right, by resampling groups."""
+    names, code = np.unique(np.asarray(groups), return_inverse=True)
+    if len(code) != len(correct):
+        raise InputError(f"{len(code)} groups for {len(correct)} predictions: want as many")
+    if len(names) < 2:
+        raise InputError(f'all {len(code)} clips are of the group "{names[0]}": an interval wants two at least')
+    right, size = np.bincount(code, correct), np.bincount(code)
+    rng = np.random.default_rng(seed)
+    copies = np.stack([np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names)) for _ in range(n)])
+    return percentiles(copies @ right / (copies @ size))
+
+
+def subset(labels: ArrayLike, share: float, seed: int, groups: ArrayLike | None = None) -> np.ndarray:
+    """(N,) -> (N,) mask of the clips that keep their label: `share` of the clips of each class, as near as that goes.
+
+    With `groups` (N,), such as speakers, it is that share of the groups, whole. With one seed a smaller share lies
+    within every greater one. There is always one clip, or group, at least.
+
+    >>> subset(["a", "b"] * 50, 0.1, seed=0).reshape(50, 2).sum(axis=0).tolist()
+    [5, 5]
+    """
+    if not 0 < share <= 1:
+        raise InputError(f"a share of {share:g} of the labels: want more than 0, and at most 1")
+    rng = np.random.default_rng(seed)
+    names, code = np.unique(np.asarray(labels if groups is None else groups), return_inverse=True)
+    if groups is not None:
+        return np.isin(code, rng.permutation(len(names))[:max(1, round(share * len(names)))])
+    place = np.empty(len(code))  # of a clip in its class, from 0 to 1
+    for c in range(len(names)):
+        mine = rng.permutation(np.flatnonzero(code == c))
+        place[mine] = (np.arange(len(mine)) + rng.random()) / len(mine)
+    kept = np.zeros(len(code), dtype=bool)
+    kept[np.argsort(place, kind="stable")[:max(1, round(share * len(code)))]] = True
+    return kept
+
+
+def confusion(labels: ArrayLike, predicted: ArrayLike) -> tuple[list, np.ndarray]:
+    """(N,), (N,) -> the classes, sorted; (C, C) numbers of clips: a row a true class, a column a predicted one.
+
+    >>> confusion(["b", "a", "b"], ["b", "b", "b"])
+    (['a', 'b'], array([[0, 1],
+           [0, 2]]))
+    """
+    names, code = np.unique(np.concatenate([np.asarray(labels), np.asarray(predicted)]), return_inverse=True)
+    true, guessed = code[:len(code) // 2], code[len(code) // 2:]
+    counts = np.bincount(true * len(names) + guessed, minlength=len(names) ** 2)
+    return names.tolist(), counts.reshape(len(names), len(names))

@@ -1,0 +1,139 @@
+"""Training from tar shards: few large files, read in long pieces and in order, as network file systems like it.
+
+`data_prep/shards.py` makes a folder of them and a train.csv: a manifest with the columns shard, offset and size, where
+an utterance's bytes are, and first, the sample at which it begins in them. Its `wav` is the file that was packed.
+
+Same batches for the same seed: what is drawn for an utterance depends on (seed, epoch, its line in the manifest), so
+`ShardViews` and `Views` of one train.csv give the same crops, noises and rooms, bit for bit. The order is another one
+than that of `Batches`, since shards are not read at random: `ShardBatches` makes it from the seed, the epoch, the batch
+size and the shards. It is the same for any number of workers and of processes, after an interruption, and for files.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sv_ssl import audio, manifest
+from sv_ssl.data import Batches, Views
+from sv_ssl.files import InputError
+
+COLUMNS = ("shard", "offset", "size", "first")
+CHUNK = 64   # utterances that are read at once and shuffled: 9 MB of VoxCeleb in FLAC
+PARTS = 16   # places in the shards that a batch is from: processes up to this number read nothing twice
+TURNS = 8    # batches from other places, before the first are read on: so do workers up to this number
+
+
+class Layout:
+    """Where the utterances of a manifest are: (N,) their shard, offset, size and chunk, (S,) the shards' paths."""
+
+    def __init__(self, frame: pd.DataFrame):
+        if absent := [column for column in COLUMNS if column not in frame]:
+            raise InputError(f'the manifest has no column "{absent[0]}": want the train.csv that data_prep/shards.py '
+                             "has written beside its shards")
+        try:
+            self.offset, self.size, self.first = (frame[name].to_numpy().astype(np.int64) for name in COLUMNS[1:])
+        except ValueError as error:
+            raise InputError(f"a column of the manifest of shards is no number: {error}") from None
+        self.shard, names = pd.factorize(frame["shard"], sort=True)
+        self.paths = [manifest.resolve(name, frame.attrs["data_root"]) for name in names]
+        self.flow = np.lexsort((self.offset, self.shard))                    # all utterances as they lie
+        begins = np.searchsorted(self.shard[self.flow], np.arange(len(names)))
+        within = np.arange(len(frame)) - begins[self.shard[self.flow]]
+        opens = within % CHUNK == 0
+        self.chunk = np.empty(len(frame), np.int64)
+        self.chunk[self.flow] = np.cumsum(opens) - 1
+        self.bounds = np.append(np.flatnonzero(opens), len(frame))           # of the chunks, in the flow
+
+    def check(self) -> None:
+        """InputError unless every shard is there, as long as it should be."""
+        ends = np.zeros(len(self.paths), np.int64)
+        np.maximum.at(ends, self.shard, self.offset + self.size)
+        for path, end in zip(self.paths, ends.tolist()):
+            if not os.path.isfile(path):
+                raise InputError(f"{path}: no such shard, but the train.csv beside it lists one: copy it too")
+            if os.path.getsize(path) < end:
+                raise InputError(f"{path}: has {os.path.getsize(path):,} bytes, but train.csv knows of {end:,}: copy "
+                                 "the shard anew")
+
+
+class ShardViews(Views):
+    """`Views` of a manifest of shards. A chunk is read when its first utterance is wanted and kept until all were."""
+
+    def __init__(self, frame: pd.DataFrame, *args: Any, **kwargs: Any):
+        super().__init__(frame, *args, **kwargs)
+        self.layout = Layout(frame)
+        self.layout.check()
+        self.start, self.stop = self.layout.first, self.layout.first + self.stop - self.start
+        self.held: OrderedDict[int, dict[int, bytes]] = OrderedDict()
+
+    def source(self, index: int) -> Any:
+        """-> the bytes of an utterance's file; whoever reads in the order of `ShardBatches` reads each chunk once."""
+        chunk = int(self.layout.chunk[index])
+        if index not in self.held.get(chunk, {}):
+            self.held[chunk] = self._read(chunk)
+        content = self.held[chunk].pop(index)
+        if not self.held[chunk]:
+            del self.held[chunk]
+        elif len(self.held) > PARTS * (TURNS + 1):    # of a part of the epoch that is over, or another worker's
+            self.held.popitem(last=False)
+        path = self.layout.paths[self.layout.shard[index]]
+        if len(content) < self.layout.size[index]:
+            raise audio.AudioError(f"{path}: cut short in the middle of an utterance", "truncated")
+        return Member(content, path)
+
+    def _read(self, chunk: int) -> dict[int, bytes]:
+        layout = self.layout
+        rows = layout.flow[layout.bounds[chunk]:layout.bounds[chunk + 1]]
+        path, begin = layout.paths[layout.shard[rows[0]]], int(layout.offset[rows[0]])
+        try:
+            with open(path, "rb") as file:
+                file.seek(begin)
+                block = file.read(int(layout.offset[rows[-1]] + layout.size[rows[-1]]) - begin)
+        except OSError as error:
+            raise audio.AudioError(f"{path}: cannot be read: {error.strerror}", "missing") from None
+        ends = layout.offset[rows] - begin + layout.size[rows]
+        return {row: block[end - size:end] for row, end, size in zip(rows.tolist(), ends, layout.size[rows])}
+
+
+class Member(io.BytesIO):
+    """A file in a shard; errors name the shard."""
+
+    def __init__(self, content: bytes, path: str):
+        super().__init__(content)
+        self.path = path
+
+    def __str__(self) -> str:
+        return self.path
+
+
+class ShardBatches(Batches):
+    """`Batches` whose order reads shards in long pieces; see the module's docstring.
+
+    An epoch's shards, shuffled, are one long row of chunks. It is cut into PARTS x TURNS streams; batch i takes as much
+    from each of the streams (part, i modulo TURNS), going through them chunk by chunk, a chunk's utterances shuffled.
+    """
+
+    def __init__(self, frame: pd.DataFrame, batch_size: int, seed: int, rank: int = 0, world_size: int = 1):
+        super().__init__(len(frame), batch_size, seed, rank, world_size)
+        self.layout = Layout(frame)
+
+    def order(self) -> np.ndarray:
+        rng, layout = np.random.default_rng((self.seed, self.epoch)), self.layout
+        place = rng.permutation(len(layout.paths))[layout.shard]
+        flow = np.lexsort((rng.random(len(place)), layout.chunk, place))
+        parts = math.gcd(self.batch_size, PARTS)
+        batches = np.empty((len(self), self.batch_size // parts, parts), np.int64)
+        begin = 0
+        for part in range(parts):
+            for turn in range(TURNS):
+                rows = batches[turn::TURNS, :, part]
+                rows[:] = flow[begin:begin + rows.size].reshape(rows.shape)
+                begin += rows.size
+        return batches.reshape(-1)

@@ -1,0 +1,193 @@
+"""What INPUT names: the utterances of a manifest, a folder, a list, a Kaldi folder or an RTTM; and windows in them."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from pathlib import Path
+from typing import Any, Iterable, NamedTuple, Sequence
+
+import numpy as np
+import pandas as pd
+
+from sv_ssl import audio, manifest, rttm
+from sv_ssl.files import InputError
+
+Skipped = list[tuple[str, str]]  # id or path, and why there is no embedding
+LISTS = (".txt", ".lst")
+LEAST_WINDOW, LEAST_HOP = audio.MIN_SECONDS, 0.02  # seconds; ids tell windows apart that are 0.01 s apart
+
+
+class Memory(io.BytesIO):
+    """An audio file in memory, by the name that messages give it."""
+
+    def __str__(self) -> str:
+        return "the samples given"
+
+
+class Utterance(NamedTuple):
+    """A part of a recording, in the file's own samples."""
+
+    id: str
+    wav: str | Memory
+    start: int = 0
+    stop: int | None = None
+    recording: str = ""  # what its windows are called by, if not by its id
+
+    def open(self) -> Any:
+        """What to read: the path, or the file in memory from its beginning, for this reader alone."""
+        if isinstance(self.wav, Memory):
+            return Memory(self.wav.getvalue())
+        if "\udc80" <= max(self.wav, default="") <= "\udcff":  # how Python shows bytes that are no UTF-8
+            raise audio.AudioError(f"{self.wav!a}: this name is not UTF-8 text: rename the file")
+        return self.wav
+
+
+class Window(NamedTuple):
+    """A window and its seconds in the recording, whatever part of it the utterance was."""
+
+    utterance: Utterance
+    recording: str
+    start: float
+    stop: float
+
+
+def find(inputs: Sequence[str], root: str | os.PathLike | None = None, joined: bool = False,
+         ) -> tuple[list[Utterance], Skipped]:  # fmt: skip
+    """A manifest .csv, folder, Kaldi `wav.scp` or its folder, .rttm, .txt or .lst list, "-", or audio files.
+
+    An id is the path as given, relative to the input: to the folder, or to the CSV's own. A CSV that uses a recording
+    more than once is known by its ID column, Kaldi's by their keys, the turns of an RTTM by recording and seconds,
+    such as `meeting/000012.00-000013.50`. `root` is the folder of the audio of an RTTM or a list, else their own.
+    With `joined`, turns of an RTTM that touch or overlap are one utterance.
+    """
+    source = Path(inputs[0])
+    skipped: Skipped = []
+    if len(inputs) > 1 or source.suffix.lower() in audio.AUDIO_SUFFIXES:
+        found = [Utterance(path, path) for path in inputs]
+    elif source.name == "wav.scp" or (source / "wav.scp").is_file():
+        found, skipped = _measured(manifest.from_kaldi(source.parent if source.name == "wav.scp" else source))
+    elif source.is_dir():
+        found = [Utterance(name, str(source / name)) for name in audio.find(source)]
+    elif source.suffix == ".csv":
+        found = _manifest(source)
+    elif source.suffix == ".rttm":
+        found, skipped = _turns(source, Path(root or source.parent), joined)
+    elif inputs[0] == "-" or source.suffix in LISTS:
+        found = _listed(source, Path(root or source.parent))
+    else:
+        raise InputError(f"{source} is not {'there' if not source.exists() else 'an input'}: wanted a manifest .csv, a "
+                         f"folder, a wav.scp, an .rttm, a list ({', '.join(LISTS)}, - for standard input) or audio "
+                         f"files ({', '.join(audio.AUDIO_SUFFIXES)})")  # fmt: skip
+    if not found and not skipped:
+        raise InputError(f"{source} holds no audio files ({', '.join(audio.AUDIO_SUFFIXES)})")
+    return found, skipped
+
+
+def refuse_twins(ids: Iterable[str]) -> None:
+    """An id that comes twice could not be told apart in what is written."""
+    seen: set[str] = set()
+    for i in ids:
+        if i in seen:
+            raise InputError(f"the id {i} comes twice: name each recording once, or give ids in a manifest .csv")
+        seen.add(i)
+
+
+def _manifest(path: Path) -> list[Utterance]:
+    frame = manifest.read(path)
+    if frame["wav"].is_unique:
+        frame["ID"] = [os.path.relpath(wav, path.parent) for wav in frame["wav"]]
+    return _rows(frame, path.parent)
+
+
+def _measured(frame: pd.DataFrame) -> tuple[list[Utterance], Skipped]:
+    return _rows(frame, frame.attrs["data_root"]), frame.attrs["skipped"]
+
+
+def _rows(frame: pd.DataFrame, root: str | os.PathLike) -> list[Utterance]:
+    wavs = [manifest.resolve(wav, root) for wav in frame["wav"]]
+    return [Utterance(*row) for row in zip(frame["ID"], wavs, frame["start"].tolist(), frame["stop"].tolist())]
+
+
+def _listed(source: Path, root: Path) -> list[Utterance]:
+    """A path a line; a relative one is looked for below `root`, then below the working directory."""
+    try:
+        text = sys.stdin.buffer.read() if str(source) == "-" else source.read_bytes()
+        paths = [line for line in text.decode("utf-8-sig").splitlines() if line.strip()]
+    except OSError as error:
+        raise InputError(f"cannot read {source}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{source}: not UTF-8 text: wanted a list of audio files, a path a line") from None
+    if not paths:
+        raise InputError(f"{source}: empty: wanted a list of audio files, a path a line")
+    return [Utterance(path, str(root / path) if (root / path).exists() else path) for path in paths]
+
+
+def _turns(source: Path, root: Path, joined: bool) -> tuple[list[Utterance], Skipped]:
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder: --audio names the folder of the recordings of {source}")
+    names = audio.find(root)
+    entries: dict[str, manifest.Entry] = {}
+    skipped: Skipped = []
+    for recording, turns in rttm.read(source).items():
+        files = [name for name in names if name.rpartition("/")[2].startswith(f"{recording}.")]
+        if len(files) > 1:
+            raise InputError(f"{root} has several files for {recording} of {source}: {files[0]}, {files[1]}")
+        if not files:
+            skipped.append((recording, f"{recording}: no audio file of this name below {root}"))
+            continue
+        for start, stop in rttm.merged(turns) if joined else sorted({turn[:2] for turn in turns}):
+            name = _name(recording, start, stop)
+            entries[name] = manifest.Entry(name, files[0], (start, stop))
+    if not entries:
+        raise InputError(skipped[0][1] if skipped else f"{source}: no turns")
+    found, skipped = _measured(manifest.measured(root, list(entries.values()), skipped))
+    return [turn._replace(recording=turn.id.rpartition("/")[0]) for turn in found], skipped
+
+
+def _name(recording: str, start: float, stop: float) -> str:
+    return f"{recording}/{start:09.2f}-{stop:09.2f}"
+
+
+def windows(utterances: Sequence[Utterance], window: float, hop: float) -> tuple[list[Window], Skipped]:
+    """Windows of `window` seconds every `hop` seconds of each utterance; see `cut`.
+
+    An id is the utterance's, or the recording's for a turn of an RTTM, and the seconds in the recording:
+    `meeting/000012.00-000013.50`.
+    """
+    if not (LEAST_WINDOW <= window < np.inf and LEAST_HOP <= hop <= window):
+        raise InputError(f"windows of {window:g} s every {hop:g} s: wanted windows of {LEAST_WINDOW} s or more, every "
+                         f"{LEAST_HOP} s or more, and not more than their length")  # fmt: skip
+    found: list[Window] = []
+    skipped: Skipped = []
+    for whole in utterances:
+        try:
+            about = audio.info(whole.open())
+        except audio.AudioError as error:
+            skipped.append((whole.id, str(error)))
+            continue
+        rate, stop = about.rate, about.frames if whole.stop is None else whole.stop
+        recording = whole.recording or whole.id
+        for begin, end in cut(whole.start, stop, window * rate, hop * rate):
+            name = _name(recording, begin / rate, end / rate)
+            found.append(Window(Utterance(name, whole.wav, begin, end), recording, begin / rate, end / rate))
+    return found, skipped
+
+
+def cut(start: int, stop: int, window: float, hop: float) -> list[tuple[int, int]]:
+    """Samples `start` to `stop` -> the samples of each window, all of one length.
+
+    Windows stand every hop as long as they fit; where they do not reach the end, a last one ends there. A part that is
+    shorter than a window is one window, as it is.
+
+    >>> cut(0, 40, 15, 7.5)
+    [(0, 15), (8, 23), (15, 30), (22, 37), (25, 40)]
+    >>> cut(0, 10, 15, 7.5)
+    [(0, 10)]
+    """
+    length, room = round(window), stop - start - round(window)
+    begins = [round(k * hop) for k in range(int(max(room, 0) / hop) + 1)]
+    if room > begins[-1]:
+        begins.append(room)
+    return [(start + begin, min(start + begin + length, stop)) for begin in begins]

@@ -1,0 +1,52 @@
+"""A folder of x-vectors as Kaldi's recipes make it, for its scripts for LDA, PLDA and clustering.
+
+    xvector.ark, xvector.scp            a vector an utterance
+    utt2spk, spk2utt                    who speaks
+    spk_xvector.ark, spk_xvector.scp    the mean of each speaker's vectors
+    num_utts.ark                        how many they are, as text
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Mapping, Sequence
+
+import numpy as np
+
+from sv_ssl import embeddings
+from sv_ssl.files import InputError, aside
+
+
+def write(folder: str | os.PathLike, ids: Sequence[str], rows: np.ndarray, speakers: Mapping[str, str]) -> None:
+    """N ids, (N, D), the speaker of each id -> the folder; lines are sorted as Kaldi wants them (LC_ALL=C).
+
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> write(folder, ["b-1", "a-1", "a-2"], np.eye(3), {"a-1": "a", "a-2": "a", "b-1": "b"})
+    >>> print(Path(folder, "num_utts.ark").read_text(), end="")
+    a 2
+    b 1
+    """
+    folder = Path(folder)
+    if untold := [i for i in ids if i not in speakers]:
+        raise InputError(f"{len(untold)} of {len(ids)} utterances have no speaker, such as {untold[0]}")
+    utterances: dict[str, list[str]] = {}
+    for name in sorted(ids, key=str.encode):
+        utterances.setdefault(speakers[name], []).append(name)
+    spoken = sorted(utterances, key=str.encode)
+    row = dict(zip(ids, np.asarray(rows)))
+    order = sorted(ids, key=str.encode)
+    for name in ("xvector.scp", "spk_xvector.scp"):
+        embeddings.check_target(folder / name, [*order, *spoken])
+    embeddings.write(folder / "xvector.scp", order, np.stack([row[name] for name in order]))
+    embeddings.write(folder / "spk_xvector.scp", spoken,
+                     np.stack([np.mean([row[name] for name in utterances[who]], axis=0) for who in spoken]))
+    _lines(folder / "utt2spk", [f"{name} {speakers[name]}" for name in order])
+    _lines(folder / "spk2utt", [" ".join([who, *utterances[who]]) for who in spoken])
+    _lines(folder / "num_utts.ark", [f"{who} {len(utterances[who])}" for who in spoken])
+
+
+def _lines(path: Path, lines: list[str]) -> None:
+    with aside(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")

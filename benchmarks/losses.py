@@ -8,7 +8,6 @@ runs, ours and the plain ones in turn. Memory is the height of what PyTorch allo
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from functools import partial
@@ -20,8 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from sv_ssl import cli, data
-from sv_ssl.files import aside
+from sv_ssl import cli, data, results
 from sv_ssl.losses import InfoNCE, NTXent, blocks, contrastive
 from sv_ssl.losses.margin import additive
 
@@ -169,10 +167,7 @@ def main() -> None:
             rows.append(row)
     if arguments.out:
         about = f"`python benchmarks/losses.py`; CPU, one thread, D = 512, torch {torch.__version__}."
-        document = {"title": "Losses", "about": about, "columns": ["what", "measured", "limit", "beside"], "rows": rows}
-        with aside(arguments.out) as temporary:
-            temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-        print(f"wrote {arguments.out}; next: python -m sv_ssl.results results/")
+        results.benchmark(arguments.out, "speed of the losses", about, ["what", "measured", "limit", "beside"], rows)
 
 
 if __name__ == "__main__":

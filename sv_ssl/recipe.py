@@ -159,6 +159,7 @@ def train(hparams: dict, found: Corpus) -> SSLBrain:
            hparams["embedder"].sample_rate)
     which = (hparams["batch_size"], hparams["seed"], rank(), world_size())
     views: data.Views
+    batches: data.Batches
     if "shard" in found.train:
         views, batches = shards.ShardViews(found.train, *how), shards.ShardBatches(found.train, *which)
     else:

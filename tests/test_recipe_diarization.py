@@ -46,7 +46,7 @@ def test_a_table_of_both_counts_is_printed_and_recorded(folder, meetings, tmp_pa
     rate, miss, false_alarm, confusion = map(float, found["rows"][1][3:7])
     assert rate == pytest.approx(miss + false_alarm + confusion, abs=0.02) and false_alarm == 0
     results.table(tmp_path)
-    assert "diarization, meetings" in (tmp_path / "README.md").read_text()
+    assert "## Diarization, meetings" in (tmp_path / "README.md").read_text()
 
 
 def test_files_laid_out_as_ami(folder, meetings, tmp_path, capsys):

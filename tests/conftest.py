@@ -1,5 +1,6 @@
 """What several tests share: a tiny corpus, made once a session, and short recordings."""
 
+import signal
 import sys
 
 import numpy as np
@@ -11,6 +12,8 @@ from sv_ssl import audio, synthetic
 
 settings.register_profile("sv_ssl", deadline=None)  # a busy machine is no fault
 settings.load_profile("sv_ssl")
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a job in the background: its children would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import signal
 import time
+from multiprocessing.queues import Queue
 from typing import Any, Iterator, NamedTuple
 
 import numpy as np
@@ -163,5 +164,8 @@ def loader(views: Views, batches: Batches, n_workers: int, pin_memory: bool = Fa
 
 
 def _leave_interrupts(worker: int) -> None:
-    """Ctrl-C is for the main process, which then ends its workers."""
+    """Ctrl-C is for the main process, which then ends its workers: a batch that nobody takes any more is no error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    told = Queue._on_queue_feeder_error      # type: ignore[attr-defined]  # a hook, made to be overridden
+    quiet = staticmethod(lambda error, item: None if isinstance(error, BrokenPipeError) else told(error, item))
+    Queue._on_queue_feeder_error = quiet     # type: ignore[attr-defined]

@@ -2,7 +2,8 @@
 
 Reads WAV, FLAC, Ogg (Vorbis, Opus) and MP3 through libsndfile, by seeking: a crop costs the same in a file of any
 length. Samples are those of a whole read: bit for bit in WAV, FLAC and Ogg/Vorbis, within 1e-5 in MP3, within 0.01 and
-40 dB below the recording in Ogg/Opus, whose decoder starts 80 ms early and has not quite settled.
+40 dB below the recording in Ogg/Opus, whose decoder starts 80 ms early and has not quite settled. Many parts of one
+file are read on from each to the next (`parts`), since to seek in an MP3 means to look through it from its beginning.
 
 What becomes of unusual files; each error is an `AudioError` of that kind, with the path and the fault in one line:
 
@@ -22,6 +23,7 @@ What becomes of unusual files; each error is an `AudioError` of that kind, with 
 | NaN or infinity in what is read                           | "nan"                                               |
 | no sample above one 16-bit step in what is read           | "silent", unless `strict` is off                    |
 | segment below MIN_SECONDS                                 | "short", unless `strict` is off                     |
+| part above `longest`                                      | "long"                                              |
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ import os
 import re
 from functools import lru_cache
 from math import gcd
-from typing import NamedTuple, Sequence
+from typing import Any, Iterable, Iterator, NamedTuple, Sequence
 
 import numpy as np
 import soundfile
@@ -83,10 +85,34 @@ def read(path: str | os.PathLike, start: int = 0, stop: int | None = None, rate:
     >>> read(path, start=2000, stop=6000).shape
     (8000,)
     """
-    with _open(path) as sound:
-        stop = _bounds(sound, path, start, stop, strict)
-        file_rate, wave = sound.samplerate, _take(sound, path, start, stop - start)
-    return _checked(_resample(wave, file_rate, rate)[None], path, (start, stop), strict)[0]
+    part, = parts(path, [(start, stop)], rate, strict)
+    if isinstance(part, AudioError):
+        raise part
+    return part
+
+
+def parts(path: str | os.PathLike, spans: Iterable[tuple[int, int | None]], rate: int = 16000, strict: bool = True,
+          longest: float = np.inf) -> Iterator[np.ndarray | AudioError]:  # fmt: skip
+    """Samples of each (start, stop) -> (T,) float32 as `read` gives it, or the error that `read` raises.
+
+    One part is in memory at a time, and parts that overlap may share it. Those in order are read on, without seeking.
+    None may have more than `longest` seconds.
+
+    >>> import tempfile
+    >>> path = tempfile.mkdtemp() + "/ramp.wav"
+    >>> write(path, np.arange(16000) / 32768, rate=16000)
+    >>> [len(part) for part in parts(path, [(0, 4000), (2000, 6000), (12000, None)])]
+    [4000, 4000, 4000]
+    """
+    with _Track(path) as track:
+        for start, stop in spans:
+            try:
+                wave, file_rate = track.take(start, stop, strict, longest)
+                part = _checked(_resample(wave, file_rate, rate)[None], path, (start, stop), strict)[0]
+            except AudioError as error:
+                yield error
+            else:
+                yield part
 
 
 def crops(path: str | os.PathLike, start: int, stop: int | None, fractions: Sequence[float] | np.ndarray,
@@ -131,7 +157,7 @@ def write(path: str | os.PathLike, wave: np.ndarray, rate: int) -> None:
     steps = np.rint(wave / STEP).clip(-2 ** 15, 2 ** 15 - 1).astype(np.int16)  # libsndfile would round down
     with aside(path) as temporary:
         try:
-            with soundfile.SoundFile(temporary, "w", rate, channels=1, format=kind[0], subtype=kind[1]) as sound:
+            with soundfile.SoundFile(os.fsencode(temporary), "w", rate, 1, kind[1], format=kind[0]) as sound:
                 for begin in range(0, len(steps), 65536):  # the Vorbis encoder overflows its stack on long blocks
                     sound.write(steps[begin:begin + 65536])
         except RuntimeError as error:
@@ -157,10 +183,58 @@ def find(folder: str | os.PathLike[str]) -> list[str]:
     return sorted(found)
 
 
-def _open(path: str | os.PathLike) -> soundfile.SoundFile:
+class _Track:
+    """A file that stays open from part to part."""
+
+    def __init__(self, path: str | os.PathLike):
+        self.path, self.begin, self.kept = path, 0, np.zeros(0, np.float32)  # kept: samples from `begin` on
+        self.sound: soundfile.SoundFile | None = None  # which stands where what is kept ends
+
+    def __enter__(self) -> _Track:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self.sound is not None:
+            self.sound.close()
+        self.sound, self.kept = None, self.kept[:0]
+
+    def take(self, start: int, stop: int | None, strict: bool, longest: float) -> tuple[np.ndarray, int]:
+        """-> (T,) at the file's rate, which is the other."""
+        if self.sound is None:
+            self.sound = _open(self.path)
+        stop, rate = _bounds(self.sound, self.path, start, stop, strict), self.sound.samplerate
+        if stop - start > longest * rate:
+            raise AudioError(f"{self.path}: {(stop - start) / rate:,.0f} s is too long, want at most {longest:,g} s",
+                             "long")
+        try:
+            self._advance(self.sound, start, stop)
+        except AudioError:
+            self.__exit__()  # a decoder that met damage is not to be trusted with the next part
+            raise
+        return self.kept[start - self.begin:stop - self.begin], rate
+
+    def _advance(self, sound: soundfile.SoundFile, start: int, stop: int) -> None:
+        """Samples `start` to `stop` are kept afterwards."""
+        end = self.begin + len(self.kept)
+        if len(self.kept) and self.begin <= start <= end:
+            if stop > end:
+                more = _take(sound, self.path, end, stop - end, seek=False)
+                self.begin, self.kept = start, np.concatenate([self.kept[start - self.begin:], more])
+            return
+        if len(self.kept) and start > end and sound.format == "OGG":  # where it would seek wrongly: see _rows
+            sound.close()
+            self.sound = sound = _open(self.path)
+        self.begin, self.kept = start, _take(sound, self.path, start, stop - start)
+
+
+def _open(path: Any) -> soundfile.SoundFile:
+    """A path, or a file in memory, from its beginning. As bytes a name may be of any encoding."""
     try:
+        if isinstance(path, (str, bytes, os.PathLike)):
+            return soundfile.SoundFile(os.fsencode(path))
+        path.seek(0)
         return soundfile.SoundFile(path)
-    except (RuntimeError, TypeError, OSError) as error:
+    except (RuntimeError, TypeError, OSError, ValueError) as error:
         raise _unopened(str(path), error) from None
 
 
@@ -221,11 +295,12 @@ def _rows(sound: soundfile.SoundFile, path: str | os.PathLike, begins: list[int]
     return [rows[begin] for begin in begins]
 
 
-def _take(sound: soundfile.SoundFile, path: str | os.PathLike, start: int, n: int) -> np.ndarray:
+def _take(sound: soundfile.SoundFile, path: str | os.PathLike, start: int, n: int, seek: bool = True) -> np.ndarray:
     """(n,) float32, the mean of the channels. 16-bit samples are scaled here, twice as fast as in libsndfile."""
     dtype = "int16" if sound.subtype == "PCM_16" else "float32"
     try:
-        sound.seek(start)
+        if seek:
+            sound.seek(start)
         block = sound.read(n, dtype=dtype, always_2d=True)
     except RuntimeError as error:
         raise AudioError(f"{path}: truncated or damaged between samples {start} and {start + n}: {_reason(error)}",
@@ -258,7 +333,7 @@ def _fit(wave: np.ndarray, n_samples: int) -> np.ndarray:
     return wave[:n_samples] if len(wave) >= n_samples else np.resize(wave, n_samples)  # np.resize repeats
 
 
-def _checked(views: np.ndarray, path: str | os.PathLike, span: tuple[int, int], strict: bool) -> np.ndarray:
+def _checked(views: np.ndarray, path: str | os.PathLike, span: tuple[int, int | None], strict: bool) -> np.ndarray:
     """(V, T) as it came, unless a row has NaN or infinity, or is silent where that is refused."""
     peaks = np.maximum(views.max(axis=1), -views.min(axis=1))
     if not np.isfinite(peaks).all():

@@ -19,7 +19,7 @@ from collections import defaultdict, deque
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Callable, Iterable, Iterator, NamedTuple, Sequence, TypeVar
 
@@ -36,7 +36,9 @@ from sv_ssl.sources import Skipped, Utterance
 from sv_ssl.trials import Trials
 
 PRECISIONS = ("fp32", "bf16")
-BLOCK = 4  # utterances that a worker process gets at a time
+BLOCK = 4  # utterances that a worker process gets at a time,
+PIECE = 512  # or as many windows of one recording, which it opens once for them;
+HELD = 64  # and a reading thread, whose windows wait in memory
 WAITING = 16  # batches' worth of waves that may wait for others of their length
 
 Task = TypeVar("Task")
@@ -44,13 +46,14 @@ Done = TypeVar("Done")
 
 
 class How(NamedTuple):
-    """How recordings are embedded. Of these, all but `batch` change the numbers."""
+    """How recordings are embedded. Of these, all but `batch` and `longest` change the numbers."""
 
     precision: str = "fp32"  # bf16: twice as fast, three digits
     batch: int = 1  # waves of one length that pass together
     grid: float = 0.0  # seconds: lengths are cut down to a multiple of this, so that more of them are equal; 0: are not
     crops: int = 0  # evenly spaced crops instead of the whole utterance, which is repeated if it is shorter than one
     crop_seconds: float = 3.5
+    longest: float = np.inf  # seconds of a whole utterance or window; what is longer is left out
 
 
 class Extracted(NamedTuple):
@@ -93,11 +96,16 @@ def embed_trials(embedder: Embedder, names: Sequence[str], audio_root: str | os.
 
 def cache_of(embedder: Embedder) -> Cache:
     """The embeddings kept of this very model on this kind of device."""
-    digest = hashlib.sha1(json.dumps([embedder.features.config, embedder.encoder.config]).encode())
-    for name, tensor in embedder.state_dict().items():
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     kind = f"{type(embedder.features).__name__} {type(embedder.encoder).__name__}"
-    return Cache(f"{kind} {_device(embedder).type} {digest.hexdigest()}")
+    return Cache(f"{kind} {_device(embedder).type} {digest(embedder)}")
+
+
+def digest(embedder: Embedder) -> str:
+    """What tells a model from all others, wherever it is: its settings and weights, as sha1."""
+    found = hashlib.sha1(json.dumps([embedder.features.config, embedder.encoder.config]).encode())
+    for name, tensor in embedder.state_dict().items():
+        found.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
 
 
 def extract(embedder: Embedder, utterances: Sequence[Utterance], how: How = How(), kept: Cache | None = None,
@@ -184,36 +192,55 @@ class Extractor:
 
     def _read(self, utterances: Sequence[Utterance], readers: int) -> Iterator[Taken]:
         if not readers:
-            yield from map(self._take, range(len(utterances)), utterances)
+            for first, run in _runs(utterances):
+                yield from self._take(first, run)
             return
+        held = ((first + i, run[i:i + HELD]) for first, run in _runs(utterances) for i in range(0, len(run), HELD))
         with ThreadPoolExecutor(readers) as pool:
-            yield from _ahead(lambda item: pool.submit(self._take, *item), enumerate(utterances), 4 * readers)
+            ahead = _ahead(lambda item: pool.submit(lambda: list(self._take(*item))), held, 4 * readers)
+            yield from chain.from_iterable(ahead)
 
-    def _take(self, number: int, utterance: Utterance) -> Taken:
-        key, nothing = self._key(utterance), np.zeros((0, 0), np.float32)
-        row = self.kept.get(key) if self.kept and key else None
-        if row is not None:
-            return Taken(number, str(utterance.wav), key, row.reshape(-1, self.embedder.dim), nothing)
-        try:
-            return Taken(number, str(utterance.wav), key, None, self._wave(utterance))
-        except audio.AudioError as error:
-            return Taken(number, str(utterance.wav), key, error, nothing)
+    def _take(self, first: int, run: list[Utterance]) -> Iterator[Taken]:
+        """Utterances of one recording, of which `first` is the number of the first."""
+        keys, nothing = [self._key(utterance) for utterance in run], np.zeros((0, 0), np.float32)
+        rows = [self.kept.get(key) if self.kept and key else None for key in keys]
+        waves = self._waves([utterance for utterance, row in zip(run, rows) if row is None])
+        for number, (utterance, key, row) in enumerate(zip(run, keys, rows), first):
+            wave = next(waves) if row is None else nothing
+            if isinstance(wave, InputError):
+                yield Taken(number, str(utterance.wav), key, wave, nothing)
+            else:
+                kept = None if row is None else row.reshape(-1, self.embedder.dim)
+                yield Taken(number, str(utterance.wav), key, kept, wave)
 
     def _key(self, utterance: Utterance) -> str:
+        if not self.kept or not isinstance(utterance.wav, str):
+            return ""
         try:
-            how = self.how._replace(batch=0)
-            return f"{content(str(utterance.wav))} {utterance[2:4]} {how}" if self.kept else ""
-        except OSError:
+            return f"{content(utterance.wav)} {utterance[2:4]} {self.how._replace(batch=0, longest=0)}"
+        except (OSError, ValueError):  # it is not there, or its name is no name
             return ""
 
-    def _wave(self, utterance: Utterance) -> np.ndarray:
-        """-> (V, T)"""
-        start, stop, rate, how = utterance.start, utterance.stop, self.embedder.sample_rate, self.how
+    def _waves(self, run: list[Utterance]) -> Iterator[np.ndarray | InputError]:
+        """Utterances of one recording -> (V, T) each, or why there is none."""
+        how, rate = self.how, self.embedder.sample_rate
         if how.crops:
-            n_samples = round(how.crop_seconds * rate)
-            return audio.crops(utterance.open(), start, stop, np.linspace(0, 1, how.crops), n_samples, rate)[0]
-        wave, step = audio.read(utterance.open(), start, stop, rate), round(how.grid * rate)
-        return wave[None, :len(wave) // step * step] if 0 < step <= len(wave) else wave[None]
+            yield from map(self._crops, run)
+            return
+        step = round(how.grid * rate)
+        for wave in audio.parts(run[0].open(), [utterance[2:4] for utterance in run], rate, longest=how.longest):
+            if isinstance(wave, audio.AudioError):
+                yield InputError(f"{wave}: use --window") if wave.kind == "long" else wave
+            else:
+                yield wave[None, :len(wave) // step * step] if 0 < step <= len(wave) else wave[None]
+
+    def _crops(self, utterance: Utterance) -> np.ndarray | InputError:
+        how, rate = self.how, self.embedder.sample_rate
+        n_samples, fractions = round(how.crop_seconds * rate), np.linspace(0, 1, how.crops)
+        try:
+            return audio.crops(utterance.open(), utterance.start, utterance.stop, fractions, n_samples, rate)[0]
+        except audio.AudioError as error:
+            return error
 
     def _embed(self, group: list[Taken]) -> Iterator[One]:
         """Waves of one length."""
@@ -226,6 +253,15 @@ class Extractor:
             if self.kept and taken.key:
                 self.kept.put(taken.key, found)
             yield One(taken.number, found, seconds)
+
+
+def _runs(utterances: Iterable[Utterance]) -> Iterator[tuple[int, list[Utterance]]]:
+    """Utterances -> those of one recording that follow each other, and the number of the first of them."""
+    first = 0
+    for _, run in groupby(utterances, key=lambda utterance: utterance.wav):
+        listed = list(run)
+        yield first, listed
+        first += len(listed)
 
 
 @torch.inference_mode()
@@ -270,7 +306,7 @@ def _ahead(submit: Callable[[Task], Future[Done]], tasks: Iterable[Task], n: int
 
 
 def _in_processes(extractor: Extractor, utterances: Sequence[Utterance], workers: int) -> Iterator[One]:
-    blocks = [range(i, min(i + BLOCK, len(utterances))) for i in range(0, len(utterances), BLOCK)]
+    blocks = _blocks(utterances, workers)
     # Spawned: a fork of a process that has used torch may hang. The model goes as bytes, not through shared memory,
     # of which containers have little.
     workers = min(workers, max(1, len(blocks)))
@@ -288,6 +324,19 @@ def _in_processes(extractor: Extractor, utterances: Sequence[Utterance], workers
                          "--workers, or --window for long recordings") from None  # fmt: skip
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _blocks(utterances: Sequence[Utterance], workers: int) -> list[range]:
+    """The numbers of the utterances that a process gets at a time: some recordings, or a piece of a long one."""
+    blocks: list[range] = []
+    for first, run in _runs(utterances):
+        stop = first + len(run)
+        if blocks and stop - blocks[-1].start <= BLOCK:
+            blocks[-1] = range(blocks[-1].start, stop)
+            continue
+        size = max(BLOCK, min(PIECE, len(run) // (4 * workers)))
+        blocks += [range(begin, min(begin + size, stop)) for begin in range(first, stop, size)]
+    return blocks
 
 
 @contextmanager

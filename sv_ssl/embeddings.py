@@ -40,6 +40,12 @@ def unit(rows: np.ndarray) -> np.ndarray:
     return rows
 
 
+def rows_of(found: Embeddings, ids: Sequence[str]) -> np.ndarray:
+    """N ids and (N, D); U of the ids -> (U, D)."""
+    row = dict(zip(found[0], range(len(found[0]))))
+    return found[1][[row[i] for i in ids]]
+
+
 def read(path: str | os.PathLike) -> Embeddings:
     """Path of a file or folder -> N ids, (N, D) float32; ids unique, rows finite and not zero, or an InputError."""
     name = os.fspath(path)

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -39,7 +40,8 @@ def to_onnx(embedder: Embedder, path: str | os.PathLike) -> float:
             with _quiet():
                 program: Any = torch.onnx.export(embedder, (wave,), dynamo=True, verbose=False, opset_version=18,
                                                  input_names=["wave"], output_names=["embedding"],
-                                                 dynamic_shapes=({1: torch.export.Dim.DYNAMIC},))
+                                                 dynamic_shapes=({1: torch.export.Dim.DYNAMIC},),
+                                                 custom_translation_table={torch.ops.aten.stft.default: _stft})
                 program.model.metadata_props["sv_ssl"] = json.dumps(_described(embedder))
                 program.save(temporary)
         except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
@@ -101,6 +103,25 @@ def _session(path: str | os.PathLike, threads: int) -> Any:
         return onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no common class
         raise InputError(f"{path} is not a whole ONNX model: {str(error).splitlines()[0]}") from None
+
+
+def _stft(self, n_fft: int, hop_length: int, win_length: int | None = None, window=None, normalized: bool = False,
+          onesided: bool | None = None, return_complex: bool | None = None):
+    """torch.stft of (B, samples) as one convolution: onnxruntime's own STFT takes as long as a small encoder."""
+    import onnx.numpy_helper
+    import onnxscript
+
+    op: Any = onnxscript.opset18
+    n_window = window.shape[0]
+    left, bins = (n_fft - n_window) // 2, n_fft // 2 + 1        # the window stands in the middle of the frame
+    turns = np.arange(bins)[:, None] * np.arange(left, left + n_window) % n_fft * (2 * np.pi / n_fft)
+    waves = np.concatenate([np.cos(turns), -np.sin(turns)])[:, None].astype(np.float32)         # (2 * bins, 1, W)
+    weight = op.Mul(op.Constant(value=onnx.numpy_helper.from_array(waves)), window)
+    ends = [left + n_window - n_fft or 2 ** 62]
+    wave = op.Slice(op.Unsqueeze(self, op.Constant(value_ints=[1])), op.Constant(value_ints=[left]),
+                    op.Constant(value_ints=ends), op.Constant(value_ints=[2]))
+    frames = op.Conv(wave, weight, strides=[hop_length])                                        # (B, 2 * bins, T)
+    return op.Transpose(op.Reshape(frames, op.Constant(value_ints=[0, 2, bins, -1])), perm=[0, 2, 3, 1])
 
 
 def _described(embedder: Embedder) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import os
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
+from typing import Iterable, Iterator
 
 
 class InputError(ValueError):
@@ -14,6 +14,16 @@ class InputError(ValueError):
 
     Commands print its text as one line and exit with 2.
     """
+
+
+def some(items: Iterable[str], most: int = 10, separator: str = ", ") -> str:
+    """The first few items, as a message shows them.
+
+    >>> some("abc", most=2)
+    'a, b, ...'
+    """
+    items = list(items)
+    return separator.join([*items[:most], *["..."] * (len(items) > most)])
 
 
 @contextmanager

@@ -192,7 +192,7 @@ def scan(source: str | os.PathLike, progress: bool = True, workers: int | None =
     """A Kaldi folder, a VoxCeleb tree, a folder a speaker, or a folder of files -> a manifest, sorted by path.
 
     `wav` begins with `$data_root`, which stands for `source`. What cannot be read is left out and named in
-    `attrs["skipped"]`, [(path, reason)].
+    `attrs["skipped"]`, [(path, or ID of a segment, reason)].
 
     >>> import tempfile
     >>> folder = tempfile.mkdtemp()
@@ -314,7 +314,7 @@ def measured(source: str | os.PathLike, entries: list[Entry], skipped: list[tupl
             ThreadPoolExecutor(workers) as pool:
         for chunk, results in zip(chunks, pool.map(lambda chunk: [_row(source, entry) for entry in chunk], chunks)):
             rows += [row for row in results if not isinstance(row, str)]
-            skipped += [(e.path, row) for e, row in zip(chunk, results) if isinstance(row, str)]
+            skipped += [(e.id if e.span else e.path, row) for e, row in zip(chunk, results) if isinstance(row, str)]
             bar.update(len(chunk))
     if not rows:
         raise ManifestError(f"{source}: none of {len(skipped)} files can be used; the first: {skipped[0][1]}")

@@ -99,6 +99,17 @@ def _parts(config: dict, folder: str | os.PathLike) -> Iterator[tuple[type, dict
         yield kinds[name], arguments
 
 
+def fill(embedder: Embedder, folder: str | os.PathLike) -> None:
+    """Load the weights of a model folder into an embedder of the same features and encoder."""
+    there = describe(folder)
+    for what, part in (("features", embedder.features), ("encoder", embedder.encoder)):
+        wanted = {"name": type(part).__name__, **part.config}
+        if {"name": "LogMel", **there[what]} != wanted:
+            raise InputError(f"--init_from {folder}: its {what} are {there[what]}, this run's are {wanted}: choose the "
+                             "YAML and the sizes that it was trained with")
+    load_weights(embedder, Path(folder) / "model.safetensors")
+
+
 def describe(folder: str | os.PathLike) -> dict:
     """The folder's config.json, checked to be one of ours."""
     path = Path(folder) / "config.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Iterable, NamedTuple, Sequence
 
@@ -39,8 +40,6 @@ class Utterance(NamedTuple):
         """What to read: the path, or the file in memory from its beginning, for this reader alone."""
         if isinstance(self.wav, Memory):
             return Memory(self.wav.getvalue())
-        if "\udc80" <= max(self.wav, default="") <= "\udcff":  # how Python shows bytes that are no UTF-8
-            raise audio.AudioError(f"{self.wav!a}: this name is not UTF-8 text: rename the file")
         return self.wav
 
 
@@ -115,9 +114,11 @@ def _listed(source: Path, root: Path) -> list[Utterance]:
     try:
         text = sys.stdin.buffer.read() if str(source) == "-" else source.read_bytes()
         paths = [line for line in text.decode("utf-8-sig").splitlines() if line.strip()]
+        if b"\0" in text:
+            raise UnicodeError
     except OSError as error:
         raise InputError(f"cannot read {source}: {error.strerror}") from None
-    except UnicodeDecodeError:
+    except UnicodeError:
         raise InputError(f"{source}: not UTF-8 text: wanted a list of audio files, a path a line") from None
     if not paths:
         raise InputError(f"{source}: empty: wanted a list of audio files, a path a line")
@@ -148,6 +149,20 @@ def _turns(source: Path, root: Path, joined: bool) -> tuple[list[Utterance], Ski
 
 def _name(recording: str, start: float, stop: float) -> str:
     return f"{recording}/{start:09.2f}-{stop:09.2f}"
+
+
+def seconds(utterances: Sequence[Utterance]) -> list[float]:
+    """How long each is, by the headers; 0 for what cannot be opened."""
+    found: list[float] = []
+    for _, run in groupby(utterances, key=lambda utterance: utterance.wav):
+        listed = list(run)
+        try:
+            about = audio.info(listed[0].open())
+        except audio.AudioError:
+            found += [0.0] * len(listed)
+            continue
+        found += [((about.frames if one.stop is None else one.stop) - one.start) / about.rate for one in listed]
+    return found
 
 
 def windows(utterances: Sequence[Utterance], window: float, hop: float) -> tuple[list[Window], Skipped]:

@@ -1,5 +1,6 @@
 """Reading any part of any file, and what becomes of damaged ones."""
 
+import io
 import os
 import pickle
 import struct
@@ -126,6 +127,61 @@ def test_a_crop_reads_no_more_than_it_needs(tmp_path, monkeypatch):
     monkeypatch.setattr(soundfile.SoundFile, "read", lambda self, n, **how: asked.append(n) or original(self, n, **how))
     audio.crops(path, 0, 30 * RATE, [0.1, 0.9], 2 * RATE)
     assert asked == [2 * RATE, 2 * RATE]
+
+
+# Reading on gives what seeking gives, to what the module promises of seeking.
+@pytest.mark.parametrize("rate", [16000, 44100])
+@pytest.mark.parametrize("name, how, tolerance", [
+    ("a.wav", {}, 0), ("a.flac", {}, 0), ("a.ogg", dict(subtype="VORBIS"), 0), ("a.mp3", {}, 1e-5),
+    ("a.opus", dict(format="OGG", subtype="OPUS"), 0.01)])
+def test_parts_are_those_read_alone(tmp_path, name, how, tolerance, rate):
+    if name == "a.opus" and rate == 44100:
+        pytest.skip("Opus has no such rate")
+    wave = np.stack([speechlike(8.0, rate), speechlike(8.0, rate, seed=1)], axis=1)
+    path = save(tmp_path / name, wave, rate, **how)
+    windows = [(begin, begin + rate // 2) for begin in range(0, 7 * rate, rate // 5)]
+    odd = [(0, rate), (0, rate), (rate // 2, rate), (3 * rate, 4 * rate), (6 * rate, 7 * rate), (rate, 2 * rate),
+           (2 * rate, 3 * rate), (7 * rate, None)]  # again, within, over gaps, back, side by side, to the end
+    for spans in (windows, odd):
+        for span, part in zip(spans, audio.parts(path, spans), strict=True):
+            expected = audio.read(path, *span)
+            assert part.shape == expected.shape and np.abs(part - expected).max() <= tolerance
+
+
+def test_parts_in_order_are_read_on_and_held_one_at_a_time(tmp_path, monkeypatch):
+    path, asked, take = save(tmp_path / "a.wav", speechlike(30.0)), [], audio._take
+    monkeypatch.setattr(audio, "_take", lambda *a, seek=True: asked.append((a[3], seek)) or take(*a, seek=seek))
+    with audio._Track(path) as track:
+        for begin in range(0, 28 * RATE, RATE):
+            track.take(begin, begin + 2 * RATE, True, np.inf)
+            assert len(track.kept) == 2 * RATE
+    assert asked == [(2 * RATE, True), *[(RATE, False)] * 27]
+
+
+def test_parts_go_on_after_one_that_cannot_be_used(tmp_path):
+    wave = speechlike(4.0)
+    wave[RATE:2 * RATE] = 0
+    path, memory = save(tmp_path / "a.wav", wave), io.BytesIO((tmp_path / "a.wav").read_bytes())
+    spans = [(0, RATE), (RATE, 2 * RATE), (5, 2), (2 * RATE, 2 * RATE + 9), (0, 9 * RATE), (3 * RATE, None), (0, None)]
+    for source in (path, memory):
+        found = list(audio.parts(source, spans, longest=3))
+        assert [getattr(part, "kind", len(part) if isinstance(part, np.ndarray) else "") for part in found] == [
+            RATE, "silent", "empty", "short", "truncated", RATE, "long"]
+    content = Path(save(tmp_path / "b.flac", speechlike(8.0))).read_bytes()
+    (tmp_path / "b.flac").write_bytes(content[:len(content) // 2])
+    spans = [(0, RATE), (7 * RATE, None), (0, 9999)]
+    assert [getattr(part, "kind", "") for part in audio.parts(tmp_path / "b.flac", spans)] == ["", "truncated", ""]
+
+
+def test_a_name_that_is_not_utf8(tmp_path):
+    save(tmp_path / "a.wav", speechlike(1.0))
+    os.rename(tmp_path / "a.wav", os.fsencode(tmp_path) + b"/caf\xe9.wav")
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav")
+    assert audio.info(path).frames == len(audio.read(path)) == RATE
+    assert audio.crops(path, 0, None, [0.5], 800)[0].shape == (1, 800)
+    audio.write(os.fsdecode(os.fsencode(tmp_path) + b"/\xe8.wav"), np.ones(9) / 2, RATE)
+    assert b"\xe8.wav" in os.listdir(os.fsencode(tmp_path))
+    assert kind_of(os.fsdecode(b"gone\xe9.wav")) == kind_of("\ud800.wav") == "missing"
 
 
 def test_a_short_segment_is_repeated(tmp_path):

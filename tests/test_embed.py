@@ -94,7 +94,7 @@ def test_waves_do_not_wait_for_ever_for_others_of_their_length(embedder, speech)
                 yield utterance
 
     first = next(embed.Extractor(embedder, How(batch=2), None)(Lazy(utterances)))
-    assert len(started) == embed.WAITING * 2 and isinstance(first.found, np.ndarray)
+    assert len(started) == embed.WAITING * 2 + 1 and isinstance(first.found, np.ndarray)
 
 
 def test_a_grid_cuts_lengths_so_that_more_are_equal(embedder, speech):
@@ -344,6 +344,14 @@ def test_extract_then_score(folder, tiny, tmp_path, capsys):
     (["{m}", "{w}", "--out", "e.npz", "--window", "nan"], "wanted windows"),
     (["{m}", "{w}", "--out", "e.npz", "--length-grid", "nan"], "--length-grid nan"),
     (["{m}", "{w}", "--out", "e.npz", "--workers", "-1"], "--workers -1"),
+    (["{m}", "--out", "e.npz"], "wanted MODEL and INPUT"),
+    (["{m}", "{w}", "--out", "e.npz", "--device", "cuda:77"], "'cuda:77' cannot be used"),
+    (["{m}", "{w}", "--out", "e.npz", "--shard", "5/4"], "--shard 5/4: wanted K/N"),
+    (["{m}", "{w}", "--out", "e.npz", "--shard", "1/2", "--crops", "2", "--score", "l"], "--score goes with --merge"),
+    (["--merge", "gone.part", "--out", "e.npz"], "cannot read gone.part"),
+    (["--merge", "{w}", "--out", "e.npz"], "wanted a part that sv-extract --shard wrote"),
+    (["{m}", "--merge", "gone.part", "--out", "e.npz"], "--merge takes --out, --score and parts alone"),
+    (["{m}", "{w}", "--out", "e.npz", "--longest", "0.5"], "1 s is too long, want at most 0.5 s: use --window"),
 ])
 def test_bad_input_gets_one_line(folder, speech, tmp_path, monkeypatch, capsys, arguments, words):
     wav = str(speech("w.wav"))
@@ -353,6 +361,62 @@ def test_bad_input_gets_one_line(folder, speech, tmp_path, monkeypatch, capsys, 
     error = capsys.readouterr().err.strip()
     assert words in error and "Traceback" not in error
     assert not (tmp_path / "e.npz").exists()
+
+
+def test_windows_come_from_pieces_of_their_recording(speech):
+    listed = [Utterance(str(i), "a.wav") for i in range(5000)] + [Utterance(str(i), f"{i}.wav") for i in range(9)]
+    blocks = embed._blocks(listed, 2)
+    assert [i for block in blocks for i in block] == list(range(len(listed)))
+    assert {len(block) for block in blocks[:9]} == {embed.PIECE} and [len(b) for b in blocks[10:]] == [4, 4, 1]
+    assert {len(block) for block in embed._blocks(listed[:400], 2)} == {50}
+
+
+def test_windows_of_one_recording_are_read_by_threads_in_pieces(embedder, tmp_path):
+    soundfile.write(tmp_path / "a.mp3", 0.1 * np.random.default_rng(0).standard_normal(16000 * 8), 16000)
+    windows, _ = sources.windows([Utterance("a", str(tmp_path / "a.mp3"))], 0.2, 0.1)
+    utterances = [window.utterance for window in windows]
+    assert len(utterances) > embed.HELD
+    plain, ahead = ({one.number: one.found for one in embed.Extractor(embedder, How(), None)(utterances, readers)}
+                    for readers in (0, 2))  # fmt: skip
+    assert plain.keys() == ahead.keys() == set(range(len(utterances)))
+    assert max(np.abs(plain[i] - ahead[i]).max() for i in plain) < 1e-5
+
+
+def test_parts_of_other_runs_or_too_few_are_refused(folder, speech, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for i in range(4):
+        speech(f"w/{i}.wav", seed=i)
+    for name, more in (("a", []), ("b", ["--crops", "2"])):
+        for shard in ("1/2", "2/2"):
+            assert extract.main([folder, "w", "--out", f"{name}.npz", "--shard", shard, *more]) == 0
+    capsys.readouterr()
+    for merged, words in ((["a.1-of-2.part", "b.2-of-2.part"], "of different runs"),
+                          (["a.1-of-2.part"], "not there: 2"),
+                          (["a.1-of-2.part", "a.2-of-2.part", "a.1-of-2.part"], "one comes twice")):  # fmt: skip
+        assert extract.main(["--merge", *merged, "--out", "c.npz"]) == 2
+        assert words in capsys.readouterr().err and not Path("c.npz").exists()
+
+
+def test_windows_and_scored_crops_in_parts(folder, tiny, tmp_path):
+    trials = str(tiny / "trials.txt")
+    for name, options, more in (("w", ["--window", "0.5"], []), ("c", ["--crops", "2"], ["--score", trials])):
+        one, out = tmp_path / f"{name}1.npz", tmp_path / f"{name}.npz"
+        extract.main([folder, str(tiny / "wav"), "--out", str(one), *options, *more])
+        for shard in ("1/3", "2/3", "3/3"):
+            extract.main([folder, str(tiny / "wav"), "--out", str(out), "--shard", shard, *options])
+        merged = sorted(map(str, tmp_path.glob(f"{name}.*.part")))
+        assert extract.main(["--merge", *merged, "--out", str(out), *more]) == 0
+        assert one.read_bytes() == out.read_bytes()
+        ending = ".windows.csv" if name == "w" else ".scores.txt"
+        assert one.with_suffix(ending).read_bytes() == out.with_suffix(ending).read_bytes()
+
+
+def test_a_name_that_is_not_utf8_is_embedded(folder, speech, tmp_path):
+    (tmp_path / "odd").mkdir()
+    os.rename(speech("a.wav"), os.fsencode(tmp_path / "odd") + b"/caf\xe9.wav")
+    code, out = extracted(folder, tmp_path / "odd", "--out", tmp_path / "e.npz")
+    assert code == 0 and out["ids"].tolist() == ["caf\udce9.wav"]
+    assert extract.main([folder, str(tmp_path / "odd"), "--out", str(tmp_path / "e.parquet")]) == 2
 
 
 def test_trials_with_an_unusable_recording_are_refused(embedder, speech, tmp_path):

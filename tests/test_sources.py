@@ -37,7 +37,7 @@ def test_a_kaldi_folder_with_segments(speech, tmp_path):
     for name in ("k", "k/wav.scp"):
         found, skipped = sources.find([str(tmp_path / name)])
         assert [u[:1] + u[2:4] for u in found] == [("u1", 8000, 24000)]
-        assert len(skipped) == 1 and "too short" in skipped[0][1]  # and not the whole recording instead
+        assert [i for i, _ in skipped] == ["u2"] and "too short" in skipped[0][1]  # and not the whole recording instead
 
 
 def test_turns_of_an_rttm_once_each_or_joined(speech, tmp_path):
@@ -85,12 +85,17 @@ def test_windows_cover_a_part_and_nothing_else(start, length, window, share):
     assert all(0 < step <= hop + 1 for step in steps) and all(step >= hop - 1 for step in steps[:-1])
 
 
-def test_a_name_that_is_no_text(tmp_path):
+def test_a_name_that_is_no_text(speech, tmp_path):
     (tmp_path / "a").mkdir()
-    with open(os.fsencode(tmp_path / "a") + b"/\xff.wav", "w"):
-        pass
+    os.rename(speech("x.wav", 2.0), os.fsencode(tmp_path / "a") + b"/caf\xe9.wav")
     found, _ = sources.find([str(tmp_path / "a")])
-    assert "not UTF-8" in sources.windows(found, 1, 1)[1][0][1]
+    assert len(sources.windows(found, 1, 1)[0]) == 2 and sources.seconds(found) == [2.0]
+
+
+def test_seconds_are_those_of_the_headers(speech):
+    a, b = str(speech("a.wav", 2.0)), str(speech("b.wav", 0.5, rate=8000))
+    listed = [Utterance("a", a), Utterance("x", a, 8000, 16000), Utterance("y", "gone.wav"), Utterance("b", b, 2000)]
+    assert sources.seconds(listed) == [2.0, 0.5, 0.0, 0.25]
 
 
 def test_an_rttm_without_audio(tmp_path):
@@ -106,6 +111,7 @@ def test_an_id_that_comes_twice():
 
 
 @pytest.mark.parametrize("name, text, words", [("a.txt", "", "empty"), ("a.lst", b"\xff\xfe\x00", "not UTF-8"),
+                                               ("a.lst", "a\0b.wav", "not UTF-8"),
                                                ("a.xyz", "a", "is not an input")])  # fmt: skip
 def test_lists_that_are_none(tmp_path, name, text, words):
     (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())

@@ -12,12 +12,13 @@ from typing import Any, Callable
 import numpy as np
 import speechbrain as sb
 import torch
-from speechbrain.utils.checkpoints import mark_as_loader, register_checkpoint_hooks
+from speechbrain.utils.checkpoints import ckpt_recency, mark_as_loader, register_checkpoint_hooks
+from speechbrain.utils.run_opts import RunOptions
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from sv_ssl import augment, geometry
+from sv_ssl import augment, data, geometry
 from sv_ssl.checkpoints import AtomicCheckpointer, Journal
 from sv_ssl.data import Note
 from sv_ssl.distributed import gather_objects, is_main
@@ -31,15 +32,32 @@ COLLAPSED = 0.01
 FEW = 10
 
 
+def fitted(hparams: dict, views: Any, batches: data.Batches,
+           validate: Callable[[Embedder], dict] | None = None) -> SSLBrain:
+    """Fit a run's method, resuming what is there; the Brain comes back with its best weights loaded, or the last."""
+    on_gpu = hparams["run_opts"]["device"] != "cpu"
+    brain = SSLBrain(hparams["method"], hparams["opt_class"], hparams, RunOptions.from_dictionary(hparams["run_opts"]),
+                     data.loader(views, batches, hparams["num_workers"], pin_memory=on_gpu), validate,
+                     AtomicCheckpointer(Path(hparams["output_folder"]) / "save"))
+    try:
+        brain.fit_all()
+    except KeyboardInterrupt:
+        if is_main():
+            print(f"\nstopped in epoch {brain.epoch}: the same command goes on from the last checkpoint")
+        raise
+    return brain
+
+
 @register_checkpoint_hooks
 class SSLBrain(sb.Brain):
     """Trains `method`; every so many epochs asks `validate(embedder)` for metrics and keeps the best and the last.
 
-    Reads from hparams: epochs, lr (a schedule of the epoch), valid_every, watch_every, max_damaged_share,
-    output_folder, tensorboard.
+    Reads from hparams: epochs, lr (a schedule of the epoch), valid_every, watch_every, average_last, sync_batchnorm,
+    max_damaged_share, output_folder, tensorboard.
     """
 
     modules: Any
+    avg_train_loss: float
 
     def __init__(self, method: Any, opt_class, hparams: dict, run_opts, train: Any,
                  validate: Callable[[Embedder], dict] | None, checkpointer: AtomicCheckpointer):
@@ -48,18 +66,17 @@ class SSLBrain(sb.Brain):
         checkpointer.add_recoverables({"method": method, "journal": self.journal})
         super().__init__({"method": method}, opt_class, hparams, run_opts, checkpointer)
         self.epoch = 1
-        self.n_views = train.dataset.n_views
+        self.scheduled = [part for part in method.modules() if isinstance(part, Scheduled)]
+        # All crops of an epoch, short ones included.
+        self.crops = len(train) * train.batch_sampler.batch_size * (train.dataset.n_views + train.dataset.n_short)
         self.bar: tqdm | None = None
         self.board: Any = None
 
     # ---------------------------------------------------------------------------------------------- one step
     def compute_forward(self, batch: dict, stage) -> dict[str, Tensor]:
         moved = {k: v.to(self.device, non_blocking=True) for k, v in batch.items() if isinstance(v, Tensor)}
-        views = moved["views"]
-        if "rir" in moved:
-            flat = [moved[k].flatten(0, 1) for k in ("views", "noise", "snr_db", "rir")]
-            views = augment.apply(*flat).view_as(views)
-        return self.modules.method(views, moved["labels"])
+        short = [augmented(moved, "short", "short_")] if "short" in moved else []
+        return self.modules.method(augmented(moved, "views"), moved["labels"], *short)
 
     def compute_objectives(self, predictions: dict, batch: dict, stage) -> Tensor:
         return predictions["loss"]
@@ -72,8 +89,8 @@ class SSLBrain(sb.Brain):
     def on_fit_batch_start(self, batch: dict, should_step: bool) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self.hparams.lr(self.progress)
-        if isinstance(self.method.loss, Scheduled):
-            self.method.loss.set_epoch(self.progress)
+        for part in self.scheduled:
+            part.set_epoch(self.progress)
 
     def on_fit_batch_end(self, batch: dict, outputs: dict, loss: Tensor, should_step: bool) -> None:
         if should_step:
@@ -83,7 +100,7 @@ class SSLBrain(sb.Brain):
         if self.step % self.hparams.watch_every == 0 or self.step == len(self.train_loader):
             self._watch(outputs["z"], batch["labels"], loss)
         if self.bar is not None:
-            self.bar.update(self.n_views * self.train_loader.batch_sampler.batch_size)
+            self.bar.update(self.crops // len(self.train_loader))
 
     def _watch(self, z: Tensor, labels: Tensor, loss: Tensor) -> None:
         self.journal.watched.append(measures(z, labels.to(z.device)))
@@ -126,16 +143,20 @@ class SSLBrain(sb.Brain):
         sampler = self.train_loader.batch_sampler
         sampler.epoch, sampler.done = epoch, self.step
         self.started, self.first_step, self.train_loader.waited = time.perf_counter(), self.step, 0.0
+        self.cpu_started = time.process_time()
         if self.bar is not None:
             self.bar.set_description(f"epoch {epoch}/{self.hparams.epochs}")
 
     def on_stage_end(self, stage, stage_loss, epoch=None) -> None:
         seconds = time.perf_counter() - self.started
-        crops = (self.step - self.first_step) * self.n_views * self.train_loader.batch_sampler.batch_size
+        crops = self.crops * (self.step - self.first_step) / len(self.train_loader)
         spread, align, uniform = np.mean(self.journal.watched or [[math.nan] * 3], axis=0).tolist()
-        record = {"epoch": epoch, "loss": float(stage_loss), "lr": self.optimizer.param_groups[0]["lr"],
+        self._share_loss()
+        record = {"epoch": epoch, "crops": self.crops * epoch, "loss": self.avg_train_loss,
+                  "lr": self.optimizer.param_groups[0]["lr"],
                   "spread": spread, "alignment": align, "uniformity": uniform}
-        timing = {"crops_per_second": crops / max(seconds, 1e-9), "waiting": self._waiting(), "seconds": seconds}
+        timing = {"crops_per_second": crops / max(seconds, 1e-9), "waiting": self._waiting(), "seconds": seconds,
+                  "cpu_seconds": time.process_time() - self.cpu_started}
         self.method.end_epoch()
         self.journal.gather()
         self.journal.watched = []
@@ -149,11 +170,26 @@ class SSLBrain(sb.Brain):
         self.journal.epochs.append(record)
         if is_main():
             self._log({**record, **timing})
-        # The last is kept, and of those that were validated the best.
-        meta = {"epoch": epoch, **({"eer": record["eer"]} if "eer" in record else {})}
-        self.checkpointer.save_and_keep_only(meta=meta, min_keys=["eer"])
+        self._keep({"epoch": epoch, **({"eer": record["eer"]} if "eer" in record else {})})
         if fault:
             raise fault
+
+    def _keep(self, meta: dict) -> None:
+        """The last is kept, of those that were validated the best, and those that the mean will be of."""
+        if self.hparams.average_last:
+            self.checkpointer.save_and_keep_only(meta=meta, importance_keys=[ckpt_recency],
+                                                 num_to_keep=self.hparams.average_last,
+                                                 ckpt_predicate=lambda checkpoint: "epoch" in checkpoint.meta)
+        else:
+            self.checkpointer.save_and_keep_only(meta=meta, min_keys=["eer"])
+
+    def _share_loss(self) -> None:
+        """Take the mean over all processes: a checkpoint is of no one process."""
+        self.avg_train_loss = float(np.mean(gather_objects(float(self.avg_train_loss))))
+
+    def _save_intra_epoch_ckpt(self) -> None:
+        self._share_loss()
+        super()._save_intra_epoch_ckpt()
 
     def _is_due(self, epoch: int) -> bool:
         return self.validate is not None and (epoch % self.hparams.valid_every == 0 or epoch == self.hparams.epochs)
@@ -161,7 +197,15 @@ class SSLBrain(sb.Brain):
     def _validated(self) -> dict:
         """Metrics of the validation list, the same on every process; one of them does the work."""
         assert self.validate is not None
-        [metrics, *_] = gather_objects(self.validate(self.method.embedder) if is_main() else None)
+        found: Any = None
+        if is_main():
+            try:
+                found = self.validate(self.method.embedder)
+            except InputError as error:       # told to the others, who wait for an answer
+                found = error
+        [metrics, *_] = gather_objects(found)
+        if isinstance(metrics, InputError):
+            raise metrics
         return {"eer": metrics["eer"], "min_dcf": metrics["min_dcf"]}
 
     def _waiting(self) -> float:
@@ -211,7 +255,7 @@ class SSLBrain(sb.Brain):
             for shown in (self.bar, self.board):
                 if shown is not None:
                     shown.close()
-        self._load_best()
+        self._load_mean() if self.hparams.average_last else self._load_best()
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
@@ -220,24 +264,38 @@ class SSLBrain(sb.Brain):
         if found and is_main():
             print(f"resuming from {found.path}: {done} of {self.hparams.epochs} epochs done"
                   + f" and {self.step} of {steps} batches" * bool(self.step))
-        crops = self.n_views * self.train_loader.batch_sampler.batch_size
-        self.bar = tqdm(total=self.hparams.epochs * steps * crops, initial=(done * steps + self.step) * crops,
-                        unit="crop", dynamic_ncols=True, disable=None if is_main() else True)
+        self.bar = tqdm(total=self.hparams.epochs * self.crops, unit="crop",
+                        initial=done * self.crops + self.step * self.crops // steps,
+                        dynamic_ncols=True, disable=None if is_main() else True)
 
     def _load_best(self) -> None:
         """The method's weights of the epoch with the lowest validation EER; without validation, the last ones."""
         best = self.checkpointer.find_checkpoint(min_key="eer") or self.checkpointer.find_checkpoint()
         if best is None:
             raise InputError(f"nothing was trained and {self.hparams.output_folder} holds no checkpoint")
-        self.best_epoch = best.meta.get("epoch", self.epoch)
-        self.method.load_state_dict(torch.load(best.paramfiles["method"], map_location=self.device, weights_only=True))
+        self.best_epoch, self.best_eer = best.meta.get("epoch", self.epoch), best.meta.get("eer")
+        self.method.load_state_dict(self._weights(best))
+
+    def _load_mean(self) -> None:
+        """The mean of the last epochs' weights and statistics."""
+        found = sorted((c for c in self.checkpointer.list_checkpoints() if "epoch" in c.meta),
+                       key=lambda checkpoint: checkpoint.meta["epoch"])
+        if not found:
+            raise InputError(f"nothing was trained and {self.hparams.output_folder} holds no checkpoint")
+        self.best_epoch, self.best_eer = found[-1].meta["epoch"], None
+        self.method.load_state_dict(mean([self._weights(c) for c in found[-self.hparams.average_last:]]))
+        if self.validate is not None:
+            self.best_eer = self._validated()["eer"]
+
+    def _weights(self, checkpoint) -> dict[str, Any]:
+        return torch.load(checkpoint.paramfiles["method"], map_location=self.device, weights_only=True)
 
     def _wrap_distributed(self) -> None:
         """Wrap the method, once; SyncBatchNorm only where it exists, and no broadcast of queues every step."""
         if not self.distributed_launch:
             return
         method = self.modules.method
-        if self.device_type == "cuda":
+        if self.device_type == "cuda" and self.hparams.sync_batchnorm:
             method = torch.nn.SyncBatchNorm.convert_sync_batchnorm(method)
         devices = [torch.device(self.device)] if self.device_type == "cuda" else None
         self.modules["method"] = DistributedDataParallel(method, device_ids=devices, broadcast_buffers=False)
@@ -247,6 +305,28 @@ class SSLBrain(sb.Brain):
         super()._recover(path, end_of_epoch)
         if end_of_epoch:                       # SpeechBrain counts on from the epoch before otherwise
             self.step, self.avg_train_loss = 0, 0.0
+
+
+def augmented(batch: dict[str, Tensor], name: str, prefix: str = "") -> Tensor:
+    """The batch's (V, B, T) crops of this name, with the rooms and noises that were drawn for them."""
+    crops = batch[name]
+    if prefix + "rir" not in batch:
+        return crops
+    drawn = [batch[prefix + key].flatten(0, 1) for key in ("noise", "snr_db", "rir")]
+    return augment.apply(crops.flatten(0, 1), *drawn).view_as(crops)
+
+
+def mean(states: list[dict[str, Any]]) -> dict[str, Any]:
+    """The mean of what is a fraction in state dicts; counters are the last one's.
+
+    >>> mean([{"w": torch.zeros(2), "n": torch.tensor(1)}, {"w": torch.ones(2), "n": torch.tensor(2)}])
+    {'w': tensor([0.5000, 0.5000]), 'n': tensor(2)}
+    """
+    def of(name: str, last: Any) -> Any:
+        if not (isinstance(last, Tensor) and last.is_floating_point()):
+            return last
+        return torch.stack([state[name].double() for state in states]).mean(dim=0).to(last.dtype)
+    return {name: of(name, last) for name, last in states[-1].items()}
 
 
 @torch.no_grad()

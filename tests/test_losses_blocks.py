@@ -132,6 +132,7 @@ def test_ranks_by_their_own_rows_are_one_process(blockwise, monkeypatch, mode):
         for rank in range(2):
             own = slice(4 * rank, 4 * rank + 4)
             monkeypatch.setattr(contrastive, "rank", lambda: rank)
+            monkeypatch.setattr(contrastive, "world_size", lambda: 2)
             monkeypatch.setattr(contrastive, "gather", lambda _: F.normalize(z))
             monkeypatch.setattr(contrastive, "gather_plain", lambda x: labels if len(x) > 1 else torch.tensor(kept))
             total = total + loss(z[own], labels[own]) / 2

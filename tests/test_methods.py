@@ -10,7 +10,7 @@ from sv_ssl.encoders import Embedder, FastResNet34
 from sv_ssl.features import LogMel
 from sv_ssl.files import InputError
 from sv_ssl.heads import mlp
-from sv_ssl.losses import InfoNCE, NTXent
+from sv_ssl.losses import AngularPrototypical, InfoNCE, NTXent
 from sv_ssl.losses.margin import additive
 from sv_ssl.methods import Momentum, Siamese
 
@@ -163,3 +163,27 @@ def test_impossible_settings_are_named():
         moco(directions=3)
     with pytest.raises(InputError, match="two views of an utterance, 3 came"):
         moco()(*views(3))
+
+
+def test_short_crops_ask_the_long_ones_of_all_utterances():
+    method, (x, labels) = Siamese(Linear(), NTXent(0.1)), views()
+    short, _ = views(3, seed=1)
+    z, asked = (method.embedder(crops.flatten(0, 1)) for crops in (x, short))
+    wanted = method.loss(z, labels.repeat(2)) + method.loss(asked, labels.repeat(3), z, labels.repeat(2))
+    found = method(x, labels, short)
+    assert torch.allclose(found["loss"], wanted) and len(found["z"]) == 8      # what is watched are the long crops
+
+
+def test_short_crops_are_not_for_every_method():
+    x, labels = views()
+    with pytest.raises(InputError, match="AngularPrototypical: pass --n_short 0"):
+        Siamese(Linear(), AngularPrototypical())(x, labels, x)
+    with pytest.raises(InputError, match="--n_short 0"):
+        moco()(x, labels, x)
+
+
+def test_moco_starts_its_keys_from_weights_that_were_loaded():
+    method = moco()
+    nn.init.constant_(method.embedder.layer.weight, 0.5)
+    method.reset_key()
+    assert torch.equal(method.key[0].layer.weight, method.embedder.layer.weight)

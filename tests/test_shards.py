@@ -1,6 +1,7 @@
 """Shards give the batches that the files give, read each chunk once, and say what is wrong with them."""
 
 import shutil
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -34,8 +35,9 @@ def frame(packed):
     return manifest.read(packed / "train.csv")
 
 
-def views_of(kind, frame, tiny):
-    return kind(frame, crop_seconds=0.5, augment=Augment(Noises(tiny / "noise"), Rooms(tiny / "rir")), seed=5)
+def views_of(kind, frame, tiny, **options):
+    augment = Augment(Noises(tiny / "noise"), Rooms(tiny / "rir"))
+    return kind(frame, crop_seconds=0.5, augment=augment, seed=5, **options)
 
 
 def batches_of(views, batches, n_workers=0, done=0):
@@ -72,6 +74,22 @@ def test_a_stopped_epoch_goes_on_with_the_same_batches(frame, tiny, n_workers):
     assert len(rest) == 4 and all(map(same, rest, whole[2:]))
 
 
+@pytest.mark.parametrize("n_workers", [0, 2])
+def test_short_crops_and_speeds_are_the_same_too(frame, tiny, n_workers):
+    options = {"n_short": 2, "short_seconds": 0.2, "speeds": (0.9, 1.0, 1.1)}
+    expected = batches_of(views_of(data.Views, frame, tiny, **options), shards.ShardBatches(frame, 4, seed=5))
+    views = views_of(shards.ShardViews, frame, tiny, **options)
+    assert all(map(same, batches_of(views, shards.ShardBatches(frame, 4, seed=5), n_workers), expected))
+    assert expected[0]["short"].shape == (2, 4, 3200)
+
+
+def test_batches_by_speaker_are_refused(frame):
+    with pytest.raises(InputError, match="^per_speaker is 2, but shards are read in the order[^\n]*$"):
+        shards.ShardBatches(frame, 4, seed=5, labels=np.zeros(24), per_speaker=2)
+    plain, labelled = shards.ShardBatches(frame, 4, seed=5), shards.ShardBatches(frame, 4, seed=5, labels=np.zeros(24))
+    assert list(plain) == list(labelled)
+
+
 def test_part_of_a_manifest_can_be_used(frame, tiny):
     part = frame[np.arange(24) % 5 > 0].reset_index(drop=True)
     found, expected = (batches_of(views_of(kind, part, tiny), shards.ShardBatches(part, 4, seed=5))
@@ -100,6 +118,29 @@ def test_segments_and_other_kinds_of_files(tmp_path, speech):
             found, expected = (kind(frame, crop_seconds=0.7)[epoch, index] for kind in (shards.ShardViews, data.Views))
             np.testing.assert_array_equal(found["views"], expected["views"])
             assert found["notes"] == expected["notes"]
+
+
+@pytest.mark.parametrize("kind, direct", [("plain", True), ("quiet", False), ("8k", False), ("stereo", False),
+                                          ("float", False), ("cut", False), ("brief", False), ("flac", False)])
+def test_plain_wavs_are_cut_without_libsndfile_and_come_out_the_same(tmp_path, monkeypatch, kind, direct):
+    wave = np.random.default_rng(0).uniform(-0.5, 0.5, 24000)
+    rate, path = 8000 if kind == "8k" else 16000, tmp_path / ("a.flac" if kind == "flac" else "a.wav")
+    wave = {"quiet": wave * 1e-5, "stereo": np.stack([wave, wave[::-1]], 1), "brief": wave[:3000]}.get(kind, wave)
+    soundfile.write(path, wave, rate, subtype="FLOAT" if kind == "float" else "PCM_16")
+    content = path.read_bytes()[:-20 if kind == "cut" else None]
+    frame = made_up(1, 1).assign(stop=len(wave), wav="a.wav")
+    monkeypatch.setattr(shards.Layout, "check", lambda self: None)
+    views, calls = shards.ShardViews(frame, crop_seconds=0.4), []
+    monkeypatch.setattr(shards.audio, "crops", lambda *a, crops=audio.crops: calls.append(a) or crops(*a))
+    results = []
+    for cut in (shards.ShardViews._cut, data.Views._cut):
+        try:
+            results.append(cut(views, shards.Member(content, "x.tar"), 0, np.array([0.3, 0.8]), 6400, Fraction(1)))
+        except audio.AudioError as error:
+            results.append((np.array(str(error)), None))
+    (found, about), (expected, known) = results
+    assert found.dtype == expected.dtype and np.array_equal(found, expected) and about == known
+    assert len(calls) == (1 if direct else 2)
 
 
 # ----------------------------------------------------------------------------------------------------- the order

@@ -4,7 +4,8 @@ Margins are functions in `sv_ssl.losses.margin`, handed to a loss as an argument
 """
 
 from sv_ssl.losses.angular import ACL, ADD, OPL, SoftADD
-from sv_ssl.losses.classification import CLAR, Focal, MarginSoftmax
+from sv_ssl.losses.classification import CLAR, Focal, MarginSoftmax, Penalised
 from sv_ssl.losses.contrastive import AngularPrototypical, InfoNCE, NTXent
 
-__all__ = ["ACL", "ADD", "CLAR", "OPL", "AngularPrototypical", "Focal", "InfoNCE", "MarginSoftmax", "NTXent", "SoftADD"]
+__all__ = ["ACL", "ADD", "CLAR", "OPL", "AngularPrototypical", "Focal", "InfoNCE", "MarginSoftmax", "NTXent",
+           "Penalised", "SoftADD"]

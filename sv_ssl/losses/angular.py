@@ -1,6 +1,7 @@
 """Losses on the angles or cosines of all pairs of a batch: ACL's angular term, ADD, and orthogonal projection (OPL).
 
-Pairs are ordered (i, j), i != j, and are those of this process alone. An empty set of pairs contributes 0.
+Pairs are ordered (i, j), i != j, in the batch of all processes: each compares its own rows with all rows, and the sums
+are added up. An empty set of pairs contributes 0.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from typing import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from sv_ssl.distributed import gather, gather_plain, rank, total
 from sv_ssl.files import InputError
-from sv_ssl.geometry import angle, gram, pairs
+from sv_ssl.geometry import angle, cosines, unit
 from sv_ssl.losses.contrastive import NTXent
 
 Reduction = str | tuple[str, float]
@@ -50,14 +52,14 @@ def angular_pairs(h: Tensor, labels: Tensor, margin_rad: float, reduction: Reduc
     >>> round(angular_pairs(torch.eye(2), torch.tensor([0, 0]), margin_rad=0.5).item(), 4)  # (pi / 2)^2
     2.4674
     """
-    cosine = gram(h)
-    same, different = pairs(labels)
-    positive = torch.where(same, squared_angle(cosine), 0).sum()
-    negative = torch.where(different, (margin_rad - angle(cosine)).relu() ** 2, 0).sum()
+    cosine = _gram(h)
+    same, different = _pairs(labels)
+    positive, n_same = _sum(squared_angle(cosine), same)
+    negative, n_different = _sum((margin_rad - angle(cosine)).relu() ** 2, different)
     if reduction == "mean_pairs":
-        return (positive + negative) / max(len(h) * (len(h) - 1), 1)
+        return (positive + negative) / (n_same + n_different).clamp_min(1)
     if reduction == "mean_pos_plus_mean_neg":
-        return positive / same.sum().clamp_min(1) + negative / different.sum().clamp_min(1)
+        return positive / n_same.clamp_min(1) + negative / n_different.clamp_min(1)
     if len(reduction) == 2 and reduction[0] == "sum_over":
         return (positive + negative) / float(reduction[1])
     raise InputError(f"reduction is {reduction!r}: choose mean_pairs, mean_pos_plus_mean_neg or (sum_over, number)")
@@ -90,8 +92,8 @@ class ADD(nn.Module):
         self.lambdas = tuple(lambdas)
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
-        cosine = gram(z)
-        same, different = pairs(labels)
+        cosine = _gram(z)
+        same, different = _pairs(labels)
         terms = (*_moments((1 - cosine) ** 2, same), *_moments(cosine ** 2, different))
         return torch.stack([weight * term for weight, term in zip(self.lambdas, terms)]).sum()
 
@@ -116,9 +118,9 @@ class SoftADD(nn.Module):
 
     def forward(self, z: Tensor, label_probabilities: Tensor) -> Tensor:
         y = label_probabilities
-        distance, label_cosine = 1 - gram(z), gram(y)
-        label_distance = 1 - (label_cosine if self.label_metric == "cosine" else y @ y.mT)
-        others = ~torch.eye(len(z), dtype=torch.bool, device=z.device)
+        distance, label_cosine = 1 - _gram(z), _gram(y)
+        label_distance = 1 - (label_cosine if self.label_metric == "cosine" else y @ gather(y).mT)
+        others = ~_itself(distance)
         mean, _ = _moments((label_distance - distance) ** 2, others)
         _, deviation = _moments(distance ** 2, others & (1 - label_cosine < 1e-3))
         return self.lambda_mu * mean + self.lambda_sigma * deviation
@@ -142,17 +144,41 @@ class OPL(nn.Module):
         self.abs_mode = abs_mode
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
-        cosine = gram(z)
-        same, different = pairs(labels)
+        cosine = _gram(z)
+        same, different = _pairs(labels)
         attract, _ = _moments(1 - cosine, same)
         repel, _ = _moments(cosine.abs() if self.abs_mode == "mean_of_abs" else cosine, different)
         return self.weight * (attract + self.gamma * repel.abs())
 
 
+def _gram(z: Tensor) -> Tensor:
+    """(n, D) -> (n, N): the cosine of each own row with each row of all processes, in full precision for the angles."""
+    with torch.autocast(z.device.type, enabled=False):
+        rows = unit(z)
+        return cosines(rows, gather(rows))
+
+
+def _pairs(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(n,) -> two (n, N) masks: the pairs of one label, without a row and itself, and those of two labels."""
+    equal = labels[:, None] == gather_plain(labels)
+    return equal & ~_itself(equal), ~equal
+
+
+def _itself(matrix: Tensor) -> Tensor:
+    """(n, N) -> (n, N) mask of the places where a row meets itself."""
+    own = torch.arange(len(matrix), device=matrix.device) + rank() * len(matrix)
+    return own[:, None] == torch.arange(matrix.shape[1], device=matrix.device)
+
+
+def _sum(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """-> the sum of the values where the mask is set and their number, over all processes."""
+    return total(torch.where(mask, values, 0).sum()), total(mask.sum())
+
+
 def _moments(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """-> mean and unbiased standard deviation where the mask is set; 0 for too few values."""
-    count = mask.sum()
-    mean = torch.where(mask, values, 0).sum() / count.clamp_min(1)
-    variance = torch.where(mask, (values - mean) ** 2, 0).sum() / (count - 1).clamp_min(1)
+    summed, count = _sum(values, mask)
+    mean = summed / count.clamp_min(1)
+    variance = _sum((values - mean) ** 2, mask)[0] / (count - 1).clamp_min(1)
     spread = variance > 0  # the square root has an infinite slope at 0
     return mean, torch.where(spread, torch.where(spread, variance, 1).sqrt(), 0)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sv_ssl.distributed import total, world_size
 from sv_ssl.files import InputError
 from sv_ssl.geometry import cosines, unit
 from sv_ssl.losses.margin import Margin
@@ -17,7 +18,8 @@ class MarginSoftmax(nn.Module):
     """(N, D), (N,) -> (): softmax over scale * cosine to one learned row per class, with a margin on the right class.
 
     `partial(additive, m=0.2)` makes it AM-softmax, `partial(angular, m=0.2)` AAM-softmax. `criterion` takes
-    (logits, labels); with `Focal` it is the focal loss on cosines.
+    (logits, labels); with `Focal` it is the focal loss on cosines. Without `n_classes` call `resize` before the first
+    use: a YAML is read before the speakers are counted.
 
     >>> loss = MarginSoftmax(dim=2, n_classes=2, scale=1.0)
     >>> _ = loss.weight.data.copy_(torch.eye(2))
@@ -25,13 +27,16 @@ class MarginSoftmax(nn.Module):
     0.3133
     """
 
-    def __init__(self, dim: int, n_classes: int, margin: Margin | None = None, scale: float = 30.0,
+    def __init__(self, dim: int, n_classes: int | None = None, margin: Margin | None = None, scale: float = 30.0,
                  criterion: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy):
         super().__init__()
-        self.weight = nn.Parameter(nn.init.xavier_normal_(torch.empty(n_classes, dim)))
-        self.margin = margin
-        self.scale = scale
-        self.criterion = criterion
+        self.dim, self.margin, self.scale, self.criterion = dim, margin, scale, criterion
+        self.resize(n_classes or 0)
+
+    def resize(self, n_classes: int) -> None:
+        """Draw the weights anew, for so many classes."""
+        weight = torch.empty(n_classes, self.dim)
+        self.weight = nn.Parameter(nn.init.xavier_normal_(weight) if n_classes else weight)
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
         return self.criterion(self.logits(z, labels), labels)
@@ -43,6 +48,26 @@ class MarginSoftmax(nn.Module):
             right = labels.clamp_min(0)[:, None]
             cosine = cosine.scatter(1, right, self.margin(cosine.gather(1, right)))
         return self.scale * cosine
+
+
+class Penalised(nn.Module):
+    """(N, D), (N,), (N, H) -> (): main(z, labels), say a classifier's, + the sum of penalty(h, labels), h or else z.
+
+    >>> from sv_ssl.losses import ADD
+    >>> loss = Penalised(F.cross_entropy, [ADD()])
+    >>> round(loss(torch.zeros(2, 4), torch.tensor([0, 1]), torch.eye(2)).item(), 4)  # log 4, and orthogonal classes
+    1.3863
+    """
+
+    def __init__(self, main: Callable[[Tensor, Tensor], Tensor], penalties: Sequence[nn.Module] = ()):
+        super().__init__()
+        self.main, self.penalties = main, nn.ModuleList(penalties)
+
+    def forward(self, z: Tensor, labels: Tensor, h: Tensor | None = None) -> Tensor:
+        total = self.main(z, labels)
+        for penalty in self.penalties:
+            total = total + penalty(z if h is None else h, labels)
+        return total
 
 
 class Focal(nn.Module):
@@ -88,4 +113,6 @@ class CLAR(nn.Module):
 
     def forward(self, z: Tensor, labels: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
         entropy = F.cross_entropy(logits, targets, ignore_index=-1, reduction="sum")
-        return self.contrastive(z, labels) + self.weight * entropy / (targets >= 0).sum().clamp_min(1)
+        # Processes may have different numbers of labelled rows: DDP takes the mean of what each has of the whole sum.
+        known = total((targets >= 0).sum()).clamp_min(1)
+        return self.contrastive(z, labels) + self.weight * world_size() * entropy / known

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sv_ssl import geometry
-from sv_ssl.distributed import gather, gather_plain, rank
+from sv_ssl.distributed import gather, gather_plain, rank, world_size
 from sv_ssl.files import InputError
 from sv_ssl.losses import blocks
 from sv_ssl.losses.margin import Margin
@@ -229,7 +229,7 @@ def _enough(sides: Sides, least: int) -> Sides:
 
 def _number(kept: Tensor, dtype: torch.dtype) -> Tensor:
     """(A,) -> (): ranks may keep different numbers of anchors, and each must divide by the mean number."""
-    return gather_plain(kept.sum()[None]).to(dtype).mean().clamp_min(1)
+    return gather_plain(kept.sum()[None]).sum().clamp_min(1).to(dtype) / world_size()
 
 
 def _log_sum_exp(rows: Tensor, keys: Tensor, temperature: float, labels: Tensor | None = None,

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sv_ssl.distributed import gather_plain
+from sv_ssl.distributed import gather_batch
 from sv_ssl.files import InputError
 from sv_ssl.losses.contrastive import InfoNCE, enqueue
 
@@ -57,9 +57,14 @@ class Momentum(nn.Module):
     def set_extra_state(self, state: dict[str, int]) -> None:
         self.position, self.drawn = state["position"], state["drawn"]
 
-    def forward(self, views: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        if len(views) != 2:
-            raise InputError(f"MoCo compares two views of an utterance, {len(views)} came: pass --n_views 2")
+    def reset_key(self) -> None:
+        """Make the key encoder what the encoder is: weights were loaded into that."""
+        self.key.load_state_dict(nn.Sequential(self.embedder, self.head).state_dict())
+
+    def forward(self, views: Tensor, labels: Tensor, short: Tensor | None = None) -> dict[str, Tensor]:
+        if len(views) != 2 or short is not None:
+            came = f"{len(views)}" + " and short ones" * (short is not None)
+            raise InputError(f"MoCo compares two views of an utterance, {came} came: pass --n_views 2 --n_short 0")
         # Direction d asks with view d; its answers, and its queue, are keys of the other view.
         z = self._queries(views[:self.directions])                       # (directions, B, P)
         keys = self._keys(views[2 - self.directions:]).flip(0)           # (directions, B, P)
@@ -98,10 +103,10 @@ class Momentum(nn.Module):
         new: list[Tensor] = [*self.embedder.parameters(), *self.head.parameters()]
         torch._foreach_lerp_(old, new, 1.0 - m)
         for keys, labels in self.fresh:
-            keys = gather_plain(keys.transpose(0, 1).contiguous()).transpose(0, 1)    # (directions, all B, P)
+            keys = gather_batch(keys.transpose(0, 1)).transpose(0, 1)                 # (directions, all B, P)
             for queue, key in zip(self.queue, keys):
                 enqueue(queue, self.position, key)
-            self.position = enqueue(self.queue_labels, self.position, gather_plain(labels))
+            self.position = enqueue(self.queue_labels, self.position, gather_batch(labels))
         self.fresh.clear()
 
     def end_epoch(self) -> None:

@@ -4,20 +4,37 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from sv_ssl.distributed import gather, gather_plain
+from sv_ssl.files import InputError
+from sv_ssl.losses.angular import ACL
+from sv_ssl.losses.contrastive import NTXent
+
 
 class Siamese(nn.Module):
-    """(V, B, samples), (B,) -> {"loss": (), "z": (V*B, P)}.
+    """(V, B, samples), (B,), [(S, B, fewer samples)] -> {"loss": (), "z": (V*B, P)}.
 
-    Labels by utterance make it SimCLR (with `NTXent`), labels by speaker make it supervised.
+    Labels by utterance make it SimCLR (with `NTXent`), labels by speaker make it supervised. Short crops, where there
+    are any, are compared with the long ones of all utterances and never with each other.
     """
 
     def __init__(self, embedder: nn.Module, loss: nn.Module, head: nn.Module | None = None):
         super().__init__()
         self.embedder, self.loss, self.head = embedder, loss, head or nn.Identity()
 
-    def forward(self, views: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        z = self.head(self.embedder(views.flatten(0, 1)))     # (V*B, P): one pass of the encoder
-        return {"loss": self.loss(z, labels.repeat(len(views))), "z": z.detach()}
+    def forward(self, views: Tensor, labels: Tensor, short: Tensor | None = None) -> dict[str, Tensor]:
+        h = self.embedder(views.flatten(0, 1))                # (V*B, dim): one pass of the encoder
+        z, known = self.head(h), labels.repeat(len(views))
+        loss = self.loss(z, known, h) if isinstance(self.loss, ACL) else self.loss(z, known)
+        if short is not None:
+            loss = loss + self._short(short, labels.repeat(len(short)), z, known)
+        return {"loss": loss, "z": z.detach()}
+
+    def _short(self, short: Tensor, labels: Tensor, keys: Tensor, key_labels: Tensor) -> Tensor:
+        if not isinstance(self.loss, NTXent):
+            raise InputError(f"short crops are compared with long ones by NTXent, not by {type(self.loss).__name__}: "
+                             "pass --n_short 0")
+        z = self.head(self.embedder(short.flatten(0, 1)))
+        return self.loss(z, labels, gather(keys), gather_plain(key_labels))
 
     def after_step(self, epoch: float) -> None:
         """Nothing to do between steps."""

@@ -15,10 +15,51 @@ from torchaudio.compliance.kaldi import get_mel_banks
 from sv_ssl.files import InputError
 
 
+class SpecAugment(nn.Module):
+    """(B, frames, n_mels) -> the same with stripes masked in training mode; in eval mode as it came.
+
+    A row is masked with probability `prob`: `n_time` stripes of 0 to `max_frames` frames and `n_mel` of 0 to `max_mels`
+    bands, wherever they fit, are set to their band's mean over the sentence. Rows draw for themselves, on their device,
+    from torch's generator or the one that is passed; so a run on other ranks draws others, as with dropout.
+
+    >>> frames = torch.randn(2, 200, 40)
+    >>> masked = SpecAugment()(frames)
+    >>> masked.shape, torch.equal(SpecAugment().eval()(frames), frames)
+    (torch.Size([2, 200, 40]), True)
+    """
+
+    def __init__(self, n_time: int = 2, max_frames: int = 20, n_mel: int = 2, max_mels: int = 5, prob: float = 1.0):
+        super().__init__()
+        if min(n_time, max_frames, n_mel, max_mels) < 0 or not 0 <= prob <= 1:
+            raise InputError("SpecAugment wants numbers and widths of 0 or more and a prob from 0 to 1, got n_time "
+                             f"{n_time}, max_frames {max_frames}, n_mel {n_mel}, max_mels {max_mels}, prob {prob}")
+        self.n_time, self.max_frames, self.n_mel, self.max_mels = n_time, max_frames, n_mel, max_mels
+        self.prob = prob
+
+    def forward(self, frames: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        if not self.training:
+            return frames
+        n_rows, n_frames, n_bands = frames.shape
+        drawn = torch.rand(n_rows, self.n_time + self.n_mel, 2, device=frames.device, generator=generator)
+        hit = torch.rand(n_rows, 1, 1, device=frames.device, generator=generator) < self.prob
+        times = _stripes(drawn[:, :self.n_time], self.max_frames, n_frames)[:, :, None]     # (B, frames, 1)
+        bands = _stripes(drawn[:, self.n_time:], self.max_mels, n_bands)[:, None]           # (B, 1, n_mels)
+        return torch.where((times | bands) & hit, frames.mean(dim=1, keepdim=True), frames)
+
+
+def _stripes(drawn: Tensor, widest: int, length: int) -> Tensor:
+    """(B, n, 2) uniform numbers -> (B, length) bool: n stripes of 0 to `widest` places that lie within the length."""
+    width = (drawn[..., :1] * (min(widest, length) + 1)).floor()
+    begin = (drawn[..., 1:] * (length - width + 1)).floor()
+    place = torch.arange(length, device=drawn.device)
+    return ((place >= begin) & (place < begin + width)).any(dim=1)
+
+
 class LogMel(nn.Module):
     """(B, samples) -> (B, frames, n_mels): log of mel band energies, 25 ms Hamming windows every 10 ms.
 
-    `sentence_mean` removes each band's mean over the sentence, and with it a fixed channel.
+    `sentence_mean` removes each band's mean over the sentence, and with it a fixed channel. `spec_augment` masks what
+    comes out, in training mode alone; it is no part of a model folder.
 
     >>> LogMel(n_mels=40)(torch.zeros(2, 32000)).shape
     torch.Size([2, 201, 40])
@@ -29,11 +70,12 @@ class LogMel(nn.Module):
 
     def __init__(self, n_mels: int = 40, sample_rate: int = 16000, window_seconds: float = 0.025,
                  hop_seconds: float = 0.010, floor: float = 1e-6,
-                 sentence_mean: bool = True):
+                 sentence_mean: bool = True, spec_augment: SpecAugment | None = None):
         super().__init__()
         self.config = {"n_mels": n_mels, "sample_rate": sample_rate, "window_seconds": window_seconds,
                        "hop_seconds": hop_seconds, "floor": floor, "sentence_mean": sentence_mean}
         self.hop, self.floor, self.sentence_mean = round(hop_seconds * sample_rate), floor, sentence_mean
+        self.spec_augment = spec_augment
         window = round(window_seconds * sample_rate)
         self.n_fft = 1 << (window - 1).bit_length()
         mel = torchaudio.functional.melscale_fbanks(self.n_fft // 2 + 1, 20.0, sample_rate / 2, n_mels, sample_rate)
@@ -48,7 +90,8 @@ class LogMel(nn.Module):
                                   pad_mode="constant", return_complex=True)
             power = torch.view_as_real(spectrum).square().sum(-1)          # (B, bins, frames)
             frames = (power.transpose(1, 2) @ self.mel + self.floor).log()   # (B, frames, n_mels)
-            return frames - frames.mean(dim=1, keepdim=True) if self.sentence_mean else frames
+            frames = frames - frames.mean(dim=1, keepdim=True) if self.sentence_mean else frames
+            return self.spec_augment(frames) if self.spec_augment else frames
 
 
 class SpeechBrainFbank(nn.Module):
@@ -123,13 +166,15 @@ class SslsvMel(nn.Module):
     torch.Size([1, 101, 40])
     """
 
-    def __init__(self, n_mels: int = 40, sample_rate: int = 16000, window: str = "hamming"):
+    def __init__(self, n_mels: int = 40, sample_rate: int = 16000, window: str = "hamming",
+                 hop_seconds: float = 0.010):
         super().__init__()
         if window not in ("hamming", "hann"):
             raise InputError(f"sslsv's window is hamming or hann, not {window!r}")
-        self.n_mels, self.config = n_mels, {"n_mels": n_mels, "sample_rate": sample_rate, "window": window}
+        self.n_mels = n_mels
+        self.config = {"n_mels": n_mels, "sample_rate": sample_rate, "window": window, "hop_seconds": hop_seconds}
         self.mel = torchaudio.transforms.MelSpectrogram(
-            sample_rate, n_fft=512, win_length=400, hop_length=160, n_mels=n_mels,
+            sample_rate, n_fft=512, win_length=400, hop_length=round(hop_seconds * sample_rate), n_mels=n_mels,
             window_fn=torch.hamming_window if window == "hamming" else torch.hann_window)
         for part, name in ((self.mel.spectrogram, "window"), (self.mel.mel_scale, "fb")):
             part.register_buffer(name, getattr(part, name), persistent=False)  # constants: not part of the weights

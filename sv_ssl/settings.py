@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import json
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Collection, Mapping, Sequence
 
 import torch
 import yaml
@@ -13,7 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from sv_ssl import distributed, synthetic
-from sv_ssl.files import InputError
+from sv_ssl.files import InputError, aside
 
 # SpeechBrain's run options that are of use here, beside those that the YAMLs name.
 RUN_OPTIONS = {"device", "ckpt_interval_steps", "debug", "debug_batches", "debug_epochs", "optimizer_step_limit"}
@@ -22,10 +23,31 @@ NEEDED = {"name", "corpus", "seed", "data_folder", "train_csv", "valid_trials", 
           "output_folder", "results_folder", "augment", "embedder", "method", "lr", "opt_class", "epochs", "batch_size",
           "n_views", "crop_seconds", "num_workers", "valid_every", "watch_every", "max_damaged_share", "baselines",
           "tensorboard", "max_grad_norm", "grad_accumulation_factor", "precision", "ckpt_interval_minutes"}
+# What a YAML may leave out; the command line may give it all the same.
+OPTIONAL: dict[str, Any] = {
+    "labels": "utterance",       # whose crops are alike: an utterance's, or with `speaker` a speaker's (supervision)
+    "label_share": 1.0,          # part of the speakers whose utterances are used
+    "per_speaker": 0,            # K utterances of a speaker in a batch; 1: never two; 0: as they come
+    "speeds": [1.0],             # an utterance at another speed is another speaker (labels: speaker)
+    "n_short": 0,                # further crops, compared with the long ones
+    "short_seconds": 1.0,
+    "spec_augment": False,       # bands and stretches of the features masked in training
+    "valid_utterances": 200,     # held out of training as the validation list where none is named or found
+    "init_from": None,           # a model folder to start from
+    "average_last": 0,           # the model is the mean of so many last epochs, not the best epoch
+    "score_crops": 0,            # test lists scored by so many crops as well as by whole utterances
+    "score_crop_seconds": 3.515,
+    "sync_batchnorm": True,      # one set of BatchNorm statistics for all GPUs
+}
 AT_LEAST = {"epochs": 1, "batch_size": 2, "n_views": 2, "crop_seconds": 0.1, "num_workers": 0, "valid_every": 1,
             "watch_every": 1, "max_damaged_share": 0, "grad_accumulation_factor": 1, "max_grad_norm": 1e-9,
-            "ckpt_interval_minutes": 0}
-WHOLE = {"epochs", "batch_size", "n_views", "num_workers", "valid_every", "watch_every", "grad_accumulation_factor"}
+            "ckpt_interval_minutes": 0, "label_share": 1e-9, "per_speaker": 0, "n_short": 0, "short_seconds": 0.1,
+            "valid_utterances": 0, "average_last": 0, "score_crops": 0, "score_crop_seconds": 0.1}
+WHOLE = {"per_speaker", "n_short", "valid_utterances", "average_last", "score_crops", "epochs", "batch_size",
+         "n_views", "num_workers", "valid_every", "watch_every", "grad_accumulation_factor"}
+FLAGS = {"spec_augment", "sync_batchnorm", "baselines", "tensorboard"}
+PRECISIONS = ("fp32", "bf16", "fp16")
+CHOICES = {"precision": PRECISIONS, "labels": ("utterance", "speaker")}
 BUILT_IN = "the built-in corpus, which is synthetic: name your own speech with --data_folder"
 
 
@@ -39,7 +61,8 @@ def read(recipe_file: str, argv: Sequence[str]) -> dict[str, Any]:
     """
     path, given = arguments(argv)
     yaml_file = find_yaml(recipe_file, path)
-    known = top_level(yaml_file.read_text(), yaml_file)
+    written = top_level(yaml_file.read_text(), yaml_file)
+    known = {**OPTIONAL, **written}
     run_opts = {key: given.pop(key) for key in list(given) if key not in known and key in RUN_OPTIONS}
     refuse_unknown(given, known, yaml_file)
     built_in = given.get("data_folder", known["data_folder"]) is None
@@ -53,9 +76,31 @@ def read(recipe_file: str, argv: Sequence[str]) -> dict[str, Any]:
         print(f"{known['name']} on {BUILT_IN}")
     overrides |= folders({**known, **overrides})
     overrides["corpus"] = {**known, **overrides}["corpus"] or corpus_name(Path(overrides["data_folder"]))
-    resolved = resolve_references(yaml_file.read_text(), overrides).read()
-    return {**build(yaml_file, overrides), "run_opts": run_opts, "overrides": given, "built_in": built_in,
-            "plain": top_level(resolved, yaml_file), "yaml_file": yaml_file, "resolved": resolved}
+    inside = {key: value for key, value in overrides.items() if key in written}
+    resolved = resolve_references(yaml_file.read_text(), inside).read()
+    beside = {**OPTIONAL, **overrides}
+    return {**beside, **build(yaml_file, inside), "run_opts": run_opts, "overrides": given, "built_in": built_in,
+            "plain": {**beside, **top_level(resolved, yaml_file)}, "yaml_file": yaml_file, "resolved": resolved}
+
+
+def claim(hparams: Mapping[str, Any], free: Collection[str], more: dict[str, Any]) -> None:
+    """Make the output folder; refuse one that holds a run with other settings, which would end as neither of them.
+
+    Settings in `free` may differ when a run is resumed; `more` is what they do not say, such as the data's hash.
+    """
+    folder = Path(hparams["output_folder"])
+    plain = {**{key: value for key, value in hparams["plain"].items() if key not in free}, **more}
+    record = folder / "settings.json"
+    if record.exists():
+        before = {**OPTIONAL, **json.loads(record.read_text())}
+        if changed := [key for key in plain if before.get(key) != plain[key]]:
+            raise InputError(f"{folder} holds a run with {changed[0]} {before.get(changed[0])}, this one has "
+                             f"{plain[changed[0]]}: choose another --output_folder, or delete it to start afresh")
+    elif distributed.is_main():
+        for name, text in (("hyperparams.yaml", hparams["resolved"]), (record.name, json.dumps(plain, indent=2))):
+            with aside(folder / name) as temporary:
+                temporary.write_text(text + "\n")
+    distributed.barrier()
 
 
 def arguments(argv: Sequence[str]) -> tuple[str, dict[str, Any]]:
@@ -100,7 +145,7 @@ def find_yaml(recipe_file: str, path: str) -> Path:
     raise InputError(f"there is no {path}, here or beside {Path(recipe_file).name}: choose one of {', '.join(there)}")
 
 
-def top_level(text: str, yaml_file: Path) -> dict[str, Any]:
+def top_level(text: str, yaml_file: Path, needed: Collection[str] = NEEDED) -> dict[str, Any]:
     """A YAML's keys with their plain values, nothing built: an object is the text that describes it."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -108,11 +153,17 @@ def top_level(text: str, yaml_file: Path) -> dict[str, Any]:
         raise InputError(f"{yaml_file} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(node, yaml.MappingNode):
         raise InputError(f"{yaml_file} holds no `key: value` lines")
-    known = {key.value: yaml.serialize(value).strip() if is_object(value) else typed(value.value)
-             for key, value in node.value}
-    if missing := sorted(NEEDED - known.keys()):
+    known = {key.value: plain_value(value) for key, value in node.value}
+    if missing := sorted(set(needed) - known.keys()):
         raise InputError(f"{yaml_file} lacks the key {missing[0]}: start from a copy of one that is there")
     return known
+
+
+def plain_value(node: yaml.Node) -> Any:
+    """A value, or a list of them; of an object the text that describes it."""
+    if isinstance(node, yaml.SequenceNode) and not any(map(is_object, node.value)):
+        return [typed(item.value) for item in node.value]
+    return yaml.serialize(node).strip() if is_object(node) else typed(node.value)
 
 
 def is_object(value: yaml.Node) -> bool:
@@ -131,15 +182,23 @@ def refuse_unknown(given: dict, known: dict, yaml_file: Path) -> None:
                              "give the keys that it refers to, or change it in a copy of the file")
 
 
-def check(plain: dict, run_opts: dict) -> None:
-    """Numbers that no run can have are refused before anything is built."""
-    for key, least in AT_LEAST.items():
+def check(plain: dict, run_opts: dict, at_least: Mapping[str, float] = AT_LEAST,
+          choices: Mapping[str, Sequence[str]] = CHOICES) -> None:
+    """Numbers and words that no run can have are refused before anything is built."""
+    for key, least in at_least.items():
         value = plain[key]
         if isinstance(value, bool) or not isinstance(value, int if key in WHOLE else (int, float)) or value < least:
             kind = "a whole number" if key in WHOLE else "a number"
             raise InputError(f"--{key} is {value!r}: wanted {kind} of at least {least:g}")
-    if plain["precision"] not in ("fp32", "bf16", "fp16"):
-        raise InputError(f"--precision is {plain['precision']!r}: choose fp32, bf16 or fp16")
+    for key in FLAGS & plain.keys():
+        if not isinstance(plain[key], bool):
+            raise InputError(f"--{key} is {plain[key]!r}: choose True or False")
+    speeds = plain.get("speeds", [1.0])
+    if not (isinstance(speeds, list) and all(isinstance(one, (int, float)) for one in speeds)):
+        raise InputError(f"--speeds is {speeds!r}: wanted a list such as [1.0,0.9,1.1]")
+    for key, words in choices.items():
+        if plain[key] not in words:
+            raise InputError(f"--{key} is {plain[key]!r}: choose {', '.join(words[:-1])} or {words[-1]}")
     on_gpu = torch.cuda.is_available() and run_opts.get("device") != "cpu"
     if plain["precision"] == "fp16" and not on_gpu:
         raise InputError("--precision fp16 needs a GPU: choose fp32 or bf16")

@@ -17,7 +17,7 @@ import pytest
 import soundfile
 
 from data_prep import archives, decode, vox_lists, vox_sources, voxceleb
-from sv_ssl import audio, manifest, recipe
+from sv_ssl import audio, corpus, manifest, recipe, settings
 from sv_ssl.files import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -142,9 +142,10 @@ def test_trees_become_the_folder_that_a_recipe_takes(downloads, tmp_path, ffmpeg
     said = capsys.readouterr().out
     assert "VoxCeleb2 dev: 3 utterances of 1,092,009, 2 speakers of 5,994" in said
     assert f"next: python recipes/voxceleb/train_simclr_am.py hparams/am.yaml --data_folder {out}" in said
-    corpus = recipe.corpus({"data_folder": out, "audio_root": None, "valid_trials": None, "train_csv": None,
-                            "test_trials": None, "output_folder": tmp_path / "run"})
-    assert len(corpus.train) == 3 and len(corpus.test.enroll) == 2 and corpus.audio_root == out / "wav"
+    found = corpus.read({**settings.OPTIONAL, "data_folder": out, "audio_root": None, "valid_trials": None,
+                         "train_csv": None, "test_trials": None, "output_folder": tmp_path / "run", "seed": 0})
+    [test] = found.tests
+    assert len(found.train) == 3 and len(test.trials.enroll) == 2 and test.audio_root == out / "wav"
 
 
 def test_speakers_come_when_they_are_asked_for(downloads, tmp_path, ffmpeg):

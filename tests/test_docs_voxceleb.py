@@ -49,7 +49,7 @@ def command_of(line, data):
 
 def test_the_page_leads_to_a_row_of_the_table(data):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(data / "cache")}
-    assert len(COMMANDS) == 6
+    assert len(COMMANDS) == 9
     for line in COMMANDS:
         done = subprocess.run(command_of(line, data), cwd=data, env=environment, capture_output=True, text=True)
         wanted = (0, 3) if "data_prep" in line else (0,)  # 3: counts are not the published ones

@@ -8,7 +8,7 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import Any, Callable, NoReturn
+from typing import Any, Callable, NoReturn, Sequence
 
 from sv_ssl.files import InputError
 
@@ -40,6 +40,15 @@ def run(command: Callable[[], object]) -> int:
         message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
     print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
     return 2
+
+
+def recipe(about: str, argv: Sequence[str], command: Callable[[Sequence[str]], object]) -> int:
+    """Run a recipe, which torchrun may have started several times -> its exit code; with -h show its page."""
+    from sv_ssl import distributed
+    if {"-h", "--help"} & set(argv):
+        print(about.strip())
+        return 0
+    return distributed.run(lambda: run(lambda: command(argv)))
 
 
 class Parser(argparse.ArgumentParser):

@@ -1,0 +1,24 @@
+"""Supervised training with speaker labels: the upper bound for what is learnt without, and fine-tuning of that.
+
+    python recipes/voxceleb/train_supervised.py hparams/aam_softmax.yaml                               # built-in corpus
+    python recipes/voxceleb/train_supervised.py hparams/aam_softmax.yaml --data_folder /data/VoxCeleb
+    python recipes/voxceleb/train_supervised.py hparams/aam_softmax.yaml --label_share 0.1 --init_from MODEL_FOLDER
+
+hparams/aam_softmax.yaml  angular margin: sslsv reports 2.95 % EER on VoxCeleb1-O for this encoder
+hparams/am_softmax.yaml   additive margin
+
+train.csv needs a column spk_id (`python data_prep/voxceleb.py ... --speakers`). `--label_share 0.01` (0.02, 0.05, ...)
+trains on that part of the speakers, and `--init_from` begins with the encoder that a self-supervised recipe left: what
+a few labels add to it. `--init_from MODEL --crop_seconds 6 --margin 0.5 --peak_lr 1e-5 --epochs 5` is large-margin
+fine-tuning.
+
+Every key of the YAML can be given on the command line. Without --data_folder the run is on the built-in corpus in the
+sizes of hparams/demo.yaml. The same command again resumes a run that was stopped.
+"""
+
+import sys
+
+from sv_ssl import recipe
+
+if __name__ == "__main__":
+    sys.exit(recipe.main(__file__, __doc__))

@@ -1,0 +1,154 @@
+"""What an experiment trains on and is judged by: the training manifest and the trial lists, all checked to be there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from sv_ssl import audio, held_out, manifest
+from sv_ssl.distributed import barrier, is_main
+from sv_ssl.files import InputError
+from sv_ssl.trials import Trials, read_trials, speakers
+
+USUAL = ("trials.txt", "veri_test2.txt", "veri_test.txt")    # test lists that are found without being named
+
+
+class Listed(NamedTuple):
+    """A trial list and the folder below which its recordings lie."""
+
+    trials: Trials
+    audio_root: Path
+
+    @property
+    def stem(self) -> str:
+        return Path(self.trials.name).stem
+
+    @property
+    def labels(self) -> np.ndarray:
+        assert self.trials.labels is not None      # `trial_list` saw to it
+        return self.trials.labels
+
+
+class Corpus(NamedTuple):
+    train: pd.DataFrame
+    valid: Listed | None
+    tests: list[Listed]         # the first is the one that a run is known by
+
+
+def read(hparams: dict) -> Corpus:
+    """The training manifest without the speakers of the trial lists, and the lists."""
+    root = Path(hparams["data_folder"])
+    audio_root = Path(hparams["audio_root"] or (root / "wav" if (root / "wav").is_dir() else root))
+    valid = trial_list(hparams["valid_trials"], [root / "valid.txt"], audio_root)
+    if isinstance(hparams["test_trials"], list):
+        found = [trial_list(name, [], audio_root) for name in hparams["test_trials"]]
+    else:
+        found = [trial_list(hparams["test_trials"], [root / name for name in USUAL], audio_root)]
+    tests = [listed for listed in found if listed]
+    _refuse_equal_names(tests)
+    everything = training_manifest(hparams, root)
+    lists = [valid, *tests] if valid else tests
+    train = everything[~judged(everything, [one.trials for one in lists], audio_root)].reset_index(drop=True)
+    left_out = len(everything) - len(train)
+    train = labelled_part(train, hparams)
+    if valid is None:
+        train, valid = without_labels(train, hparams)
+    if is_main():
+        print(f"training: {len(train):,} utterances, {train.duration.sum() / 3600:.1f} h"
+              + f" ({left_out:,} of validation or test speakers left out)" * bool(left_out))
+        for option, some in (("valid_trials", [valid] if valid else []), ("test_trials", tests)):
+            print(f"{option}: " + ("; ".join(f"{len(one.trials.enroll):,} trials of {one.trials.name}" for one in some)
+                                   or "none"))
+    return Corpus(train, valid, tests)
+
+
+def training_manifest(hparams: dict, root: Path) -> pd.DataFrame:
+    """The manifest that is named, else train.csv of the data folder, else the folder itself, scanned once."""
+    named = Path(hparams["train_csv"] or root / "train.csv")
+    if named.is_file() or hparams["train_csv"]:
+        return manifest.read(named)
+    place = hashlib.sha1(os.path.realpath(root).encode()).hexdigest()[:8]      # a listing is of one folder
+    scanned = Path(hparams["output_folder"]) / f"train-{place}.csv"
+    if is_main() and not scanned.exists():
+        found = manifest.scan(root)
+        for _, reason in found.attrs["skipped"]:
+            print(f"left out: {reason}")
+        manifest.write(found, scanned)
+    barrier()
+    return manifest.read(scanned, data_root=root)
+
+
+def trial_list(named: str | None, usual: list[Path], audio_root: Path) -> Listed | None:
+    """The list that is named or lies at a usual place, with every recording checked to be there."""
+    path = named or next((p for p in usual if p.is_file()), None)
+    if path is None:
+        return None
+    trials = read_trials(path)
+    if trials.labels is None:
+        raise InputError(f"{path} has no labels: an error rate needs lines such as `1 enroll test`")
+    faults = [fault for name in trials.ids if (fault := unusable(audio_root / name))]
+    if faults:
+        raise InputError(f"{path}: {len(faults):,} of its {len(trials.ids):,} recordings below {audio_root} "
+                         f"cannot be used (is --audio_root right?); the first: {faults[0]}")
+    return Listed(trials, audio_root)
+
+
+def unusable(path: Path) -> str | None:
+    """What is wrong with a recording, as far as its header tells."""
+    try:
+        audio.info(path)
+    except audio.AudioError as error:
+        return str(error)
+    return None
+
+
+def judged(train: pd.DataFrame, lists: list[Trials], audio_root: Path) -> np.ndarray:
+    """(N,) bool: utterances that a trial list names, and all others of their speakers where those are known."""
+    folder = lru_cache(None)(os.path.realpath)
+    heard = {os.path.realpath(audio_root / name) for trials in lists for name in trials.ids}
+    real = train.wav.map(lambda wav: os.path.join(folder(os.path.dirname(wav)), os.path.basename(wav)))
+    named = real.isin(heard).to_numpy()
+    if "spk_id" not in train:
+        return named
+    tested = {name.rstrip("/_-") for trials in lists for name in speakers(trials) or []}
+    return named | train.spk_id.isin(set(train.spk_id[named]) | tested).to_numpy()
+
+
+def labelled_part(train: pd.DataFrame, hparams: dict) -> pd.DataFrame:
+    """The utterances of a share of the speakers; a larger share with the same seed holds the smaller."""
+    if hparams["label_share"] >= 1:
+        return train
+    if "spk_id" not in train:
+        raise InputError(f"--label_share {hparams['label_share']} is of the speakers, and the training manifest has no "
+                         "column spk_id: add it, or leave label_share out")
+    names = np.random.default_rng((hparams["seed"], 4)).permutation(np.unique(train.spk_id.astype(str)))
+    kept = names[:max(2, round(hparams["label_share"] * len(names)))]
+    return train[train.spk_id.astype(str).isin(kept)].reset_index(drop=True)
+
+
+def without_labels(train: pd.DataFrame, hparams: dict) -> tuple[pd.DataFrame, Listed | None]:
+    """Hold utterances out and make a validation list of them, as far as there are enough."""
+    if "shard" in train:
+        return train, None          # their audio is in no file of its own
+    held = held_out.choose(train, hparams["valid_utterances"], hparams["seed"])
+    if not held.any():
+        return train, None
+    made_of = hashlib.sha1("\n".join([*train.ID[held], str(hparams["seed"])]).encode()).hexdigest()[:8]
+    folder = Path(hparams["output_folder"]) / f"valid-{made_of}"
+    if is_main():
+        held_out.write(train[held], folder, hparams["augment"], hparams["seed"], hparams["embedder"].sample_rate)
+        print(f"validation: halves of {held.sum()} training utterances, held out (no list was named)")
+    barrier()
+    return train[~held].reset_index(drop=True), Listed(read_trials(folder / "valid.txt"), folder)
+
+
+def _refuse_equal_names(tests: list[Listed]) -> None:
+    stems = [one.stem for one in tests]
+    if twice := [stem for stem in stems if stems.count(stem) > 1]:
+        raise InputError(f"two of the test lists are called {twice[0]}: their scores need different names")

@@ -3,6 +3,7 @@
     Waveform      (B, samples) -> (B, samples, 1)            RawResNet18: CLAR's encoder of raw audio
     ThreeSpectra  (B, samples) -> (B, frames, 3 * n_mels)    ResNet18, channels=3: CLAR's encoder of spectra
     LogMel        (B, samples) -> (B, frames, n_mels)        ResNet18: ACL's; AST: the transformer of the ADD paper
+    Waveform      (B, samples) -> (B, samples, 1)            Pretrained: one that `transformers` loads
 
 The contract is that of `sv_ssl.encoders`: (B, T, F) -> (B, dim), and `config` holds what rebuilds it.
 """
@@ -10,6 +11,7 @@ The contract is that of `sv_ssl.encoders`: (B, T, F) -> (B, dim), and `config` h
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +19,9 @@ import torchaudio
 from torch import Tensor, nn
 
 from sv_ssl.encoders import preset, stages
+from sv_ssl.files import InputError
 
-__all__ = ["AST", "RawResNet18", "ResNet18"]
+__all__ = ["AST", "Pretrained", "RawResNet18", "ResNet18"]
 
 
 class Waveform(nn.Module):
@@ -87,7 +90,7 @@ class ResNet18(nn.Module):
     torch.Size([2, 128])
     """
 
-    SIZES = {"paper": (64, 128, 256, 512), "small": (16, 32, 64, 128)}
+    SIZES = {"paper": (64, 128, 256, 512), "small": (16, 32, 64, 128), "tiny": (8, 16, 32, 64)}
 
     def __init__(self, n_mels: int = 128, channels: int = 1, size: str = "paper"):
         super().__init__()
@@ -130,7 +133,8 @@ class RawResNet18(nn.Module):
     torch.Size([2, 128])
     """
 
-    SIZES = {"paper": dict(widths=(64, 128, 256, 512), stem=2), "small": dict(widths=(16, 32, 64, 128), stem=4)}
+    SIZES = {"paper": dict(widths=(64, 128, 256, 512), stem=2), "small": dict(widths=(16, 32, 64, 128), stem=4),
+             "tiny": dict(widths=(16, 16, 32, 64), stem=8)}
 
     def __init__(self, size: str = "paper"):
         super().__init__()
@@ -158,7 +162,8 @@ class AST(nn.Module):
     """
 
     PATCH = 16
-    SIZES = {"paper": dict(dim=768, depth=12, heads=12, stride=10), "small": dict(dim=192, depth=4, heads=3, stride=16)}
+    SIZES = {"paper": dict(dim=768, depth=12, heads=12, stride=10), "small": dict(dim=192, depth=4, heads=3, stride=16),
+             "tiny": dict(dim=96, depth=3, heads=3, stride=16)}
 
     def __init__(self, n_mels: int = 128, size: str = "paper"):
         super().__init__()
@@ -189,3 +194,36 @@ def _sines(n: int, dim: int) -> Tensor:
     speed = 10000.0 ** (-torch.arange(0, dim, 2) / dim)
     angle = torch.arange(n)[:, None] * speed
     return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+class Pretrained(nn.Module):
+    """An encoder of audio from a folder in the format of `transformers`, such as AST: (B, samples, 1) -> (B, dim).
+
+    Its own feature extractor goes before it, and the mean over what it puts out for each place follows. Weights are
+    read from safetensors, and no code from the folder is run.
+    """
+
+    def __init__(self, folder: str | None = None, sample_rate: int = 16000):
+        super().__init__()
+        if folder is None or not (Path(folder) / "config.json").is_file():
+            raise InputError(f"encoder_folder is {folder}: want a folder with the config.json, "
+                             "preprocessor_config.json and model.safetensors of an encoder, such as AST's; it is not "
+                             "downloaded")
+        try:
+            from transformers import AutoFeatureExtractor, AutoModel
+        except ImportError as error:
+            raise InputError(f'{folder} is read by transformers, which is not installed: pip install "sv_ssl[audio]"'
+                             ) from error
+        try:
+            self.extract = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
+            self.model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{folder} is no encoder that transformers can load: {str(error).splitlines()[0]}"
+                             ) from error
+        self.config = {"folder": str(folder), "sample_rate": sample_rate}
+        self.dim = self.model.config.hidden_size
+
+    def forward(self, frames: Tensor) -> Tensor:
+        waves = list(frames[:, :, 0].detach().float().cpu().numpy())
+        made = self.extract(waves, sampling_rate=self.config["sample_rate"], return_tensors="pt")
+        return self.model(made["input_values"].to(frames.device)).last_hidden_state.mean(dim=1)

@@ -37,8 +37,12 @@ def fade(wave: Tensor, fade_in: Tensor, fade_out: Tensor, shape: Tensor) -> Tens
 
 def _ramp(part: Tensor, shape: Tensor) -> Tensor:
     """(B, T) parts of the way, (B,) -> (B, T) gains, from 0 at 0 to 1 at 1 and beyond."""
-    part, shape = part.clamp(max=1), shape[:, None]
-    return torch.where(shape == 0, part, torch.where(shape == 1, (10 ** part - 1) / 9, (1 + 9 * part).log10()))
+    ramp = part.clamp(max=1)
+    for kind, bent in ((1, lambda x: (10 ** x - 1) / 9), (2, lambda x: (1 + 9 * x).log10())):
+        rows = torch.nonzero(shape == kind)[:, 0]  # those alone: powers and logarithms are what takes long
+        if len(rows):
+            ramp[rows] = bent(ramp[rows])
+    return ramp
 
 
 def mask(wave: Tensor, start: Tensor, length: Tensor, filling: Tensor) -> Tensor:

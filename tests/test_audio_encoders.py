@@ -1,6 +1,7 @@
 """The audio papers' encoders and features: shapes, known sizes, and their way through a model folder."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 import torchaudio
 
 from sv_ssl import audio_encoders, model
-from sv_ssl.audio_encoders import AST, RawResNet18, ResNet18, ThreeSpectra, Waveform
+from sv_ssl.audio_encoders import AST, Pretrained, RawResNet18, ResNet18, ThreeSpectra, Waveform
 from sv_ssl.encoders import Embedder, FastResNet34
 from sv_ssl.features import LogMel
 from sv_ssl.files import InputError
@@ -58,7 +59,41 @@ def test_a_tenth_of_a_second_is_enough_and_gradients_are_finite(name):
 
 
 def test_those_are_all():
-    assert sorted(audio_encoders.__all__) == sorted({type(make().encoder).__name__ for make in MADE.values()})
+    made = {type(make().encoder).__name__ for make in MADE.values()} | {"Pretrained"}
+    assert sorted(audio_encoders.__all__) == sorted(made)
+
+
+def test_an_encoder_of_transformers_that_is_not_there_is_one_line(tmp_path):
+    for folder in (None, str(tmp_path)):
+        with pytest.raises(InputError, match="encoder_folder is .* not downloaded"):
+            Pretrained(folder)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="transformers") as caught:
+        Pretrained(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_encoder_of_transformers_is_read_with_its_features(tmp_path, monkeypatch):
+    """A stand-in for the package: what is handed over, and the mean over the places."""
+    class Auto:
+        @staticmethod
+        def from_pretrained(folder, **options):
+            assert options["local_files_only"] and folder == str(tmp_path)
+            return Auto()
+        config = type("Config", (), {"hidden_size": 2})
+
+        def __call__(self, waves, sampling_rate=None, return_tensors=None):
+            if sampling_rate is None:
+                return type("Out", (), {"last_hidden_state": torch.stack([waves, 3 * waves], dim=1)})
+            assert sampling_rate == 16000 and [len(wave) for wave in waves] == [800, 800]
+            return {"input_values": torch.tensor(np.stack([[wave.mean(), wave.std()] for wave in waves]))}
+    module = type(sys)("transformers")
+    module.AutoFeatureExtractor = module.AutoModel = Auto
+    monkeypatch.setitem(sys.modules, "transformers", module)
+    (tmp_path / "config.json").write_text("{}")
+    wave = waves(2, 800)
+    rows = Embedder(Waveform(), Pretrained(str(tmp_path)))(wave)
+    assert torch.allclose(rows, 2 * torch.stack([wave.mean(1), wave.std(1, correction=0)], dim=1))
 
 
 def test_sizes_are_those_of_the_papers():

@@ -108,6 +108,25 @@ def test_a_report():
     assert probe.report(predicted, labels)["ci"] == pytest.approx(probe.wilson(9, 10), abs=1e-8)
 
 
+def test_an_interval_across_seeds_and_clips_holds_what_it_says():
+    """Simulated: seeds and clips differ, three and 80 of them are seen; 95 % of 400 hold the truth."""
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(400):
+        values = rng.normal(0, 0.3, (3, 1)) + rng.normal(0, 1, (1, 80)) + rng.normal(0, 0.5, (3, 80))
+        _, low, high = probe.across(values)
+        held += low <= 0 <= high
+    assert 0.95 <= held / 400 < 1
+
+
+def test_an_interval_across_one_seed_or_one_value_is_students():
+    values = np.array([0.1, 0.4, 0.2, 0.9])
+    theirs = scipy.stats.ttest_1samp(values, 0).confidence_interval()
+    for table in (values[None], values[:, None]):
+        assert probe.across(table) == pytest.approx((0.4, *theirs))
+    assert probe.across(np.ones((3, 5))) == (1, 1, 1)
+
+
 # ---------------------------------------------------------------------------------------------------- parts and counts
 @given(st.lists(st.sampled_from("aabbbbc"), min_size=1, max_size=200), st.integers(0, 5),
        st.tuples(st.floats(0.001, 1), st.floats(0.001, 1)))
@@ -154,6 +173,7 @@ def test_confusion_is_sklearns():
     (lambda: probe.k_fold(*clouds(), np.arange(60) % 2), "folds 0, 1: want three at least"),
     (lambda: probe.subset(["a"], 0.0, 0), "a share of 0 of the labels"),
     (lambda: probe.subset(["a"], 10, 0), "a share of 10 of the labels"),
+    (lambda: probe.across([1.0]), "values of the shape"),
     (lambda: probe.report([], []), "0 predictions for 0 labels"),
     (lambda: probe.report(["a"], ["a"], ["x", "y"]), "2 groups for 1 predictions"),
     (lambda: probe.report(["a", "b"], ["a", "b"], ["x", "x"]), 'all 2 clips are of the group "x"')])

@@ -1,0 +1,24 @@
+"""ACL: two views of a clip are to resemble each other, and to lie at a small angle; other clips beyond a margin.
+
+    python recipes/audio_probes/train_acl.py hparams/acl.yaml                                  # the built-in sounds
+    python recipes/audio_probes/train_acl.py hparams/acl.yaml --data_folder /data/FSDnoisy18k --valid_clips subset=clean
+    python recipes/audio_probes/train_acl.py hparams/acl_supervised.yaml --data_folder /data/FSDnoisy18k --alpha 0.7
+
+hparams/acl.yaml            without labels: reported 77.1 % by a linear probe on FSDnoisy18k at alpha 0.3, and 74.2 % at
+                            alpha 1, which is NT-Xent (Wang et al., ICASSP 2023: one seed, alpha chosen on the test set)
+hparams/acl_supervised.yaml with labels: reported 73.6 % at alpha 0.7, 70.1 % at alpha 1, which is cross-entropy
+
+The loss is alpha * L_C + (1 - alpha) * L_A. In the end the encoder is frozen, a linear probe and nearest neighbours are
+fitted on the training part, chosen by the validation part and judged once on the test part.
+
+Every key of the YAML can be given on the command line (`--alpha 0.5`). Without --data_folder the run is on the built-in
+sound classes in the sizes of hparams/demo.yaml. --data_folder is what a command of data_prep/ has prepared. The same
+command again resumes a run that was stopped.
+"""
+
+import sys
+
+from sv_ssl import classify
+
+if __name__ == "__main__":
+    sys.exit(classify.main(__file__, __doc__))

@@ -1,0 +1,28 @@
+"""CLAR: two augmented views of a clip attract each other, and what labels there are teach at the same time.
+
+    python recipes/audio_probes/train_clar.py hparams/clar.yaml                                  # the built-in sounds
+    python recipes/audio_probes/train_clar.py hparams/clar.yaml --labelled_share 0.1             # a tenth of the labels
+    python recipes/audio_probes/train_clar.py hparams/clar.yaml --labelled_share 0               # without labels
+    python recipes/audio_probes/train_clar.py hparams/clar.yaml --data_folder /data/speech_commands # prepared clips
+
+hparams/clar.yaml             spectra: log-magnitude, phase and log-mel
+hparams/clar_raw.yaml         waveforms
+hparams/clar_cross.yaml       the one against the other
+hparams/clar_supervised.yaml  the rivals: labels alone, or fine-tuning of --init_from exp/.../model
+
+The share of the labels is one of the clips of every class, or with --labelled_by spk_id of the speakers. The classifier
+that was trained is judged on the test part, and so are a linear probe and nearest neighbours on the frozen encoder,
+which are fitted on all labels of the training part and chosen by the validation part.
+
+Every key of the YAML can be given on the command line (`--augmentations "[fade, pitch]"`). Without --data_folder the
+run is on the built-in sound classes in the sizes of hparams/demo.yaml. --data_folder is what a command of data_prep/
+has prepared: Speech Commands, NSynth, ESC-50. The same command again resumes a run that was stopped. The paper's tables
+could not be had, so no number of theirs is quoted.
+"""
+
+import sys
+
+from sv_ssl import classify
+
+if __name__ == "__main__":
+    sys.exit(classify.main(__file__, __doc__))

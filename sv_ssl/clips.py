@@ -1,0 +1,147 @@
+"""Labelled clips for training and judging: their table, its three parts, and their audio, kept where it is not much."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import Dataset
+
+from sv_ssl import audio, manifest, probe
+from sv_ssl.files import InputError, some
+
+PARTS = ("train", "valid", "test")
+KEPT_HOURS = 3.0  # of audio that stay in memory, as float32: 0.2 GB an hour
+VALID_SHARE = 0.1  # of the training clips, where nothing says what to choose by
+
+
+def table(folder: str | os.PathLike) -> pd.DataFrame:
+    """A prepared folder -> a row a clip, with `label` and `fold`: train.csv, valid.csv and test.csv, or one CSV."""
+    folder = Path(folder)
+    if all((folder / f"{part}.csv").is_file() for part in PARTS):
+        return _checked(pd.concat([manifest.read(folder / f"{part}.csv").assign(fold=part) for part in PARTS],
+                                  ignore_index=True), folder)
+    found = [folder / "clips.csv"] if (folder / "clips.csv").is_file() else sorted(folder.glob("*.csv"))
+    found = [path for path in found if path.name != "problems.csv"]
+    if len(found) != 1:
+        raise InputError(f"{folder}: want clips.csv, or train.csv, valid.csv and test.csv, or one CSV; there are "
+                         f"{some(p.name for p in found) or 'none'}: prepare it with a command of data_prep/")
+    return _checked(manifest.read(found[0]), found[0])
+
+
+def _checked(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+    for column in ("label", "fold"):
+        if column not in frame or frame[column].isna().any() or (frame[column] == "").any():
+            raise InputError(f"{path}: want a column {column} with a value for every clip")
+    if frame.label.nunique() < 2:
+        raise InputError(f'{path}: all {len(frame)} clips have the label "{frame.label[0]}": want two at least')
+    return frame
+
+
+def split(frame: pd.DataFrame, test_fold: Any = None, valid_clips: str | None = None) -> pd.DataFrame:
+    """-> the same clips with a column `part`: train, valid or test.
+
+    Folds may be called so. Of others `test_fold` is the test part, the fold after it (after the last, the first) the
+    validation part, and the rest trains. `valid_clips` (column=value) takes training clips for validation. Where there
+    are none, a tenth of the training clips of every class is taken, the same each time.
+
+    >>> clips = pd.DataFrame({"label": ["a", "b"] * 3, "fold": ["1", "1", "2", "2", "3", "3"]})
+    >>> split(clips, test_fold=3).part.tolist()
+    ['valid', 'valid', 'train', 'train', 'test', 'test']
+    """
+    fold = frame.fold.astype(str)
+    names = sorted(set(fold), key=lambda name: (len(name), name))
+    if set(names) <= set(PARTS) and test_fold is None:
+        part = fold.to_numpy(dtype=object)
+    elif str(test_fold) in names and len(names) > 2:
+        following = names[(names.index(str(test_fold)) + 1) % len(names)]
+        part = np.where(fold == str(test_fold), "test", np.where(fold == following, "valid", "train")).astype(object)
+    else:
+        raise InputError(f"the folds are {', '.join(names)}: pass --test_fold with one of them (three are needed), or "
+                         "leave it out where they are train, valid and test")
+    if valid_clips:
+        column, _, value = valid_clips.partition("=")
+        if column not in frame:
+            raise InputError(f"--valid_clips {valid_clips}: no column is called {column}: choose from "
+                             f"{', '.join(frame.columns)}")
+        meant = (part == "train") & (frame[column].astype(str) == value).to_numpy()
+        if not meant.any():
+            raise InputError(f"--valid_clips {valid_clips}: no training clip has {column} {value}: its values are "
+                             f"{some(sorted(set(frame[column].astype(str))))}")
+        part[meant] = "valid"
+    if "valid" not in part:
+        train = np.flatnonzero(part == "train")
+        speakers = frame.spk_id.to_numpy()[train] if "spk_id" in frame else None
+        part[train[probe.subset(frame.label.to_numpy()[train], VALID_SHARE, 0, speakers)]] = "valid"
+    if absent := [name for name in PARTS if name not in part]:
+        raise InputError(f"no clip is for {', '.join(absent)}: want train, valid and test, or three folds")
+    return frame.assign(part=part)
+
+
+class Audio:
+    """Clips by number -> (T,) float32 at `rate`; decoded once and kept where they are few hours in all."""
+
+    def __init__(self, frame: pd.DataFrame, rate: int):
+        self.wav, self.start, self.stop = (frame[column].to_numpy() for column in ("wav", "start", "stop"))
+        self.rate = rate
+        self.kept: dict[int, np.ndarray] | None = {} if frame.duration.sum() <= 3600 * KEPT_HOURS else None
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        if self.kept is not None and index in self.kept:
+            return self.kept[index]
+        wave = audio.read(self.wav[index], int(self.start[index]), int(self.stop[index]), self.rate)
+        if self.kept is not None:
+            self.kept[index] = wave
+        return wave
+
+
+class ClipViews(Dataset):
+    """(epoch, place in `numbers`) -> V random crops of that clip, and its label; a shorter clip is repeated.
+
+    The batches are those of `sv_ssl.data`: what is drawn depends on (seed, epoch, place) alone.
+    """
+
+    n_short = 0
+
+    def __init__(self, waves: Audio, numbers: np.ndarray, labels: np.ndarray, n_views: int, crop_seconds: float,
+                 seed: int):
+        self.waves, self.numbers, self.labels, self.seed = waves, numbers, labels, seed
+        self.n_views, self.n_samples = n_views, round(crop_seconds * waves.rate)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, key: tuple[int, ...]) -> dict[str, Any]:
+        place, rng = key[1], np.random.default_rng((self.seed, *key))
+        wave = self.waves[int(self.numbers[place])]
+        if len(wave) < self.n_samples:
+            wave = np.resize(wave, self.n_samples)
+        begins = np.rint(rng.random(self.n_views) * (len(wave) - self.n_samples)).astype(int)
+        views = np.stack([wave[begin:begin + self.n_samples] for begin in begins])
+        return {"views": views, "label": self.labels[place], "notes": [], "drawn": []}
+
+
+@torch.no_grad()
+def outputs(module: torch.nn.Module, waves: Audio, numbers: np.ndarray, batch: int = 50) -> np.ndarray:
+    """What `module` makes of whole clips, (N, D) float32 in the order of `numbers`; none is padded."""
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    rows: list[np.ndarray] = []
+    for begin in range(0, len(numbers), batch):
+        block = [waves[int(number)] for number in numbers[begin:begin + batch]]
+        rows.append(_by_length(module, block, device))
+    return np.concatenate(rows)
+
+
+def _by_length(module: torch.nn.Module, block: list[np.ndarray], device: torch.device) -> np.ndarray:
+    """Clips of one length pass together."""
+    lengths = np.array([len(wave) for wave in block])
+    found: dict[int, np.ndarray] = {}
+    for length in np.unique(lengths):
+        places = np.flatnonzero(lengths == length)
+        made = module(torch.from_numpy(np.stack([block[i] for i in places])).to(device)).float().cpu().numpy()
+        found.update(zip(places.tolist(), made))
+    return np.stack([found[i] for i in range(len(block))])

@@ -1,0 +1,109 @@
+"""The command line of a study."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from fnmatch import fnmatch
+from pathlib import Path
+from types import FrameType
+from typing import Sequence
+
+from sv_ssl import cli
+from sv_ssl.files import InputError
+from sv_ssl.study import errors, grid, kept, runner, tables
+
+ABOUT = """\
+Run a study: every system of FILE with every seed, and make its tables. The same command goes on where it was stopped;
+what is done is not done again.
+"""
+MORE = """\
+FILE says what is run; sv_ssl/study/grid.py and recipes/study/*.yaml show how. The results are small enough for git:
+  results/study/NAME/README.md     the tables, made of
+  results/study/NAME/runs/*.json   one a run, with its command line, and
+  results/study/NAME/scores/*.npz  the scores that the paired tests need
+Checkpoints, models and logs are below exp/study/NAME.
+
+examples
+  python -m sv_ssl.study recipes/study/small.yaml --data /data --jobs 2
+  python -m sv_ssl.study recipes/study/small.yaml --data /data --only 'am*' --list
+  python -m sv_ssl.study recipes/study/small.yaml --tables-only
+  python -m sv_ssl.study recipes/study/small.yaml --data /data --pairs am
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line -> exit code: 2 if a run failed, 130 after Ctrl-C."""
+    before = signal.signal(signal.SIGTERM, _interrupted)  # the runs must not outlive us
+    try:
+        return cli.run(lambda: _study(argv))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _study(argv: Sequence[str] | None) -> int:
+    parser = cli.Parser(prog="python -m sv_ssl.study", description=ABOUT, epilog=MORE)
+    add = parser.add_argument
+    add("file", metavar="FILE", help="the study's YAML")
+    add("--data", metavar="FOLDER", help="what $data in FILE stands for: where the speech is")
+    add("--out", metavar="FOLDER", help="where results are kept (default: results/study/NAME)")
+    add("--work", metavar="FOLDER", help="where runs work (default: exp/study/NAME)")
+    add("--jobs", metavar="N", type=int, default=1, help="runs at a time, which share the cores (default: 1)")
+    add("--only", metavar="PATTERN", default="*", help="systems, or system/seed, such as 'am*' or '*/0'")
+    add("--list", action="store_true", help="show the runs and their commands, and run nothing")
+    add("--tables-only", action="store_true", help="make the tables of what is there, and run nothing")
+    add("--pairs", metavar="SYSTEM", help="show by what SYSTEM errs, and its hardest pairs; run nothing")
+    given = parser.parse_args(argv)
+    found = grid.read(given.file)
+    if given.jobs < 1:
+        raise InputError(f"--jobs is {given.jobs}: wanted at least 1")
+    study = runner.Study(found, Path(given.out or f"results/study/{found.name}"),
+                         Path(given.work or f"exp/study/{found.name}"), None)  # fmt: skip
+    if given.tables_only:
+        return tables.write(study.folder, found, given.file)
+    if given.pairs:
+        print(f"wrote {errors.write(study.folder, found, given.pairs, _data(found, given.data))}")
+        return tables.write(study.folder, found, given.file)
+    runs = _chosen(found, given.only)
+    if given.list:
+        return _list(study, runs)
+    study = study._replace(data=_data(found, given.data))
+    with runner.alone(study.work):
+        failures = runner.run_all(study, runs, given.jobs)
+    tables.write(study.folder, found, given.file)
+    for line in failures:
+        print(line, file=sys.stderr)
+    return 2 if failures else 0
+
+
+def _chosen(found: grid.Grid, pattern: str) -> list[grid.Run]:
+    runs = [run for run in found.runs() if fnmatch(run.system, pattern) or fnmatch(run.title, pattern)]
+    if not runs:
+        raise InputError(f"--only {pattern} fits no run; the systems are {', '.join(found.systems)}")
+    return runs
+
+
+def _list(study: runner.Study, runs: list[grid.Run]) -> int:
+    for run in runs:
+        there = kept.result(study.folder, run)
+        found = runner.told(study.grid, there) if there else "to do"
+        print(f"{run.title:24s} {found}\n    {grid.shown(study.grid, run)}")
+    return 0
+
+
+def _data(found: grid.Grid, folder: str | None) -> str | None:
+    """The folder of --data, which must be there if the study speaks of it."""
+    if folder is None and grid.needs_data(found):
+        raise InputError(f"the study {found.name} speaks of $data: say with --data FOLDER where that is")
+    if folder is not None and not Path(folder).is_dir():
+        raise InputError(f"--data {folder} is not a folder")
+    return os.path.abspath(folder) if folder else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

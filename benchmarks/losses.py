@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from sv_ssl import cli, data, results
-from sv_ssl.losses import InfoNCE, NTXent, blocks, contrastive
+from parts import Row, run
+from sv_ssl import cli, data
+from sv_ssl.losses import ACL, ADD, OPL, Focal, InfoNCE, NTXent, SoftADD, blocks, contrastive
 from sv_ssl.losses.margin import additive
 
-Row = tuple[str, str, str, str]  # what, figure, limit, beside
 TAU, M = 1 / 30, 0.1
 
 
@@ -146,28 +146,48 @@ def collisions_rows() -> list[Row]:
     return rows
 
 
+def soft(n: int, classes: int) -> Tensor:
+    """-> (n, classes) rows of two labels each, as mixup makes them."""
+    hot = F.one_hot(torch.arange(n) % classes, classes).float()
+    return torch.lerp(hot, hot.flip(0), 0.4)
+
+
+def angular_rows() -> list[Row]:
+    """The losses of angles and of classes beside the plain NT-Xent, on a batch of 512 rows."""
+    z, views, labels = torch.randn(512, 512, requires_grad=True), torch.arange(256).repeat(2), torch.arange(512) % 35
+    forms: dict[str, Callable[[], Tensor]] = {"ACL": partial(ACL(alpha=0.5), z, views),
+                                              "ADD, hard": partial(ADD(), z, labels), "OPL": partial(OPL(), z, labels)}
+    for classes in (35, 5_994):
+        forms[f"ADD, soft, {classes:,} classes"] = partial(SoftADD(), z, soft(512, classes))
+        forms[f"focal, {classes:,} classes"] = partial(focal, z, torch.randn(classes, 512), labels)
+    works = [partial(gradient, form, z) for form in (partial(plain, z), *forms.values())]
+    seconds, memory = least(works, 8), [height(work) for work in works]
+    rows = []
+    for name, time_, peak in zip(forms, seconds[1:], memory[1:]):
+        rows.append((f"{name}, 512 rows: time", f"{time_ / seconds[0]:.2f} x", "3 x",
+                     f"plain NT-Xent-AM: {1000 * seconds[0]:.1f} ms"))
+        rows.append((f"{name}, 512 rows: memory", f"{peak / memory[0]:.2f} x", "", f"{peak / 2 ** 20:.1f} MB; plain "
+                     f"NT-Xent-AM: {memory[0] / 2 ** 20:.1f} MB"))
+    return rows
+
+
+def focal(z: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+    return Focal()(z @ weight.T, labels)
+
+
+def gradient(form: Callable[[], Tensor], z: Tensor) -> Tensor:
+    return torch.autograd.grad(form(), z)[0]
+
+
 PARTS = {"symmetric": symmetric_rows, "chunked": chunked_rows, "huge": huge_rows, "moco": moco_rows,
-         "collisions": collisions_rows}
+         "angular": angular_rows, "collisions": collisions_rows}
 
 
 def main() -> None:
-    """Run the parts, print each line as it is there, write all."""
-    parser = cli.Parser(prog="losses.py", description=__doc__)
-    add = parser.add_argument
-    parts = f"of {', '.join(PARTS)}"
-    add("--only", type=lambda text: text.split(","), default=list(PARTS), metavar="PARTS", help=parts)
-    add("--out", metavar="FILE", help="JSON for `python -m sv_ssl.results`")
-    arguments = parser.parse_args()
+    """Run the parts and write what they measured."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    rows = []
-    for part in arguments.only:
-        for row in PARTS[part]():
-            print("  |  ".join(row), flush=True)
-            rows.append(row)
-    if arguments.out:
-        about = f"`python benchmarks/losses.py`; CPU, one thread, D = 512, torch {torch.__version__}."
-        results.benchmark(arguments.out, "speed of the losses", about, ["what", "measured", "limit", "beside"], rows)
+    run("losses", __doc__, "speed of the losses", f"CPU, one thread, D = 512, torch {torch.__version__}", PARTS)
 
 
 if __name__ == "__main__":

@@ -15,24 +15,13 @@ import tempfile
 import time
 import tracemalloc
 from pathlib import Path
-from typing import Callable
 
 import numpy as np
 
-from sv_ssl import bootstrap, cli, embeddings, metrics, normalise, results
+from parts import Row, least, run
+from sv_ssl import bootstrap, cli, embeddings, metrics, normalise
 
-Row = tuple[str, str, str, str]  # what, figure, limit, beside
 POINTS = ((0.01, 1, 1), (0.05, 1, 1), (0.001, 1, 1))
-
-
-def least(work: Callable[[], object], repeats: int = 5) -> float:
-    """Seconds of the quickest of several runs."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
 
 
 def cosine_like(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -156,21 +145,8 @@ PARTS = {"process": process_rows, "metrics": metrics_rows, "bootstrap": bootstra
 
 
 def main() -> None:
-    """Run the parts, print each line as it is there, write all."""
-    parser = cli.Parser(prog="scoring.py", description=__doc__)
-    parts = f"of {', '.join(PARTS)}"
-    add = parser.add_argument
-    add("--only", type=lambda text: text.split(","), default=list(PARTS), metavar="PARTS", help=parts)
-    add("--out", metavar="FILE", help="JSON for `python -m sv_ssl.results`")
-    arguments = parser.parse_args()
-    rows = []
-    for part in arguments.only:
-        for row in PARTS[part]():
-            print("  |  ".join(row), flush=True)
-            rows.append(row)
-    if arguments.out:
-        about = f"`python benchmarks/scoring.py`; CPU, {os.cpu_count()} cores, numpy {np.__version__}."
-        results.benchmark(arguments.out, "speed of scoring", about, ["what", "measured", "limit", "beside"], rows)
+    """Run the parts and write what they measured."""
+    run("scoring", __doc__, "speed of scoring", f"CPU, {os.cpu_count()} cores, numpy {np.__version__}", PARTS)
 
 
 if __name__ == "__main__":

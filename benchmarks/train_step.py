@@ -1,36 +1,179 @@
-"""Where a SimCLR-AM training step spends its time: read, draw, augment, features, encoder, loss, optimiser.
+"""Training as the recipes do it: crops a second end to end beside the encoder alone, and where a step's time goes.
 
-    python benchmarks/train_step.py [--encoder ECAPA] [--size 512] [--batch 64] [--seconds 2] [--repeats 5] [--out FILE]
+    python benchmarks/train_step.py [--recipes simclr_am-ecapa,...] [--out results/benchmarks/training.json]
+    python benchmarks/train_step.py --device cuda --precision bf16 --ecapa 1024 --batch 256 --steps 50 --workers 15
+    python benchmarks/train_step.py --parts [--recipes simclr_am-ecapa] [--out results/benchmarks/train_step.json]
 
-Each part is timed by itself on the same batch, over several repeats; the least is printed, since what slows a repeat
-down is the machine. Reading and drawing are done by the loader's workers beside the step, so they are listed apart.
+End to end is the loader with its workers, augmentation, features, the method, its backward pass and the optimiser. The
+limit is the encoder's forward and backward pass on frames that lie there already; MoCo's includes the forward pass of
+its key encoder. Each recipe runs in a process of its own, on the built-in corpus; memory is the most that PyTorch
+allocated on a GPU, and on a CPU the most that the process took. With --parts each part of a step is timed by itself on
+one batch, and the least of several repeats is shown; reading and drawing are done by workers beside the step.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import os
+import resource
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager
 from functools import partial
-from typing import Callable
+from pathlib import Path
+from typing import Any, Callable, Iterator
 
+import pandas as pd
 import torch
+from torch import Tensor, nn
 
-from sv_ssl import augment, cli, data, encoders, manifest, results, synthetic
+from parts import least
+from sv_ssl import augment, cli, data, manifest, results, synthetic
+from sv_ssl.encoders import ECAPA, Embedder, FastResNet34
 from sv_ssl.features import LogMel
-from sv_ssl.losses import NTXent
-from sv_ssl.losses.margin import additive
+from sv_ssl.files import InputError
+from sv_ssl.losses import InfoNCE, MarginSoftmax, NTXent
+from sv_ssl.losses.margin import additive, angular
+from sv_ssl.methods import Momentum, Siamese
 
 PARTS = ("augment", "features", "encoder", "loss", "optimiser")
+COLUMNS = ("recipe", "crops/s, end to end", "crops/s, the encoder alone", "ratio", "waiting for data", "peak memory",
+           "an epoch of VoxCeleb2 on 1, 8, 64 of these")
+VOXCELEB2, SPEAKERS, WARM = 1_092_009, 5_994, 2
+# What the YAMLs of recipes/voxceleb say.
+METHODS: dict[str, Callable[[Embedder], Any]] = {
+    "simclr_am": lambda embedder: Siamese(embedder, NTXent(1 / 30, partial(additive, m=0.1))),
+    "moco_am": lambda embedder: Momentum(embedder, InfoNCE(0.03, partial(additive, m=0.1))),
+    "aam_softmax": lambda embedder: Siamese(
+        embedder, MarginSoftmax(embedder.dim, SPEAKERS, partial(angular, m=0.2), scale=30.0)),
+}
+RECIPES = [f"{method}-{encoder}" for encoder in ("resnet34", "ecapa") for method in METHODS]
 
 
-def least(seconds_of: Callable[[], object], repeats: int) -> float:
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        seconds_of()
-        times.append(time.perf_counter() - start)
-    return min(times)
+def embedder_of(recipe: str, arguments: argparse.Namespace) -> Embedder:
+    if recipe.endswith("ecapa"):
+        return Embedder(LogMel(80), ECAPA(80, int(arguments.ecapa) if arguments.ecapa.isdigit() else arguments.ecapa))
+    return Embedder(LogMel(40), FastResNet34(40, arguments.resnet34))
+
+
+def folder_of(arguments: argparse.Namespace) -> Path:
+    return Path(arguments.corpus) if arguments.corpus else synthetic.corpus()
+
+
+def views_of(arguments: argparse.Namespace) -> data.Views:
+    """The built-in corpus, often enough for the steps to be of one epoch."""
+    corpus = folder_of(arguments)
+    drawer = augment.Augment(augment.Noises(corpus / "noise"), augment.Rooms(corpus / "rir"))
+    found = manifest.read(corpus / "train.csv")
+    times = -(-arguments.batch * (arguments.steps + WARM + 1) // len(found))
+    return data.Views(pd.concat([found] * times, ignore_index=True), crop_seconds=arguments.seconds, augment=drawer)
+
+
+# --- end to end -----------------------------------------------------------------------------------------------------
+
+
+def measured(recipe: str, arguments: argparse.Namespace) -> dict[str, float]:
+    """A recipe -> crops a second end to end and of the encoder alone, share of waiting, bytes at the height."""
+    torch.manual_seed(0)
+    on_gpu = "cuda" in arguments.device
+    method = METHODS[recipe.partition("-")[0]](embedder_of(recipe, arguments)).to(arguments.device).train()
+    if arguments.compile:
+        method.embedder.encoder.compile()
+    views = views_of(arguments)
+    batches = data.Batches(len(views), arguments.batch, seed=0)
+    loader = data.loader(views, batches, arguments.workers, pin_memory=on_gpu)
+    seconds = steps(method, loader, arguments)
+    waiting = loader.waited / seconds
+    limit = encoder_seconds(method, arguments)
+    height = torch.cuda.max_memory_allocated() if on_gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"rate": 2 * arguments.batch * arguments.steps / seconds, "limit": 2 * arguments.batch / limit,
+            "waiting": waiting, "memory": height}
+
+
+def steps(method: Any, loader: data.TimedLoader, arguments: argparse.Namespace) -> float:
+    """Seconds of the steps after the first ones, which warm up."""
+    optimizer = torch.optim.Adam(method.parameters(), 1e-3)
+    began = 0.0
+    for number, batch in enumerate(loader):
+        if number == WARM:
+            synchronise(arguments)
+            began, loader.waited = time.perf_counter(), 0.0
+        elif number == WARM + arguments.steps:
+            break
+        moved = {k: v.to(arguments.device, non_blocking=True) for k, v in batch.items() if isinstance(v, Tensor)}
+        flat = [moved[key].flatten(0, 1) for key in ("views", "noise", "snr_db", "rir")]
+        waves = augment.apply(*flat).view_as(moved["views"])
+        labels = moved["labels"] % SPEAKERS       # those of utterances, of which a classifier has enough
+        with low_precision(arguments):
+            loss = method(waves, labels)["loss"]
+        loss.backward()
+        nn.utils.clip_grad_norm_(method.parameters(), 5.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        method.after_step(0.0)
+    synchronise(arguments)
+    return time.perf_counter() - began
+
+
+def encoder_seconds(method: Any, arguments: argparse.Namespace) -> float:
+    """Of a step's encoder alone, on frames that lie on the device."""
+    waves = torch.randn(2 * arguments.batch, round(arguments.seconds * 16000), device=arguments.device)
+    frames = method.embedder.features(waves)
+
+    def step() -> None:
+        with low_precision(arguments):
+            made = method.embedder.encoder(frames)
+            if isinstance(method, Momentum):
+                with torch.no_grad():
+                    method.key[0].encoder(frames)
+        made.backward(torch.ones_like(made))
+        synchronise(arguments)
+
+    least(step, WARM)
+    return least(step, max(2, arguments.steps // 2))
+
+
+def low_precision(arguments: argparse.Namespace) -> AbstractContextManager:
+    return torch.autocast(torch.device(arguments.device).type, torch.bfloat16, enabled=arguments.precision == "bf16")
+
+
+def synchronise(arguments: argparse.Namespace) -> None:
+    if "cuda" in arguments.device:
+        torch.cuda.synchronize()
+
+
+def end_to_end(arguments: argparse.Namespace) -> Iterator[tuple[str, ...]]:
+    """A line a recipe."""
+    folder_of(arguments)     # it is made before the clocks run
+    for recipe in arguments.recipes:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            found = pool.submit(measured, recipe, arguments).result()
+        hours = 2 * VOXCELEB2 / found["rate"] / 3600
+        yield (recipe, f"{found['rate']:,.1f}", f"{found['limit']:,.1f}", f"{found['rate'] / found['limit']:.2f}",
+               f"{found['waiting']:.1%}", f"{found['memory'] / 1e9:.2f} GB",
+               ", ".join(f"{hours / devices:,.2f}" for devices in (1, 8, 64)) + " h")
+
+
+# --- part by part ---------------------------------------------------------------------------------------------------
+
+
+def part_by_part(recipe: str, arguments: argparse.Namespace) -> Iterator[tuple[str, ...]]:
+    """A line a part of a step of SimCLR-AM with the recipe's encoder, on a CPU."""
+    torch.manual_seed(0)
+    views, embedder = views_of(arguments), embedder_of(recipe, arguments)
+    batch = data.collate([views[1, i] for i in range(arguments.batch)])
+    parts = step_parts(embedder, batch, arguments.steps)
+    worker = worker_parts(views, arguments.batch, arguments.steps)
+    total = sum(parts.values())
+    light = sum(parts[name] for name in ("augment", "features", "loss")) / total
+    for name in PARTS:
+        yield name, f"{1000 * parts[name]:.1f} ms", f"{parts[name] / total:.1%}"
+    yield "the whole step", f"{1000 * total:.1f} ms", f"{2 * arguments.batch / total:.1f} crops/s"
+    yield "augment + features + loss", "", f"{light:.1%}"
+    for name, seconds in worker.items():
+        yield f"a worker's {name}, an utterance", f"{1000 * seconds / arguments.batch:.2f} ms", "beside the step"
 
 
 def worker_parts(views: data.Views, batch: int, repeats: int) -> dict[str, float]:
@@ -43,59 +186,74 @@ def worker_parts(views: data.Views, batch: int, repeats: int) -> dict[str, float
     return {"read": read, "draw": both - read}
 
 
-def step_parts(encoder: torch.nn.Module, batch: dict, repeats: int) -> dict[str, float]:
+def step_parts(embedder: Embedder, batch: dict, repeats: int) -> dict[str, float]:
     """Seconds of each part of the step itself, forward and backward together."""
     flat = [batch[key].flatten(0, 1) for key in ("views", "noise", "snr_db", "rir")]
-    features, loss = LogMel(encoder.config["n_mels"]), NTXent(1 / 30, partial(additive, m=0.1))
+    encoder, loss = embedder.encoder, NTXent(1 / 30, partial(additive, m=0.1))
     optimizer = torch.optim.Adam(encoder.parameters(), 1e-3)
     wave = augment.apply(*flat)
-    frames, labels = features(wave), batch["labels"].repeat(len(batch["views"]))
+    frames, labels = embedder.features(wave), batch["labels"].repeat(len(batch["views"]))
     z = encoder(frames)
     gradient = torch.randn_like(z)
     leaf = z.detach().requires_grad_()
     return {"augment": least(lambda: augment.apply(*flat), repeats),
-            "features": least(lambda: features(wave), repeats),
+            "features": least(lambda: embedder.features(wave), repeats),
             "encoder": least(lambda: encoder(frames).backward(gradient), repeats),
             "loss": least(lambda: loss(leaf, labels).backward(), repeats),
             "optimiser": least(optimizer.step, repeats)}
 
 
-def main() -> None:
+# --- the run --------------------------------------------------------------------------------------------------------
+
+
+def parsed() -> argparse.Namespace:
     parser = cli.Parser(prog="train_step.py", description=__doc__)
-    parser.add_argument("--encoder", default="ECAPA", choices=["ECAPA", "FastResNet34", "ResNet34"])
-    parser.add_argument("--size", default="512")
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out")
+    add = parser.add_argument
+    add("--recipes", type=lambda text: text.split(","), metavar="NAMES", help=f"of {', '.join(RECIPES)} (default: all)")
+    add("--parts", action="store_true", help="where the time of a SimCLR-AM step goes, by default with ECAPA")
+    add("--device", default="cpu")
+    add("--precision", choices=("fp32", "bf16"), default="fp32")
+    add("--compile", action="store_true", help="the encoder by torch.compile")
+    add("--resnet34", default="paper", metavar="SIZE", help="of Fast ResNet-34: paper (default) or small")
+    add("--ecapa", default="512", metavar="SIZE", help="of ECAPA-TDNN: 512 (default), 1024 or small")
+    add("--batch", type=int, default=8, metavar="N", help="utterances, of two crops each (default 8)")
+    add("--seconds", type=float, default=2.0, help="of a crop (default 2)")
+    add("--steps", type=int, default=4, metavar="N", help="that are timed (default 4)")
+    add("--workers", type=int, default=1, metavar="N", help="of the loader (default 1)")
+    add("--corpus", metavar="FOLDER", help="train.csv, noise and rir, in place of the built-in corpus")
+    add("--out", metavar="FILE", help="JSON for `python -m sv_ssl.results`")
     arguments = parser.parse_args()
-    report(arguments)
+    arguments.recipes = arguments.recipes or (["simclr_am-ecapa"] if arguments.parts else RECIPES)
+    if unknown := [recipe for recipe in arguments.recipes if recipe not in RECIPES]:
+        raise InputError(f"--recipes {unknown[0]!r}: choose of {', '.join(RECIPES)}")
+    if "cuda" in arguments.device and not torch.cuda.is_available():
+        raise InputError(f"--device {arguments.device}: there is no GPU here that PyTorch can use")
+    if arguments.parts and (arguments.device != "cpu" or len(arguments.recipes) > 1):
+        raise InputError("--parts is of one recipe on a CPU")
+    return arguments
 
 
-def report(arguments: argparse.Namespace) -> None:
-    torch.manual_seed(0)
-    corpus = synthetic.corpus()
-    drawer = augment.Augment(augment.Noises(corpus / "noise"), augment.Rooms(corpus / "rir"))
-    views = data.Views(manifest.read(corpus / "train.csv"), crop_seconds=arguments.seconds, augment=drawer)
-    size = int(arguments.size) if arguments.size.isdigit() else arguments.size
-    encoder = getattr(encoders, arguments.encoder)(80, size)
-    batch = data.collate([views[1, i] for i in range(arguments.batch)])
-    parts = step_parts(encoder, batch, arguments.repeats)
-    worker = worker_parts(views, arguments.batch, arguments.repeats)
-    total = sum(parts.values())
-    crops = 2 * arguments.batch
-    light = sum(parts[name] for name in ("augment", "features", "loss")) / total
-    rows = [[name, f"{1000 * parts[name]:.1f} ms", f"{parts[name] / total:.1%}"] for name in PARTS]
-    rows += [["the whole step", f"{1000 * total:.1f} ms", f"{crops / total:.1f} crops/s"],
-             ["augment + features + loss", "", f"{light:.1%}"]]  # fmt: skip
-    rows += [[f"a worker's {name}, an utterance", f"{1000 * seconds / arguments.batch:.2f} ms", "beside the step"]
-             for name, seconds in worker.items()]  # fmt: skip
-    for row in rows:
-        print(f"{row[0]:<32}{row[1]:>12}  {row[2]}")
-    if arguments.out:
-        about = (f"`python benchmarks/train_step.py`: {arguments.encoder} {size}, {arguments.batch} x 2 crops of "
-                 f"{arguments.seconds:g} s; CPU, {torch.get_num_threads()} threads, torch {torch.__version__}.")
-        results.benchmark(arguments.out, "speed of a training step", about, ["part", "time", "share"], rows)
+def main() -> None:
+    """Print each line as it is there, write all."""
+    arguments = parsed()
+    lines = []
+    for line in part_by_part(arguments.recipes[0], arguments) if arguments.parts else end_to_end(arguments):
+        print("  |  ".join(line), flush=True)
+        lines.append(line)
+    if not arguments.out:
+        return
+    cuda = "cuda" in arguments.device
+    device = (f"{torch.cuda.get_device_name(arguments.device)}, {os.cpu_count()} cores" if cuda
+              else f"CPU, {torch.get_num_threads()} threads")
+    about = (f"`python {' '.join(['benchmarks/train_step.py', *sys.argv[1:]])}`: {arguments.batch} x 2 crops of "
+             f"{arguments.seconds:g} s, {arguments.precision}, ECAPA-{arguments.ecapa}, Fast ResNet-34 "
+             f"{arguments.resnet34}; {device}, torch {torch.__version__}.")
+    if arguments.parts:
+        results.benchmark(arguments.out, "speed of a training step", about, ("part", "time", "share"), lines)
+    else:
+        about += (f" VoxCeleb2: {VOXCELEB2:,} utterances x 2 crops; several devices as if nothing were lost between "
+                  "them. The limit of the ratio is 0.85, on an H200 in bf16 with 16 cores.")
+        results.benchmark(arguments.out, "speed of training", about, COLUMNS, lines)
 
 
 if __name__ == "__main__":

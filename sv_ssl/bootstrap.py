@@ -12,25 +12,6 @@ from sv_ssl.metrics import POINTS, Point, check, crossing, headline, normalised_
 from sv_ssl.progress import watched
 
 
-def interval(
-    scores: ArrayLike,
-    labels: ArrayLike,
-    enroll_speakers: ArrayLike,
-    test_speakers: ArrayLike,
-    metric: str | Point = "eer",
-    n: int = 1000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """(N,) each -> ends of the 95 % interval of "eer", or of the minDCF at a point (p_target, c_miss, c_fa).
-
-    >>> interval([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1], ["a", "b", "a", "b"], ["b", "a", "a", "b"])
-    (0.0, 0.0)
-    """
-    points = () if isinstance(metric, str) else (metric,)
-    values = bootstrap(scores, labels, enroll_speakers, test_speakers, points, n, seed)
-    return percentiles(values[metric if isinstance(metric, str) else point_name(metric)])
-
-
 def intervals(
     scores: ArrayLike,
     labels: ArrayLike,
@@ -40,7 +21,11 @@ def intervals(
     n: int = 1000,
     seed: int = 0,
 ) -> dict:
-    """(N,) each -> 95 % intervals of the EER and of each point's minDCF, named as in `metrics.evaluate`."""
+    """(N,) each -> 95 % intervals of the EER and of each point's minDCF, named as in `metrics.evaluate`.
+
+    >>> intervals([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1], ["a", "b", "a", "b"], ["b", "a", "a", "b"])["eer"]
+    [0.0, 0.0]
+    """
     values = bootstrap(scores, labels, enroll_speakers, test_speakers, points, n, seed)
     ends = {name: list(percentiles(value)) for name, value in values.items()}
     return {"eer": ends.pop("eer"), "min_dcf": ends, "n": n, "seed": seed}

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sv_ssl.bootstrap import intervals
-from sv_ssl.files import InputError, aside
+from sv_ssl.files import InputError, aside, some
 from sv_ssl.metrics import POINTS, Point, check, headline, point_name
 from sv_ssl.trials import Trials, speakers
 
@@ -31,7 +31,6 @@ SECONDS = (2.0, 4.0, 8.0)  # edges of the bins of `duration`
 MOST = 100  # values of a column, and conditions it makes
 FEW = 30  # errors; with 30 the true rate is within 30 % of the measured one at 90 % confidence
 NONE = "(none)"  # the value of an empty field
-SHOWN = 10  # ids or lines named in one message
 
 
 # --- what is known of the utterances --------------------------------------------------------------------------------
@@ -63,7 +62,7 @@ def read_manifest(path: str | os.PathLike, ids: Sequence[str]) -> dict[str, list
             return {name: [rows[i][column] for i in ids] for column, name in enumerate(header)}
     lost = [i for i in dict.fromkeys(ids) if i not in rows]
     wanted = f'whose "{header[at]}" is the id' + ', or whose "wav" ends with it' * ("wav" in header)
-    raise InputError(f"{path}: {len(lost):,} of {len(ids):,} utterances have no row: {_some(lost)}; "
+    raise InputError(f"{path}: {len(lost):,} of {len(ids):,} utterances have no row: {some(lost)}; "
                      f"wanted a row {wanted}; the first row here is {','.join(first[0])[:200]!r}")  # fmt: skip
 
 
@@ -82,10 +81,10 @@ def _matches(path: str | os.PathLike, ids: set[str], keys: Keys) -> dict[str, li
     for number, row in _rows(path):
         for key in ids.intersection(keys(row)):
             found.setdefault(key, []).append((number, row))
-    several = [f"{key} (lines {_some(str(n) for n, _ in rows)})" for key, rows in found.items() if len(rows) > 1]
+    several = [f"{key} (lines {some(str(n) for n, _ in rows)})" for key, rows in found.items() if len(rows) > 1]
     if several:
         raise InputError(f"{path}: {len(several):,} utterances of the trial list have more than one row: "
-                         f"{_some(several)}; wanted one for each")  # fmt: skip
+                         f"{some(several)}; wanted one for each")  # fmt: skip
     return {key: rows[0][1] for key, rows in found.items()}
 
 
@@ -107,14 +106,10 @@ def _rows(path: str | os.PathLike) -> Rows:
         raise InputError(f"{path}: not a CSV in UTF-8, somewhere after line {number}: {error}") from None
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
-    if bad or not width:
-        raise InputError(f"{path}: {len(bad):,} bad rows: {_some(bad, '; ')}" if bad else f"{path}: the file is empty")
-
-
-def _some(items: Iterable[str], separator: str = ", ") -> str:
-    """The first few items, as text."""
-    items = list(items)
-    return separator.join([*items[:SHOWN], *["..."] * (len(items) > SHOWN)])
+    if bad:
+        raise InputError(f"{path}: {len(bad):,} bad rows: {some(bad, separator='; ')}")
+    if not width:
+        raise InputError(f"{path}: the file is empty")
 
 
 # --- which trials belong together -----------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from typing import Mapping, NamedTuple, Sequence
 import numpy as np
 
 from sv_ssl.embeddings import Embeddings, unit
-from sv_ssl.files import InputError
+from sv_ssl.files import InputError, some
 from sv_ssl.layout import quoted, split
 from sv_ssl.trials import Trials
 
@@ -154,7 +154,7 @@ def combine(
     if absent:
         had = f"the file of models has {len(models):,}, such as {next(iter(models), '-')}"
         raise InputError(f"{trials.name}: {len(absent):,} of {len(enrolled):,} models have no enrolment utterances: "
-                         f"{_some(absent)}; {had}")  # fmt: skip
+                         f"{some(absent)}; {had}")  # fmt: skip
     row = dict(zip(embeddings[0], range(len(embeddings[0]))))
     whole = _whole(row, enrolled, models, allow_missing)
     made_of = [[row[u] for u in models[enrolled[m]]] for m in whole]
@@ -206,7 +206,7 @@ def _whole(
         missing = list(dict.fromkeys(u for model in enrolled for u in models[model] if u not in row))
         cure = "; --allow-missing leaves the trials of these models out" * (not allow_missing)
         raise InputError(f"{len(missing):,} enrolment utterances, of {(~whole).sum():,} models, have no embedding: "
-                         f"{_some(missing)}; ids must be equal, such as {next(iter(row))}{cure}")  # fmt: skip
+                         f"{some(missing)}; ids must be equal, such as {next(iter(row))}{cure}")  # fmt: skip
     return np.flatnonzero(whole)
 
 
@@ -221,7 +221,3 @@ def _means(rows: np.ndarray, made_of: Sequence[Sequence[int]], names: Sequence[s
         name = names[int(lengths.argmin())]
         raise InputError(f"the embeddings of the model {name} cancel: their mean has no direction")
     return means.astype(np.float32), lengths.astype(np.float32)
-
-
-def _some(items: Sequence[str]) -> str:
-    return ", ".join(items[:SHOWN]) + ", ..." * (len(items) > SHOWN)

@@ -20,7 +20,7 @@ from typing import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from sv_ssl.files import InputError
+from sv_ssl.files import InputError, some
 from sv_ssl.trials import Trials, speakers
 
 SIDES = {"z": ["enroll"], "t": ["test"], "s": ["enroll", "test"], "as": ["enroll", "test"]}  # whose statistics are used
@@ -169,9 +169,8 @@ def speaker_means(
     told = {i: i.split("/")[0] for i in ids if i.find("/") > 0} if known is None else known
     untold = [i for i in ids if i not in told]
     if untold:
-        shown = ", ".join(untold[:SHOWN]) + ", ..." * (len(untold) > SHOWN)
         cure = "begin ids with `speaker/`, or pass a file" if known is None else "complete the file"
-        who = f"{len(untold):,} of {len(ids):,} cohort utterances have no known speaker ({shown})"
+        who = f"{len(untold):,} of {len(ids):,} cohort utterances have no known speaker ({some(untold, SHOWN)})"
         raise InputError(f"{who}: {cure} of `utterance speaker` lines")
     names, speaker = np.unique([told[i] for i in ids], return_inverse=True)
     order = np.argsort(speaker)

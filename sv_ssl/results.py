@@ -2,6 +2,7 @@
 
     results/runs/<run>.json     written by programs only: settings, metrics with interval, versions, device, minutes
     results/benchmarks/*.json   written by benchmarks/ and recipes/diarization/: title, about, columns, rows
+    results/study/*/README.md   written by `python -m sv_ssl.study`: a page a study, to which README.md leads
     results/reported.csv        figures that papers report, typed in by hand with their source; never mixed with ours
     results/summary.csv         generated: a line a run
     results/README.md           generated: a table a corpus and trial list, mean and deviation over seeds
@@ -55,15 +56,38 @@ def record(folder: str | os.PathLike, run: dict) -> Path:
     """
     if absent := [key for key in NEEDED if key not in run]:
         raise InputError(f"a run to be recorded needs {', '.join(NEEDED)}; this one has no {', '.join(absent)}")
-    run = {**run, "test": {**run["test"], "list": Path(run["test"]["list"]).name}}
+    run = {**run, "test": _named(run["test"]), "overrides": {k: here(v) for k, v in run.get("overrides", {}).items()}}
+    if "lists" in run:
+        run["lists"] = {stem: _named(test) for stem, test in run["lists"].items()}
     parts = [run["name"], run["corpus"], Path(run["test"]["list"]).stem, f"seed{run['seed']}"]
     if changed(run):
         parts.append(hashlib.sha1(changed(run).encode()).hexdigest()[:6])
     path = Path(folder) / "runs" / (re.sub(r"[^\w.-]+", "_", "-".join(parts)) + ".json")
-    text = json.dumps({**run, "commit": _commit(), "versions": _versions()}, indent=2, allow_nan=False)
+    text = json.dumps({**run, "commit": commit(), "versions": versions()}, indent=2, allow_nan=False)
     with aside(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
     return path
+
+
+def _named(test: dict) -> dict:
+    """A report with the list's name in the place of its path."""
+    return {**test, "list": Path(test["list"]).name}
+
+
+def here(value: Any) -> Any:
+    """An option's value, paths as .../NAME: where a machine keeps its data is nobody's business.
+
+    >>> here(["/data/a/O.txt", 1]), here("exp/a")
+    (['.../O.txt', 1], 'exp/a')
+    """
+    if isinstance(value, list):
+        return [here(one) for one in value]
+    return f".../{Path(value).name}" if isinstance(value, str) and value.startswith("/") else value
+
+
+# Overrides that say where things are, or how fast, and not what is learnt.
+MACHINE = {"seed", "num_workers", "data_folder", "output_folder", "results_folder", "audio_root", "noise_folder",
+           "room_folder", "valid_trials", "test_trials"}
 
 
 def changed(run: dict) -> str:
@@ -72,12 +96,11 @@ def changed(run: dict) -> str:
     >>> changed({"overrides": {"epochs": 3, "seed": 1, "output_folder": "/tmp/x"}})
     'epochs 3'
     """
-    kept = {key: value for key, value in sorted(run.get("overrides", {}).items())
-            if key not in ("seed", "num_workers") and "folder" not in key and "/" not in str(value)}  # fmt: skip
-    return ", ".join(f"{key} {value}" for key, value in kept.items())
+    kept = {key: value for key, value in sorted(run.get("overrides", {}).items()) if key not in MACHINE}
+    return ", ".join(f"{key} {here(value)}" for key, value in kept.items())
 
 
-def _commit() -> str:
+def commit() -> str:
     """The git commit of the checkout that runs ("-dirty" if changed), else the version of the installed package."""
     home = Path(__file__).resolve().parent.parent
     if (home / ".git").exists():
@@ -89,7 +112,7 @@ def _commit() -> str:
     return _version("sv_ssl") or "unknown"
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     found = {package: _version(package) for package in PACKAGES}
     return {"python": platform.python_version(), **{package: version for package, version in found.items() if version}}
 
@@ -115,12 +138,14 @@ def benchmark(path: str | os.PathLike, title: str, about: str, columns: Sequence
 def table(folder: str | os.PathLike) -> None:
     """Write folder/summary.csv and folder/README.md from folder/runs/*.json and folder/reported.csv."""
     folder = Path(folder)
-    runs = sorted(map(_read_run, (folder / "runs").glob("*.json")), key=lambda run: (_group(run), run["seed"]))
+    read = [one for path in (folder / "runs").glob("*.json") for one in _by_list(_read_run(path))]
+    runs = sorted(read, key=lambda run: (_group(run), run["seed"]))
     with aside(folder / "summary.csv") as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([list(SUMMARY), *([of(run) for of in SUMMARY.values()] for run in runs)])
     with aside(folder / "README.md") as temporary:
-        parts = [*_measured(runs), *_benchmarks(folder / "benchmarks"), *_reported(folder / "reported.csv")]
+        parts = [*_measured(runs), *_studies(folder / "study"), *_benchmarks(folder / "benchmarks"),
+                 *_reported(folder / "reported.csv")]
         temporary.write_text("\n".join([*parts, ""]), encoding="utf-8")
 
 
@@ -132,6 +157,19 @@ def _read_run(path: Path) -> dict:
         return run
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not the record of a run: {type(error).__name__} {error}") from error
+
+
+def _by_list(run: dict) -> list[dict]:
+    """A run that was scored on several lists -> the same run for each of them.
+
+    >>> run = {"test": {"eer": 0.1}, "lists": {"O": {"eer": 0.1}, "E": {"eer": 0.2}}}
+    >>> [(one["test"], one["baselines"]) for one in _by_list(run)]
+    [({'eer': 0.1}, {}), ({'eer': 0.2}, {})]
+    """
+    if "lists" not in run:
+        return [run]
+    before = run.get("baseline_lists", {})
+    return [{**run, "test": test, "baselines": before.get(stem, {})} for stem, test in run["lists"].items()]
 
 
 def _group(run: dict) -> tuple[str, str, str, str, str]:
@@ -158,7 +196,7 @@ def _measured(runs: list[dict]) -> list[str]:
         head = ["system", "seeds", "EER %", "minDCF 0.01", "minDCF 0.05", "untrained EER %", "no learning EER %", "min"]
         groups = [[run for run in rows if _group(run) == group] for group in dict.fromkeys(map(_group, rows))]
         groups.sort(key=lambda runs: statistics.mean(run["test"]["eer"] for run in runs))
-        lines += _markdown([*head, "device"], map(_row, groups))
+        lines += markdown([*head, "device"], map(_row, groups))
     return lines if runs else [*lines, "", "No run is recorded yet."]
 
 
@@ -197,13 +235,23 @@ def _mean(values: list[float], digits: int) -> str:
     return f"{statistics.mean(values):.{digits}f}" if values else ""
 
 
+def _studies(folder: Path) -> list[str]:
+    """A link to the page of each study, and what it says it is about."""
+    lines: list[str] = []
+    for path in sorted(folder.glob("*/README.md")):
+        title, *rest = path.read_text(encoding="utf-8").splitlines() or [""]
+        about = next((line for line in rest if line.strip()), "")
+        lines += ["", f"[{title.lstrip('# ')}](study/{path.parent.name}/README.md): {about}"]
+    return ["", "## Studies", *lines] if lines else []
+
+
 def _benchmarks(folder: Path) -> list[str]:
     """The tables of the benchmarks as they were written."""
     lines: list[str] = []
     for path in sorted(folder.glob("*.json")):
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-            table = _markdown(found["columns"], found["rows"])
+            table = markdown(found["columns"], found["rows"])
             lines += ["", f"## {found['title'][:1].upper()}{found['title'][1:]}", "", found["about"], "", *table]
         except (ValueError, LookupError, TypeError) as error:
             raise InputError(f"{path} is not the record of a benchmark: {type(error).__name__} {error}") from error
@@ -222,7 +270,7 @@ def _reported(path: Path) -> list[str]:
     cells = [[_percent(path, i, row["eer"]) if key == "eer" else row[key] for key in REPORTED]
              for i, row in enumerate(rows, 2)]  # fmt: skip
     head = ["system", "encoder", "trained on", "tested on", "EER %", "minDCF 0.01", "source"]
-    return ["", "## Reported elsewhere", "", about, "", *_markdown(head, cells)]
+    return ["", "## Reported elsewhere", "", about, "", *markdown(head, cells)]
 
 
 def _percent(path: Path, line: int, eer: str) -> str:
@@ -234,7 +282,12 @@ def _percent(path: Path, line: int, eer: str) -> str:
     raise InputError(f"{path}:{line}: eer must be a fraction between 0 and 1, not {eer!r}")
 
 
-def _markdown(head: list[str], rows: Iterable[list[str]]) -> list[str]:
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A table -> its lines.
+
+    >>> markdown(["a", "b"], [["1", "2"]])
+    ['| a | b |', '| --- | --- |', '| 1 | 2 |']
+    """
     return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
 
 

@@ -10,13 +10,12 @@ import numpy as np
 
 from sv_ssl.bootstrap import intervals
 from sv_ssl.embeddings import Embeddings, unit
-from sv_ssl.files import InputError
+from sv_ssl.files import InputError, some
 from sv_ssl.metrics import POINTS, Point, evaluate
 from sv_ssl.progress import watched
 from sv_ssl.trials import Trials, speakers
 
 BLOCK = 512  # trials scored at once: their rows stay in the cache
-SHOWN = 10  # missing ids named in one message
 
 
 def cosine(embeddings: Embeddings, trials: Trials) -> np.ndarray:
@@ -48,9 +47,8 @@ def leave_out(trials: Trials, ids: Sequence[str]) -> Trials:
     kept = there[trials.enroll] & there[trials.test]
     if not kept.any():
         raise InputError(_missing(missing, list(ids), trials))
-    shown = ", ".join(missing[:SHOWN]) + ", ..." * (len(missing) > SHOWN)
     count = f"{(~kept).sum():,} of {len(kept):,} trials, {len(missing):,} utterances have no embedding"
-    return trials.select(kept, f"left out: {count}: {shown}")
+    return trials.select(kept, f"left out: {count}: {some(missing)}")
 
 
 def _missing(missing: list[str], ids: list[str], trials: Trials) -> str:
@@ -58,10 +56,9 @@ def _missing(missing: list[str], ids: list[str], trials: Trials) -> str:
     lost = np.array([i in gone for i in trials.ids])
     lost = lost[trials.enroll] | lost[trials.test]
     nearest = max(ids, key=lambda i: len(os.path.commonprefix([i, missing[0]])) + _common_ending(i, missing[0]))
-    shown = ", ".join(missing[:SHOWN]) + ", ..." * (len(missing) > SHOWN)
     return (
         f"{trials.name}: {len(missing):,} of {len(trials.ids):,} utterances ({lost.sum():,} of {len(lost):,} trials) "
-        f"have no embedding: {shown}; ids must be equal, the nearest to {missing[0]} is {nearest}; "
+        f"have no embedding: {some(missing)}; ids must be equal, the nearest to {missing[0]} is {nearest}; "
         "--allow-missing leaves such trials out"
     )
 

@@ -44,33 +44,33 @@ class System(NamedTuple):
         array([[0.7071]], dtype=float32)
         """
         pairs = trials
-        enrolled = {} if self.models is None else self.models
-        found = self.source([*trials.ids, *(u for i in trials.ids for u in enrolled.get(i, ()))])
-        factors = None
+        enrolled = [u for i in trials.ids for u in (self.models or {}).get(i, ())]
+        found = self.source([*trials.ids, *enrolled])
+        factors: dict[str, float] = {}
         if self.models is not None:
             found, pairs, factor = enroll.combine(found, trials, self.models, self.combine, self.allow_missing)
             factors = dict(zip(pairs.ids, factor.tolist()))
         if self.allow_missing:
             pairs = scoring.leave_out(pairs, found[0])
         scores = scoring.cosine(found, pairs)
-        factor = np.array([1.0 if factors is None else factors[i] for i in pairs.ids], np.float32)
-        if factors is not None:
+        factor = np.array([factors.get(i, 1.0) for i in pairs.ids], np.float32)
+        if factors:
             scores = scores * factor[pairs.enroll]
         moments = None
         if self.cohort is not None:
-            pairs, moments = self._moments(found, pairs, factor)
+            pairs, moments = self._moments(self.cohort, found, pairs, factor, enrolled)
             scores = normalise.normalise(scores, pairs, *moments, self.cohort.method)
         columns, names = calibrate.quality_columns(pairs, self._qualities(found, pairs, moments))
         what = "score" if self.cohort is None else f"score ({self.cohort.method})"
         return pairs, np.column_stack([scores, columns]) if names else scores[:, None], [what, *names]
 
-    def _moments(self, found: Embeddings, trials: Trials, factor: np.ndarray) -> tuple[Trials, normalise.Moments]:
+    @staticmethod
+    def _moments(cohort: Cohort, found: Embeddings, trials: Trials, factor: np.ndarray, enrolled: Sequence[str],
+                 ) -> tuple[Trials, normalise.Moments]:  # fmt: skip
         """Mean and standard deviation of each utterance's cohort scores; the trials' notes say what the cohort is."""
-        assert self.cohort is not None
-        (ids, rows), method, top_n, speakers, means = self.cohort
+        (ids, rows), method, top_n, speakers, means = cohort
         if rows.shape[1] != found[1].shape[1]:
             raise InputError(f"the cohort has {rows.shape[1]} dimensions, the embeddings {found[1].shape[1]}")
-        enrolled = [u for i in trials.ids for u in (self.models or {}).get(i, ())]
         kept = normalise.apart(ids, trials, speakers, enrolled)
         ids, rows = [i for i, keep in zip(ids, kept) if keep], embeddings.unit(rows[kept])
         note = f"normalised ({method}) by {len(ids):,} cohort utterances"
@@ -81,8 +81,7 @@ class System(NamedTuple):
             note += f", as the means of {len(names):,} speakers"
         if method == "as":
             note += f", the {min(top_n, len(rows)):,} nearest" + " (all there are)" * (top_n > len(rows))
-        row = dict(zip(found[0], range(len(found[0]))))
-        units = embeddings.unit(found[1][[row[i] for i in trials.ids]])
+        units = embeddings.unit(embeddings.rows_of(found, trials.ids))
         mean, sd = normalise.statistics(units, rows, top_n if method == "as" else None)
         return trials._replace(notes=[*trials.notes, note]), (mean * factor, sd * factor)
 
@@ -94,8 +93,7 @@ class System(NamedTuple):
                     raise InputError("the quality duration needs a manifest with a duration column: pass --manifest")
                 qualities[name] = calibrate.log_durations(self._seconds(self.manifest, trials.ids))
             elif name == "magnitude":
-                row = dict(zip(found[0], range(len(found[0]))))
-                used = found[1][[row[i] for i in trials.ids]].astype(np.float64)
+                used = embeddings.rows_of(found, trials.ids).astype(np.float64)
                 qualities[name] = np.log(np.linalg.norm(used, axis=1))
             elif moments is None:
                 raise InputError("the quality cohort is the mean of the cohort scores: pass --norm and --cohort")

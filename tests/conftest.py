@@ -1,16 +1,22 @@
 """What several tests share: a tiny corpus, made once a session, and short recordings."""
 
+import os
 import signal
 import sys
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores: one thread each, and that before torch
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from sv_ssl import audio, synthetic
 
 
-settings.register_profile("sv_ssl", deadline=None)  # a busy machine is no fault
+# A busy machine is no fault.
+settings.register_profile("sv_ssl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sv_ssl")
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a job in the background: its children would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sv_ssl import conditions, metrics
-from sv_ssl.bootstrap import interval
+from sv_ssl.bootstrap import intervals
 from sv_ssl.conditions import evaluate_each, read_manifest, split, write_csv
 from sv_ssl.files import InputError
 from sv_ssl.scoring import report
@@ -393,8 +393,8 @@ def test_intervals_draw_the_speakers_of_the_condition(small, scores):
     (row,) = evaluate_each(small, scores, split(small, ["gender"], columns)[:1], [(0.05, 1, 1)], ci=True)
     mine = trials_where(small, lambda a, b: GENDER[a[0]] == GENDER[b[0]] == "f")
     sides = [[pairs_of(small)[i][side][0] for i in mine] for side in (0, 1)]
-    assert row["ci"]["eer"] == list(interval(scores[mine], small.labels[mine], *sides))
-    assert row["ci"]["min_dcf"] == {"0.05": list(interval(scores[mine], small.labels[mine], *sides, (0.05, 1, 1)))}
+    assert row["ci"]["eer"] == intervals(scores[mine], small.labels[mine], *sides)["eer"]
+    assert row["ci"]["min_dcf"] == intervals(scores[mine], small.labels[mine], *sides, [(0.05, 1, 1)])["min_dcf"]
     assert (row["ci"]["resampled"], row["ci"]["clusters"]) == ("speakers", 2)
 
 

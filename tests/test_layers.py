@@ -12,12 +12,13 @@ LAYERS = [
      "encoders", "heads", "waveaugment", "der", "vad"],
     ["scoring", "page", "calibrate", "normalise", "conditions", "enroll", "synthetic", "data", "audio_encoders",
      "sources", "peer_encoders", "export", "index", "xvectors",
-     "analyze", "probe"],
-    ["methods", "model", "report", "system", "convert", "shards"],
+     "analyze", "probe", "held_out", "sounds"],
+    ["methods", "model", "report", "system", "convert", "shards", "clips"],
     ["pyannote", "embed"],
-    ["checkpoints", "settings", "api", "diarize"],
+    ["checkpoints", "settings", "corpus", "api", "diarize"],
     ["brain", "cli"],
-    ["recipe"],
+    ["recipe", "classify"],
+    ["study"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

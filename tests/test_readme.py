@@ -37,11 +37,14 @@ def test_every_command_exists(command):
         assert words[:3] == ["pip", "install", "-e"]
         extras = re.findall(r"\[(\w+)\]", words[3])
         assert all(extra in setup()["options.extras_require"] for extra in extras)
+    elif words[:2] == ["python", "-m"]:
+        done = subprocess.run([sys.executable, "-m", words[2], "--help"], capture_output=True, text=True, cwd=ROOT)
+        assert all(word in done.stdout for word in words if word.startswith("--")) and (ROOT / words[3]).is_file()
     elif words[0] in ("python", "torchrun"):
         script, yaml_file = words[1 + (words[0] == "torchrun"):][:2]
         path = settings.find_yaml(str(ROOT / script), yaml_file)
         assert (ROOT / script).is_file()
-        known = {*settings.top_level(path.read_text(), path), *settings.RUN_OPTIONS}
+        known = {*settings.top_level(path.read_text(), path), *settings.RUN_OPTIONS, *settings.OPTIONAL}
         given = settings.arguments(words[words.index(yaml_file):])[1]
         assert given.keys() <= known
     elif words[0].startswith("sv-"):
@@ -52,6 +55,12 @@ def test_every_command_exists(command):
         assert all(word in page for word in words if word.startswith("--"))
     else:
         assert words == ["pytest"]
+
+
+def test_every_option_of_the_table_is_read():
+    table = README[README.index("| option |"):README.index("Under `torchrun`")]
+    options = set(re.findall(r"`--(\w+)", table)) | set(re.findall(r" --(\w+)", table))
+    assert len(options) >= 8 and options <= {*settings.OPTIONAL, *settings.NEEDED}
 
 
 def test_the_tree_is_the_present_one():

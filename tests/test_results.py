@@ -45,6 +45,19 @@ def test_a_run_is_recorded_with_versions_and_commit(tmp_path):
     assert found["baselines"] == {"untrained": 0.4} and found["seed"] == 0
 
 
+def test_a_run_on_several_lists_is_in_the_table_of_each(tmp_path):
+    known = run(baselines={"untrained": 0.4})
+    hard = {**known["test"], "list": "/data/hard.txt", "eer": 0.2, "sha1": "fedcba9876543210"}
+    results.record(tmp_path, {**known, "lists": {"trials": known["test"], "hard": hard},
+                              "baseline_lists": {"hard": {"untrained": 0.45}}})
+    results.table(tmp_path)
+    assert [row[2][:5] for row in cells(tmp_path, "am")] == ["20.00", "8.00 "]
+    text = (tmp_path / "README.md").read_text()
+    assert "### built-in, hard.txt" in text and "45.00" in text
+    [path] = (tmp_path / "runs").glob("*.json")
+    assert "/data" not in path.read_text() and "/tmp" not in path.read_text()
+
+
 def test_the_same_run_replaces_its_record_and_another_does_not(tmp_path):
     for again in (run(), run(eer=0.07), run(seed=1), run(overrides={"epochs": 3}), run(overrides={"epochs": 4}),
                   run(corpus="voxceleb 1/O")):  # fmt: skip
@@ -150,3 +163,12 @@ def test_benchmarks_have_tables_of_their_own(tmp_path):
     (tmp_path / "benchmarks" / "c.json").write_text("{}")
     with pytest.raises(InputError, match="c.json is not the record of a benchmark"):
         results.table(tmp_path)
+
+
+def test_studies_are_led_to(tmp_path):
+    page = tmp_path / "study" / "toy" / "README.md"
+    page.parent.mkdir(parents=True)
+    page.write_text("# Study: toy\n\nWhat a toy learns.\n\nMore.\n")
+    results.table(tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    assert "## Studies\n\n[Study: toy](study/toy/README.md): What a toy learns.\n" in text and "More" not in text

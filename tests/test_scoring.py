@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from sv_ssl import scoring, trials
-from sv_ssl.bootstrap import interval
+from sv_ssl.bootstrap import intervals
 from sv_ssl.files import InputError
 from sv_ssl.metrics import evaluate
 
@@ -101,7 +101,7 @@ def test_a_report_holds_the_list_and_the_metrics(many):
     expected = evaluate(scores, trial_list.labels)
     assert [report[key] for key in ("eer", "min_dcf", "auc")] == [expected[key] for key in ("eer", "min_dcf", "auc")]
     speaker = np.array([i[:4] for i in trial_list.ids])
-    ends = interval(scores, trial_list.labels, speaker[trial_list.enroll], speaker[trial_list.test])
+    ends = intervals(scores, trial_list.labels, speaker[trial_list.enroll], speaker[trial_list.test])["eer"]
     assert report["ci"]["eer"] == pytest.approx(ends)
     assert (report["ci"]["resampled"], report["ci"]["clusters"]) == ("speakers", 12)
     json.dumps(report, allow_nan=False)

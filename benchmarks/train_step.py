@@ -18,6 +18,7 @@ import multiprocessing
 import os
 import resource
 import sys
+import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager
@@ -25,12 +26,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from parts import least
-from sv_ssl import augment, cli, data, manifest, results, synthetic
+from sv_ssl import audio, augment, cli, data, manifest, results, synthetic
 from sv_ssl.encoders import ECAPA, Embedder, FastResNet34
 from sv_ssl.features import LogMel
 from sv_ssl.files import InputError
@@ -174,6 +176,8 @@ def part_by_part(recipe: str, arguments: argparse.Namespace) -> Iterator[tuple[s
     yield "augment + features + loss", "", f"{light:.1%}"
     for name, seconds in worker.items():
         yield f"a worker's {name}, an utterance", f"{1000 * seconds / arguments.batch:.2f} ms", "beside the step"
+    for name, seconds in worker_formats(views, arguments.steps):
+        yield f"a worker's utterance from {name}", f"{1000 * seconds:.2f} ms", "limit 0.6 ms"
 
 
 def worker_parts(views: data.Views, batch: int, repeats: int) -> dict[str, float]:
@@ -184,6 +188,22 @@ def worker_parts(views: data.Views, batch: int, repeats: int) -> dict[str, float
     read = least(lambda: [views[key] for key in keys], repeats)
     views.augment = drawer
     return {"read": read, "draw": both - read}
+
+
+def worker_formats(views: data.Views, repeats: int, n: int = 16) -> Iterator[tuple[str, float]]:
+    """Seconds of one worker for an utterance of a kind and length: read, cropped, its noise and room drawn."""
+    assert views.augment
+    rng = np.random.default_rng(0)
+    for ending, seconds in (("wav", 8), ("flac", 8), ("wav", 120), ("flac", 120)):
+        with tempfile.TemporaryDirectory() as folder:
+            samples = views.sample_rate * seconds
+            wavs = [str(Path(folder) / f"{i}.{ending}") for i in range(n)]
+            for wav in wavs:                         # as loud and as hard to pack as speech: noise of a low pass
+                noise = np.convolve(rng.standard_normal(samples), np.hanning(16), "same")
+                audio.write(wav, 0.02 * noise, views.sample_rate)
+            frame = pd.DataFrame({"ID": wavs, "wav": wavs, "start": 0, "stop": samples, "duration": float(seconds)})
+            some = data.Views(frame, crop_seconds=views.n_samples / views.sample_rate, augment=views.augment)
+            yield f"{ending.upper()} of {seconds} s", least(lambda: [some[1, i] for i in range(n)], repeats) / n
 
 
 def step_parts(embedder: Embedder, batch: dict, repeats: int) -> dict[str, float]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
 import math
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable
 
@@ -36,7 +38,8 @@ def fitted(hparams: dict, views: Any, batches: data.Batches,
            validate: Callable[[Embedder], dict] | None = None) -> SSLBrain:
     """Fit a run's method, resuming what is there; the Brain comes back with its best weights loaded, or the last."""
     on_gpu = hparams["run_opts"]["device"] != "cpu"
-    brain = SSLBrain(hparams["method"], hparams["opt_class"], hparams, RunOptions.from_dictionary(hparams["run_opts"]),
+    optimizer = fused(hparams["opt_class"]) if on_gpu else hparams["opt_class"]
+    brain = SSLBrain(hparams["method"], optimizer, hparams, RunOptions.from_dictionary(hparams["run_opts"]),
                      data.loader(views, batches, hparams["num_workers"], pin_memory=on_gpu), validate,
                      AtomicCheckpointer(Path(hparams["output_folder"]) / "save"))
     try:
@@ -45,7 +48,19 @@ def fitted(hparams: dict, views: Any, batches: data.Batches,
         if is_main():
             print(f"\nstopped in epoch {brain.epoch}: the same command goes on from the last checkpoint")
         raise
+    except torch._dynamo.exc.TorchDynamoException as error:
+        raise InputError(f"torch.compile cannot compile the encoder here ({str(error).strip().splitlines()[0]}): leave "
+                         "--compiled out") from error
     return brain
+
+
+def fused(opt_class: Callable) -> Callable:
+    """An optimizer's class -> the same, with one kernel for all parameters where it has such a one.
+
+    >>> fused(torch.optim.Adam).keywords
+    {'fused': True}
+    """
+    return partial(opt_class, fused=True) if "fused" in inspect.signature(opt_class).parameters else opt_class
 
 
 @register_checkpoint_hooks

@@ -147,8 +147,10 @@ def experiment(hparams: dict, found: Corpus) -> dict[str, Any]:
     names, counts = probe.confusion(truth, guesses[first])
     plots.confusion_matrix(folder / "confusion.png", names, counts)
     right = {name: "".join("01"[int(hit)] for hit in guess == truth) for name, guess in guesses.items()}
-    return {**run, "accuracy": accuracy, "untrained": before, "analysis": analysed(rows, truth), "confusion":
-            {"of": first, "classes": names, "counts": counts.tolist()}, "right": right}
+    test = found.frame.iloc[found.numbers("test")]
+    speakers = pd.factorize(test.spk_id, sort=True)[0].tolist() if "spk_id" in test else None
+    return {**run, "accuracy": accuracy, "speakers": speakers, "untrained": before, "analysis": analysed(rows, truth),
+            "confusion": {"of": first, "classes": names, "counts": counts.tolist()}, "right": right}
 
 
 def train(hparams: dict, found: Corpus) -> SSLBrain:
@@ -253,8 +255,9 @@ def summary(report: dict) -> str:
     >>> summary({"accuracy": 0.5, "ci": [0.4, 0.6], "n": 100})
     '50.0 % [40.0, 60.0] of 100 test clips'
     """
-    low, high = report["ci"]
-    return f"{100 * report['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}] of {report['n']:,} test clips"
+    low, high = report.get("ci_speakers", report["ci"])
+    of = f" by {report['speakers']} speakers" if "speakers" in report else ""
+    return f"{100 * report['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}] of {report['n']:,} test clips{of}"
 
 
 def tell(hparams: dict, found: dict, result: Path) -> None:

@@ -121,15 +121,24 @@ def judged(train: pd.DataFrame, lists: list[Trials], audio_root: Path) -> np.nda
 
 
 def labelled_part(train: pd.DataFrame, hparams: dict) -> pd.DataFrame:
-    """The utterances of a share of the speakers; a larger share with the same seed holds the smaller."""
-    if hparams["label_share"] >= 1:
+    """The utterances that are learnt from: all, or those of a share of the speakers."""
+    if hparams["label_share"] >= 1 or hparams["labels"] == "both":
         return train
+    return train[known_speakers(train, hparams) >= 0].reset_index(drop=True)
+
+
+def known_speakers(train: pd.DataFrame, hparams: dict) -> np.ndarray:
+    """(N,) int64: the numbers of a share of the speakers, -1 for the others and where spk_id is empty.
+
+    A larger share with the same seed holds the smaller.
+    """
     if "spk_id" not in train:
         raise InputError(f"--label_share {hparams['label_share']} is of the speakers, and the training manifest has no "
                          "column spk_id: add it, or leave label_share out")
-    names = np.random.default_rng((hparams["seed"], 4)).permutation(np.unique(train.spk_id.astype(str)))
-    kept = names[:max(2, round(hparams["label_share"] * len(names)))]
-    return train[train.spk_id.astype(str).isin(kept)].reset_index(drop=True)
+    named = train.spk_id.fillna("").astype(str)
+    names = np.random.default_rng((hparams["seed"], 4)).permutation(np.unique(named[named != ""]))
+    kept = np.sort(names[:max(2, round(hparams["label_share"] * len(names)))])
+    return np.where(named.isin(kept), np.searchsorted(kept, named), -1)
 
 
 def without_labels(train: pd.DataFrame, hparams: dict) -> tuple[pd.DataFrame, Listed | None]:

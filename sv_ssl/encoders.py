@@ -6,7 +6,7 @@ rebuild it from JSON. `Embedder` puts the features in front: (B, samples) -> (B,
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Callable
 
 import torch
 import torch.nn.functional as F
@@ -234,6 +234,7 @@ class Embedder(nn.Module):
 
     features: Any
     encoder: Any
+    compiled: Callable[[Tensor], Tensor] | None = None
 
     def __init__(self, features: Any, encoder: Any):
         super().__init__()
@@ -253,5 +254,13 @@ class Embedder(nn.Module):
     def sample_rate(self) -> int:
         return int(self.features.config["sample_rate"])
 
+    def compile_training(self) -> None:
+        """From now on the encoder's steps of training go through torch.compile, whose first one takes a minute or two.
+
+        Not the embeddings: recordings have any length, and each would be compiled anew.
+        """
+        self.compiled = torch.compile(self.encoder.forward)
+
     def forward(self, wave: Tensor) -> Tensor:
-        return self.encoder(self.features(wave))
+        encoder = self.compiled if self.training and self.compiled else self.encoder
+        return encoder(self.features(wave))

@@ -139,23 +139,35 @@ def by_group(correct: np.ndarray, groups: ArrayLike, n: int = 1000, seed: int = 
     return percentiles(copies @ right / (copies @ size))
 
 
-def across(values: ArrayLike) -> tuple[float, float, float]:
+def across(values: ArrayLike, groups: ArrayLike | None = None) -> tuple[float, float, float]:
     """(S, N) a value a seed and clip -> their mean and the ends of its 95 % interval, over other seeds and other clips.
 
     Of hits, an accuracy; of the differences of two systems' hits, a paired comparison. Student's half-widths, over the
-    seeds' means and over the clips' means, are added as squares: a few seeds that differ make it wide. With one seed,
-    or one value a seed, it is over the other alone and says nothing of what was not repeated.
+    seeds' means and over the clips' means, are added as squares: a few seeds that differ make it wide. With `groups`
+    (N,), such as speakers, it is over other groups: clips of one stand and fall together. With one seed, or one value a
+    seed, it is over the other alone and says nothing of what was not repeated.
 
     >>> [round(number, 3) for number in across([[0.80], [0.82], [0.84]])]
     [0.82, 0.77, 0.87]
+    >>> [round(number, 3) for number in across([[0.0, 0.0, 1.0, 1.0]])]  # four speakers
+    [0.5, -0.419, 1.419]
+    >>> [round(number, 3) for number in across([[0.0, 0.0, 1.0, 1.0]], [1, 1, 2, 2])]  # two of them
+    [0.5, -5.853, 6.853]
     """
     table = np.asarray(values, dtype=np.float64)
     if table.ndim != 2 or not table.size:
         raise InputError(f"values of the shape {table.shape}: want a row a seed, and a column a clip")
     from scipy.stats import t  # slow to import
-    every = [means for axis in (1, 0) if len(means := table.mean(axis=axis)) > 1]
-    half = math.hypot(*(t.ppf(0.975, len(means) - 1) * means.std(ddof=1) / math.sqrt(len(means)) for means in every))
-    return float(table.mean()), float(table.mean()) - half, float(table.mean()) + half
+    mean, halves = float(table.mean()), []
+    for means, code in ((table.mean(axis=1), None), (table.mean(axis=0), groups)):
+        of = np.arange(len(means)) if code is None else np.unique(np.asarray(code), return_inverse=True)[1]
+        if len(of) != len(means):
+            raise InputError(f"{len(of)} groups for {len(means)} clips: want as many")
+        if (n := int(of.max()) + 1) > 1:
+            sums = np.bincount(of, means - mean)  # of each group, what it has above the mean
+            halves.append(t.ppf(0.975, n - 1) * math.sqrt(n / (n - 1) * (sums @ sums)) / len(means))
+    half = math.hypot(*halves)
+    return mean, mean - half, mean + half
 
 
 def subset(labels: ArrayLike, share: float, seed: int, groups: ArrayLike | None = None) -> np.ndarray:

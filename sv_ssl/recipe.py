@@ -20,6 +20,7 @@ from sv_ssl.encoders import Embedder, FrameStatistics
 from sv_ssl.files import InputError
 from sv_ssl.losses import MarginSoftmax
 from sv_ssl.methods import Momentum
+from sv_ssl.methods.labelled import Labelled
 from sv_ssl.sources import Utterance
 from sv_ssl.trials import write_scores
 
@@ -57,6 +58,8 @@ def start_from(hparams: dict) -> None:
         for part in hparams["method"].modules():
             if isinstance(part, features.LogMel):           # MoCo's slow encoder has one of its own
                 part.spec_augment = features.SpecAugment()
+    if hparams["compiled"]:
+        embedder.compile_training()
     if not folder:
         return
     model.fill(embedder, folder)
@@ -69,7 +72,10 @@ def batches_of_views(hparams: dict, found: Corpus) -> tuple[data.Views, data.Bat
     """What the loader reads, and in which order."""
     labels = data.speaker_labels(found.train) if hparams["labels"] == "speaker" or hparams["per_speaker"] else None
     taught = labels if hparams["labels"] == "speaker" else None
-    check_classes(hparams, taught)
+    targets = corpus.known_speakers(found.train, hparams) if hparams["labels"] == "both" else None
+    check_classes(hparams, taught if targets is None else targets)
+    if targets is not None:
+        hparams["method"].targets = torch.from_numpy(targets)
     how = {"n_views": hparams["n_views"], "crop_seconds": hparams["crop_seconds"], "augment": hparams["augment"],
            "seed": hparams["seed"], "sample_rate": hparams["embedder"].sample_rate, "labels": taught,
            "n_short": hparams["n_short"], "short_seconds": hparams["short_seconds"], "speeds": hparams["speeds"]}
@@ -83,9 +89,13 @@ def batches_of_views(hparams: dict, found: Corpus) -> tuple[data.Views, data.Bat
 
 def check_classes(hparams: dict, labels: np.ndarray | None) -> None:
     """Give a classifier a row for every speaker; at other speeds a speaker is another one."""
+    semi = getattr(hparams["method"], "supervision", "") == "semi"
+    if semi != (hparams["labels"] == "both"):
+        raise InputError(f"--labels {hparams['labels']}: a method of supervision semi, as in hparams/clar_semi.yaml, "
+                         "takes both, and no other does")
+    if hparams["speeds"] != [1.0] and hparams["labels"] != "speaker":
+        raise InputError("speeds make further speakers of an utterance: they need --labels speaker")
     if labels is None:
-        if hparams["speeds"] != [1.0]:
-            raise InputError("speeds make further speakers of an utterance: they need --labels speaker")
         if "n_speakers" in hparams:
             raise InputError("a classifier learns speakers: --labels speaker")
         return
@@ -93,8 +103,8 @@ def check_classes(hparams: dict, labels: np.ndarray | None) -> None:
     if given not in (None, n):
         raise InputError(f"n_speakers is {given} but there are {n} in training (those of the trial lists left out, "
                          f"times {len(hparams['speeds'])} speeds): pass --n_speakers {n}, or leave it out")
-    for part in hparams["method"].loss.modules():
-        if isinstance(part, MarginSoftmax):
+    for part in hparams["method"].modules():
+        if isinstance(part, (MarginSoftmax, Labelled)):
             part.resize(n)
 
 

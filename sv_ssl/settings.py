@@ -25,8 +25,9 @@ NEEDED = {"name", "corpus", "seed", "data_folder", "train_csv", "valid_trials", 
           "tensorboard", "max_grad_norm", "grad_accumulation_factor", "precision", "ckpt_interval_minutes"}
 # What a YAML may leave out; the command line may give it all the same.
 OPTIONAL: dict[str, Any] = {
-    "labels": "utterance",       # whose crops are alike: an utterance's, or with `speaker` a speaker's (supervision)
-    "label_share": 1.0,          # part of the speakers whose utterances are used
+    "labels": "utterance",       # whose crops are alike: an utterance's, or with `speaker` a speaker's (supervision);
+                                 # `both`: an utterance's, and a classifier learns the speakers that are known
+    "label_share": 1.0,          # part of the speakers whose utterances are used; with `both`: who are known
     "per_speaker": 0,            # K utterances of a speaker in a batch; 1: never two; 0: as they come
     "speeds": [1.0],             # an utterance at another speed is another speaker (labels: speaker)
     "n_short": 0,                # further crops, compared with the long ones
@@ -37,6 +38,7 @@ OPTIONAL: dict[str, Any] = {
     "average_last": 0,           # the model is the mean of so many last epochs, not the best epoch
     "score_crops": 0,            # test lists scored by so many crops as well as by whole utterances
     "score_crop_seconds": 3.515,
+    "compiled": False,           # train the encoder through torch.compile
     "sync_batchnorm": True,      # one set of BatchNorm statistics for all GPUs
 }
 AT_LEAST = {"epochs": 1, "batch_size": 2, "n_views": 2, "crop_seconds": 0.1, "num_workers": 0, "valid_every": 1,
@@ -45,9 +47,9 @@ AT_LEAST = {"epochs": 1, "batch_size": 2, "n_views": 2, "crop_seconds": 0.1, "nu
             "valid_utterances": 0, "average_last": 0, "score_crops": 0, "score_crop_seconds": 0.1}
 WHOLE = {"per_speaker", "n_short", "valid_utterances", "average_last", "score_crops", "epochs", "batch_size",
          "n_views", "num_workers", "valid_every", "watch_every", "grad_accumulation_factor"}
-FLAGS = {"spec_augment", "sync_batchnorm", "baselines", "tensorboard"}
+FLAGS = {"spec_augment", "compiled", "sync_batchnorm", "baselines", "tensorboard"}
 PRECISIONS = ("fp32", "bf16", "fp16")
-CHOICES = {"precision": PRECISIONS, "labels": ("utterance", "speaker")}
+CHOICES = {"precision": PRECISIONS, "labels": ("utterance", "speaker", "both")}
 BUILT_IN = "the built-in corpus, which is synthetic: name your own speech with --data_folder"
 
 

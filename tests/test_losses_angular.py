@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from torch.autograd import gradcheck
 
 from sv_ssl.files import InputError
-from sv_ssl.losses.angular import ACL, ADD, OPL, SoftADD, angular_pairs, squared_angle
+from sv_ssl.losses.angular import ACL, ADD, OPL, SoftADD, angular_pairs, pair_costs
 from sv_ssl.losses.contrastive import NTXent
 
 LABELS = torch.tensor([0, 0, 1, 2, 1])
+SAME = torch.tensor(True)
 
 
 def rows(n=5, seed=0, dim=3):
@@ -54,14 +55,23 @@ def test_angular_pairs_is_the_formula(reduction):
 def test_the_square_of_an_angle(degrees):
     """1.81 degrees is where the series ends."""
     cosine = torch.tensor(math.cos(math.radians(degrees)), dtype=torch.float64)
-    assert squared_angle(cosine).item() == pytest.approx(math.radians(degrees) ** 2, rel=1e-6, abs=1e-15)
+    assert pair_costs(cosine, SAME, 0.0).item() == pytest.approx(math.radians(degrees) ** 2, rel=1e-6, abs=1e-15)
 
 
 def test_its_slope_is_continuous_and_2_at_zero():
     cosine = torch.tensor([1.0, 1 - 0.4999e-3, 1 - 0.5001e-3], dtype=torch.float64, requires_grad=True)
-    slope, = torch.autograd.grad(squared_angle(cosine).sum(), cosine)
+    slope, = torch.autograd.grad(pair_costs(cosine, SAME, 0.0).sum(), cosine)
     theta = cosine.detach()[1:].acos()
     torch.testing.assert_close(slope, torch.cat([torch.tensor([-2.0]), -2 * theta / theta.sin()]), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_its_slopes_are_those_of_the_formula(same):
+    cosine = torch.linspace(-0.99, 0.99, 50, dtype=torch.float64, requires_grad=True)
+    theta = cosine.acos()
+    expected, = torch.autograd.grad((theta if same else (1.1 - theta).relu()).square().sum(), cosine)
+    got, = torch.autograd.grad(pair_costs(cosine, torch.tensor(same), 1.1).sum(), cosine)
+    torch.testing.assert_close(got, expected, rtol=1e-9, atol=0)
 
 
 @pytest.mark.parametrize("labels, degrees, expected", [

@@ -125,6 +125,8 @@ def test_an_interval_across_one_seed_or_one_value_is_students():
     for table in (values[None], values[:, None]):
         assert probe.across(table) == pytest.approx((0.4, *theirs))
     assert probe.across(np.ones((3, 5))) == (1, 1, 1)
+    mine = np.arange(6).repeat(10)[None]  # six speakers whose ten clips stand and fall together
+    assert probe.across(mine, mine[0]) == pytest.approx(probe.across(np.arange(6)[None]))
 
 
 # ---------------------------------------------------------------------------------------------------- parts and counts

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from sv_ssl import brain, manifest, recipe
+from sv_ssl import brain, corpus, manifest, recipe
 from test_recipe import MOCO, SIMCLR, options, run
 
 SUPERVISED = SIMCLR.parent / "train_supervised.py"
@@ -46,7 +46,7 @@ def test_the_number_of_speakers_is_told(tiny, tmp_path, capsys):
     assert run(SUPERVISED, "hparams/aam_softmax.yaml", *options(tiny, tmp_path, "--labels=utterance")) == 2
     assert failed(capsys, "--labels speaker")
     assert run(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path, "--labels=names")) == 2
-    assert failed(capsys, "utterance or speaker")
+    assert failed(capsys, "utterance, speaker or both")
     assert run(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path, "--speeds=[1.0, 0.9]")) == 2
     assert failed(capsys, "--labels speaker")
 
@@ -57,6 +57,37 @@ def test_the_audio_papers_losses(tiny, tmp_path):
                                                              f"--output_folder={tmp_path / 'add'}")) == 0
     weights = torch.load(next((tmp_path / "add" / "save").glob("*/method.ckpt")), weights_only=True)
     assert weights["loss.main.weight"].shape == (6, 512)
+
+
+def test_known_and_unknown_speakers_at_once(tiny, tmp_path, capsys):
+    """Half of the speakers are known, and one of their utterances is not: the others have the label -1."""
+    frame = manifest.read(tiny / "train.csv")
+    half = np.sort(np.random.default_rng((0, 4)).permutation(np.unique(frame.spk_id))[:3])
+    frame.loc[np.flatnonzero(frame.spk_id == half[0])[0], "spk_id"] = ""
+    found = corpus.known_speakers(frame, {"seed": 0, "label_share": 0.5})
+    assert [half[n] for n in found[found >= 0]] == frame.spk_id[frame.spk_id.isin(half)].tolist()
+    assert (found == -1).sum() == 24 - 11
+    for yaml, script, more in (("clar_semi", SIMCLR, ["--label_share=0.5"]), ("add_soft", SUPERVISED, ["--mixup=1.0"])):
+        out = tmp_path / yaml
+        assert run(script, f"hparams/{yaml}.yaml", *options(tiny, tmp_path, *more, f"--output_folder={out}")) == 0
+        weights = torch.load(next((out / "save").glob("*/method.ckpt")), weights_only=True)
+        assert weights["classifier.weight"].shape == ({"clar_semi": 3, "add_soft": 6}[yaml], 512)
+        assert np.isfinite(losses(out)).all()
+    capsys.readouterr()
+    for wrong in (["hparams/clar_semi.yaml", "--labels=speaker"], ["hparams/supcon.yaml", "--labels=both"]):
+        assert run(SIMCLR, wrong[0], *options(tiny, tmp_path, wrong[1])) == 2
+        assert failed(capsys, "supervision semi")
+    assert run(SIMCLR, "hparams/clar_semi.yaml", *options(tiny, tmp_path, "--n_short=2", "--epochs=1")) == 2
+    assert failed(capsys, "--n_short 0")
+
+
+def test_a_compiled_step_is_the_same(tiny, tmp_path, monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(torch, "compile", lambda function: lambda x: calls.append(x.shape) or function(x))
+    assert run(SIMCLR, "hparams/sym.yaml", *options(tiny, tmp_path, f"--output_folder={tmp_path / 'plain'}")) == 0
+    assert not calls
+    assert run(SIMCLR, "hparams/sym.yaml", *options(tiny, tmp_path, "--compiled=True")) == 0
+    assert losses(tmp_path / "out") == losses(tmp_path / "plain") and len(set(calls)) == 1
 
 
 def test_labels_make_simclr_supervised(tiny, tmp_path):

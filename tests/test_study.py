@@ -59,7 +59,7 @@ run = {"name": given["name"], "corpus": "toy", "seed": seed, "yaml": sys.argv[1]
 (results / "runs" / "toy.json").write_text(json.dumps(run))
 '''
 STUDY = {
-    "name": "toy", "about": "A toy.", "recipes": "recipes", "seeds": [0, 1],
+    "name": "toy", "about": "A toy.", "conclusions": "Skill helps.", "recipes": "recipes", "seeds": [0, 1],
     "options": {"test_trials": ["$data/one_far.txt", "$data/one.txt"]},
     "lists": {"far": ["one_far"], "plain": ["one"]},
     "systems": {
@@ -126,7 +126,8 @@ def test_every_system_is_run_with_every_seed_and_kept(toy, tmp_path, capsys):
 def test_scores_and_lists_read_back_exactly(toy, tmp_path):
     assert main(toy()) == 0
     folder, [run, *_] = tmp_path / "results" / "study" / "toy", grid.read("home/toy.yaml").runs()
-    scores, lists = kept.read_scores(folder, run), kept.read_lists(folder)
+    (folder / "trials" / "dropped.npz").write_bytes(b"a list that the study has no more")
+    scores, lists = kept.read_scores(folder, run), kept.read_lists(folder, [run])
     assert scores.keys() == lists.keys() == {"one", "one_far"}
     lines = next(tmp_path.glob("exp/study/toy/good-0-*/scores-one.txt")).read_text().splitlines()
     assert scores["one"].tolist() == [np.float32(line.split()[2]) for line in lines]
@@ -356,7 +357,7 @@ def test_the_committed_pages_are_those_of_the_committed_runs(page):
     assert len(results) == len(list(page.parent.glob("runs/*.json"))), "runs of other options than the grid's"
     measured = tables.read_measured(page.parent, results)
     assert tables.page(page.parent, found, results, measured) == page.read_text(), "make the tables again"
-    run, lists = next(iter(results)), kept.read_lists(page.parent)
+    run, lists = next(iter(results)), kept.read_lists(page.parent, results)
     for stem, scores in kept.read_scores(page.parent, run).items():
         assert headline(scores, lists[stem].labels, ())["eer"] == pytest.approx(results[run]["lists"][stem]["eer"])
 
@@ -373,8 +374,8 @@ def test_a_true_run_goes_all_the_way(tiny, tabled, tmp_path):
     assert main([file, "--data", str(tiny)]) == 0
     folder = tmp_path / "results/study/toy"
     found = json.loads((folder / "runs" / "am-0.json").read_text())
-    scores = kept.read_scores(folder, grid.read(file).runs()[0])["trials"]
-    labels = kept.read_lists(folder)["trials"].labels
+    run = grid.read(file).runs()[0]
+    scores, labels = kept.read_scores(folder, run)["trials"], kept.read_lists(folder, [run])["trials"].labels
     assert headline(scores, labels, ())["eer"] == pytest.approx(found["test"]["eer"])
     assert len(found["curve"]["eer"]) == 2 and found["curve"]["crops"][-1] == found["crops"]
     assert table((folder / "README.md").read_text(), "no learning")

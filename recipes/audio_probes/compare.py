@@ -189,7 +189,7 @@ def accuracy(found: list[dict], judge: str) -> str:
     """The runs of a setting -> mean, deviation over seeds and interval, in per cent."""
     if any(judge not in run["right"] for run in found):
         return ""
-    mean, low, high = (100 * number for number in probe.across(hits(found, judge)))
+    mean, low, high = (100 * number for number in probe.across(hits(found, judge), found[0]["speakers"]))
     deviation = f" ± {100 * hits(found, judge).mean(axis=1).std(ddof=1):.1f}" if len(found) > 1 else ""
     return f"{mean:.1f}{deviation} [{low:.1f}, {high:.1f}]"
 
@@ -214,7 +214,7 @@ def judged(claim: dict, done: dict[str, list[dict]]) -> list[str]:
     seeds = sorted(pair[0].keys() & pair[1].keys())
     better, worse = ([side[seed] for seed in seeds] for side in pair)
     if claim["by"] in JUDGES:
-        mean, low, high = probe.across(hits(better, claim["by"]) - hits(worse, claim["by"]))
+        mean, low, high = probe.across(hits(better, claim["by"]) - hits(worse, claim["by"]), better[0]["speakers"])
         shown = f"{100 * mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] points"
     else:
         mean, low, high = probe.across([[b["analysis"]["add"][claim["by"]] - w["analysis"]["add"][claim["by"]]]

@@ -1,4 +1,4 @@
-"""Clips with labels: contrastive, supervised, and both at once."""
+"""Recordings with labels: contrastive, supervised, and both at once."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Labelled(nn.Module):
     head     makes the head for a width: `partial(mlp, hidden=512, out=128)`; the classifier then stands on the head
              (BatchNorm, ReLU, a matrix), as CLAR's does, and else is linear on h.
     augment  (B, samples), generator -> the same; for every view of every training step with a generator of its own.
+    n_classes  may be unknown until `resize`: a YAML is read before the speakers are counted.
     other    an embedder as wide as the first: the two of them see the same signals, and each makes one view of two
              (CLAR's two formats); the first view's crop and augmentation are used for both.
     mixup    the share of "full" batches whose clips are mixed with others, by Beta(10, 10), and their labels too.
@@ -31,7 +32,7 @@ class Labelled(nn.Module):
 
     targets: Tensor
 
-    def __init__(self, embedder: Any, loss: nn.Module, supervision: str, n_classes: int,
+    def __init__(self, embedder: Any, loss: nn.Module, supervision: str, n_classes: int | None,
                  head: Callable[[int], nn.Sequential] | None = None, augment: Callable | None = None,
                  other: Any = None, mixup: float | None = None, seed: int = 0):
         super().__init__()
@@ -42,16 +43,22 @@ class Labelled(nn.Module):
         if other is not None and other.dim != embedder.dim:
             raise InputError(f"the two embedders are {embedder.dim} and {other.dim} wide: want them alike")
         self.embedder, self.loss, self.supervision, self.other = embedder, loss, supervision, other
-        self.head: nn.Module = nn.Identity()
-        self.classifier: nn.Module = nn.Linear(embedder.dim, n_classes)
-        if head:
-            self.head = layers = head(embedder.dim)
-            width = int(layers[-1].out_features)  # type: ignore[arg-type]
-            self.classifier = nn.Sequential(nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, n_classes, bias=False))
-        self.classifier.requires_grad_(supervision != "none")     # DDP waits for the gradient of all that wants one
-        self.n_classes, self.augment, self.mixup, self.seed = n_classes, augment, mixup, seed
-        self.drawn = 0
+        self.head: nn.Module = head(embedder.dim) if head else nn.Identity()
+        self.augment, self.mixup, self.seed, self.drawn = augment, mixup, seed, 0
         self.register_buffer("targets", torch.empty(0, dtype=torch.long), persistent=False)
+        self.resize(n_classes or 0)
+
+    def resize(self, n_classes: int) -> None:
+        """Draw the classifier anew, for so many classes."""
+        self.n_classes, self.classifier = n_classes, nn.Module()
+        if not n_classes:
+            return
+        if isinstance(self.head, nn.Sequential):
+            width = int(self.head[-1].out_features)  # type: ignore[arg-type]
+            self.classifier = nn.Sequential(nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, n_classes, bias=False))
+        else:
+            self.classifier = nn.Linear(self.embedder.dim, n_classes)
+        self.classifier.requires_grad_(self.supervision != "none")  # DDP waits for the gradient of all that wants one
 
     def get_extra_state(self) -> int:
         return self.drawn
@@ -59,7 +66,9 @@ class Labelled(nn.Module):
     def set_extra_state(self, state: int) -> None:
         self.drawn = state
 
-    def forward(self, views: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def forward(self, views: Tensor, labels: Tensor, short: Tensor | None = None) -> dict[str, Tensor]:
+        if short is not None:
+            raise InputError("short crops are for contrastive losses without labels: pass --n_short 0")
         if self.training:
             self.drawn += 1
             views = self._augmented(views)

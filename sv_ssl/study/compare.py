@@ -36,7 +36,7 @@ class Drawn(NamedTuple):
 
 def measure(folder: Path, grid: Grid, runs: Sequence[Run]) -> dict[str, Any]:
     """All intervals and tests of the runs, as measured.json keeps them: the tables are made from it and the runs."""
-    lists = kept.read_lists(folder)
+    lists = kept.read_lists(folder, runs)
     groups = grid.lists or {"all lists": sorted(lists)}
     groups = {name: stems for name, stems in groups.items() if lists.keys() >= set(stems)}
     found = dict(zip(runs, _each(partial(_drawn, folder, lists, groups), runs)))

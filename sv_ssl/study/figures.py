@@ -42,7 +42,7 @@ def draw(folder: Path, grid: Grid, results: Mapping[Run, dict[str, Any]]) -> Non
 
 def _det(folder: Path, grid: Grid, firsts: dict[str, Run]) -> None:
     """All trials of the first group's lists together, with one threshold."""
-    lists = kept.read_lists(folder)
+    lists = kept.read_lists(folder, firsts.values())
     stems = next(iter(grid.lists.values()), sorted(lists))
     labels = np.concatenate([lists[stem].labels for stem in stems])
     scores = {name: kept.read_scores(folder, run) for name, run in firsts.items()}

@@ -12,6 +12,7 @@
       - {claim: a margin is better than none, better: am, worse: sym, by: eer}      or by: alignment
     drawn: [am, sym]                  systems whose curves are drawn
     manifests: [$data/test.csv]       what is known of the test recordings, for --pairs
+    conclusions: ...                  what follows, written once the tables are there
 
 Paths in `options` are from the current directory, as on a recipe's command line; `yaml` may lie beside the recipe.
 """
@@ -32,7 +33,7 @@ import yaml
 from sv_ssl.files import InputError
 
 KEYS = {"name": str, "about": str, "recipes": str, "seeds": list, "options": dict, "lists": dict, "systems": dict,
-        "pairs": list, "drawn": list, "manifests": list}  # fmt: skip
+        "pairs": list, "drawn": list, "manifests": list, "conclusions": str}  # fmt: skip
 SYSTEM = {"recipe": str, "yaml": str, "options": dict, "about": str, "seeds": list}
 PAIR = {"claim": str, "better": str, "worse": str, "by": str}
 MEASURES = ("eer", "alignment")
@@ -71,6 +72,7 @@ class Grid(NamedTuple):
     pairs: list[dict[str, str]]
     drawn: list[str]
     manifests: list[str]
+    conclusions: str
 
     def runs(self) -> list[Run]:
         """All runs, seed after seed: a study that is stopped early has every system once."""
@@ -95,7 +97,8 @@ def read(path: str | os.PathLike) -> Grid:
         _check(pair, PAIR, {"claim", "better", "worse"}, f"{path}: pair {number}")
     _plain(found["name"], f"{path}: name")
     recipes = path.resolve().parent / found["recipes"]
-    empty = {"about": "", "options": {}, "lists": {}, "pairs": [], "drawn": [], "manifests": []}
+    empty = {"about": "", "options": {}, "lists": {}, "pairs": [], "drawn": [], "manifests": [],
+             "conclusions": ""}
     grid = Grid(**{**empty, **found, "recipes": recipes})
     _check_names(grid, path)
     return grid

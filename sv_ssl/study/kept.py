@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Iterable, NamedTuple
 
 import numpy as np
 
@@ -118,9 +118,10 @@ def read_list(path: Path) -> List:
         return List(**{name: found[name] for name in List._fields})
 
 
-def read_lists(folder: Path) -> dict[str, List]:
-    """{stem: list} of all lists that the study scored."""
-    return {path.stem: read_list(path) for path in sorted((folder / "trials").glob("*.npz"))}
+def read_lists(folder: Path, runs: Iterable[Run]) -> dict[str, List]:
+    """{stem: list} of the lists that all these runs have scored: the study may have had others once."""
+    stems = set[str].intersection(*(set(read_scores(folder, run)) for run in runs))
+    return {stem: read_list(folder / "trials" / f"{stem}.npz") for stem in sorted(stems)}
 
 
 def read_scores(folder: Path, run: Run) -> dict[str, np.ndarray]:

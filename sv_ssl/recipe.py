@@ -12,8 +12,9 @@ from typing import Any, Sequence
 import numpy as np
 import torch
 
-from sv_ssl import cli, corpus, data, embed, features, metrics, model, plots, results, scoring, settings, shards
-from sv_ssl.brain import SSLBrain, fitted
+from sv_ssl import (cli, corpus, data, embed, embeddings, features, metrics, model, normalise, plots, results, scoring,
+                    settings, shards)
+from sv_ssl.brain import SSLBrain, augmented, fitted
 from sv_ssl.corpus import Corpus, Listed
 from sv_ssl.distributed import barrier, is_main, rank, world_size
 from sv_ssl.encoders import Embedder, FrameStatistics
@@ -27,7 +28,9 @@ from sv_ssl.trials import write_scores
 # Settings that may differ when a run is resumed: they do not change what is learnt up to an epoch.
 FREE = {"epochs", "data_folder", "train_csv", "audio_root", "valid_trials", "test_trials", "output_folder",
         "results_folder", "num_workers", "valid_every", "watch_every", "ckpt_interval_minutes", "max_damaged_share",
-        "baselines", "tensorboard", "score_crops", "score_crop_seconds"}
+        "baselines", "tensorboard", "cohort", "score_crops", "score_crop_seconds"}
+COHORT_SECONDS = 4.0
+TOP_N = 300     # cohort scores that count
 
 
 def main(recipe_file: str, about: str, argv: Sequence[str] | None = None) -> int:
@@ -38,7 +41,7 @@ def main(recipe_file: str, about: str, argv: Sequence[str] | None = None) -> int
 def run(recipe_file: str, argv: Sequence[str]) -> None:
     """The experiment that the command line asks for; given again, it goes on where it was stopped."""
     hparams = settings.read(recipe_file, argv)
-    start_from(hparams)
+    prepare(hparams)
     found = corpus.read(hparams)
     read = batches_of_views(hparams, found)
     ids = hashlib.sha1("\n".join(found.train.ID).encode()).hexdigest()[:12]
@@ -49,8 +52,8 @@ def run(recipe_file: str, argv: Sequence[str]) -> None:
     finish(hparams, found, brain, before)
 
 
-def start_from(hparams: dict) -> None:
-    """Load the weights of the model folder that is named, which must be of the encoder that the YAML describes."""
+def prepare(hparams: dict) -> None:
+    """Do to the encoder what the options say: masks, torch.compile, the weights of a model folder to start from."""
     embedder, folder = hparams["embedder"], hparams["init_from"]
     if hparams["spec_augment"]:
         if not isinstance(embedder.features, features.LogMel):
@@ -116,8 +119,12 @@ def validator(found: Corpus):
     return lambda embedder: metrics.evaluate(scored(embedder, [valid])[0], valid.labels)
 
 
-def scored(embedder: Embedder, lists: Sequence[Listed], crops: int = 0, crop_seconds: float = 0.0) -> list[np.ndarray]:
-    """Trial lists -> the scores of each: cosines of whole recordings, or means over all pairs of their crops."""
+def scored(embedder: Embedder, lists: Sequence[Listed], crops: int = 0, crop_seconds: float = 0.0,
+           others: np.ndarray | None = None) -> list[np.ndarray]:
+    """Trial lists -> the scores of each: cosines of whole recordings, or means over all pairs of their crops.
+
+    With the embeddings of others, the cosines are normalised by AS-norm.
+    """
     utterances = {(one.audio_root, name): Utterance(name, str(one.audio_root / name))
                   for one in lists for name in one.trials.ids}
     how = embed.How(crops=crops, crop_seconds=crop_seconds) if crops else embed.How()
@@ -127,7 +134,31 @@ def scored(embedder: Embedder, lists: Sequence[Listed], crops: int = 0, crop_sec
                          f"the first: {extracted.skipped[0][1]}")
     if crops:
         return [embed.crop_scores(extracted, one.trials) for one in lists]
-    return [scoring.cosine((extracted.ids, extracted.rows[:, 0]), one.trials) for one in lists]
+    rows = extracted.rows[:, 0]
+    cosines = [scoring.cosine((extracted.ids, rows), one.trials) for one in lists]
+    if others is None:
+        return cosines
+    place = {name: i for i, name in enumerate(extracted.ids)}
+    moments = normalise.statistics(embeddings.unit(rows), embeddings.unit(others), TOP_N)
+    chosen = [[place[name] for name in one.trials.ids] for one in lists]
+    return [normalise.normalise(cosine, one.trials, *(moment[some] for moment in moments), "as")
+            for cosine, one, some in zip(cosines, lists, chosen)]
+
+
+def cohort(hparams: dict, found: Corpus, embedder: Embedder) -> tuple[list[str], np.ndarray]:
+    """IDs of training utterances, (C, D): a crop of each with its own noise and room, as test recordings may have."""
+    if "shard" in found.train:
+        raise InputError("--cohort is cut from files, and the training utterances are in shards: pass --cohort 0")
+    chosen = np.random.default_rng((hparams["seed"], 6)).permutation(len(found.train))[:hparams["cohort"]]
+    some = found.train.iloc[np.sort(chosen)].reset_index(drop=True)
+    views = data.Views(some, 1, COHORT_SECONDS, hparams["augment"], hparams["seed"], embedder.sample_rate)
+    device, rows = next(embedder.parameters()).device, []
+    with torch.inference_mode():
+        for start in range(0, len(views), 32):
+            batch = data.collate([views[0, i] for i in range(start, min(start + 32, len(views)))])
+            moved = {key: value.to(device) for key, value in batch.items() if isinstance(value, torch.Tensor)}
+            rows.append(embedder(augmented(moved, "views").flatten(0, 1)).float().cpu())
+    return some.ID.tolist(), torch.cat(rows).numpy()
 
 
 # ---------------------------------------------------------------------------------------------------- the result
@@ -155,8 +186,10 @@ def finish(hparams: dict, found: Corpus, brain: SSLBrain, before: dict[str, dict
     report, usual = (reports[main_list], before.get(main_list, {})) if main_list else ({}, {})
     result = None
     if report:
-        model.save(folder / "model", embedder, run, summary(report))
-        further = {"lists": reports, "baseline_lists": before} if len(found.tests) > 1 else {}
+        model.save(folder / "model", embedder, run, summary(report, hparams["cohort"]))
+        further: dict[str, Any] = {"lists": reports, "baseline_lists": before} if len(found.tests) > 1 else {}
+        if hparams["cohort"]:
+            further["by_cosine"] = by_cosine(found, embedder)
         if hparams["score_crops"]:
             further["by_crops"] = judge_crops(hparams, found, embedder)
         result = results.record(hparams["results_folder"], {**run, "test": report, "baselines": usual, **further})
@@ -173,7 +206,7 @@ def described(hparams: dict, found: Corpus, brain: SSLBrain) -> dict[str, Any]:
             "yaml": hparams["yaml_file"].name,
             "yaml_sha1": hashlib.sha1(hparams["yaml_file"].read_bytes()).hexdigest(),
             "overrides": {key: results.here(value) for key, value in hparams["overrides"].items()},
-            "training_utterances": len(found.train),
+            "cohort": hparams["cohort"], "training_utterances": len(found.train),
             "training_hours": round(found.train.duration.sum() / 3600, 2), "epochs": hparams["epochs"],
             "best_epoch": brain.best_epoch, "valid_eer": brain.best_eer, "crops": brain.crops * hparams["epochs"],
             "parameters": sum(p.numel() for p in brain.method.embedder.parameters()),
@@ -183,9 +216,13 @@ def described(hparams: dict, found: Corpus, brain: SSLBrain) -> dict[str, Any]:
 
 
 def judge(hparams: dict, found: Corpus, embedder: Embedder, folder: Path) -> dict[str, dict[str, Any]]:
-    """{list: report}, with the scores on disk and, of the first list, the plots."""
+    """{list: report}, with the scores on disk and, of the first list, the plots; and the cohort, if there is one."""
     reports: dict[str, dict[str, Any]] = {}
-    for one, scores in zip(found.tests, scored(embedder, found.tests)):
+    others = None
+    if hparams["cohort"] and found.tests:
+        ids, others = cohort(hparams, found, embedder)
+        embeddings.write(folder / "cohort.npz", ids, others)
+    for one, scores in zip(found.tests, scored(embedder, found.tests, others=others)):
         main_list = not reports
         reports[one.stem] = scoring.report(one.trials, scores, ci=True)
         write_scores(folder / ("scores.txt" if main_list else f"scores-{one.stem}.txt"), one.trials, scores)
@@ -193,6 +230,13 @@ def judge(hparams: dict, found: Corpus, embedder: Embedder, folder: Path) -> dic
             plots.det_curve(folder / "det.png", {hparams["name"]: (scores, one.labels)})
             plots.score_histogram(folder / "scores.png", scores, one.labels, reports[one.stem]["eer_threshold"])
     return reports
+
+
+def by_cosine(found: Corpus, embedder: Embedder) -> dict[str, dict[str, Any]]:
+    """{list: EER and minDCF} without the cohort."""
+    measured = {one.stem: metrics.evaluate(of_one, one.labels)
+                for one, of_one in zip(found.tests, scored(embedder, found.tests))}
+    return {stem: {key: values[key] for key in ("eer", "min_dcf")} for stem, values in measured.items()}
 
 
 def judge_crops(hparams: dict, found: Corpus, embedder: Embedder) -> dict[str, Any]:
@@ -210,13 +254,14 @@ def judge_crops(hparams: dict, found: Corpus, embedder: Embedder) -> dict[str, A
             "lists": {stem: {key: values[key] for key in ("eer", "min_dcf")} for stem, values in measured.items()}}
 
 
-def summary(report: dict) -> dict[str, Any]:
+def summary(report: dict, cohort: int = 0) -> dict[str, Any]:
     """What of the metrics goes to the model card."""
     if not report:
         return {}
     low, high = report["ci"]["eer"]
     costs = {f"minDCF({p})": f"{value:.3f}" for p, value in report["min_dcf"].items()}
     return {"list": f"{Path(report['list']).name}, {report['n_trials']:,} trials",
+            **({"scores": f"AS-norm by {cohort:,} crops of training utterances"} if cohort else {}),
             "EER": f"{report['eer']:.2%} [{low:.2%}, {high:.2%}]", **costs,
             "threshold at the EER": f"{report['eer_threshold']:.3f}"}
 
@@ -224,7 +269,7 @@ def summary(report: dict) -> dict[str, Any]:
 def tell(hparams: dict, found: Corpus, report: dict, before: dict, folder: Path, result: Path | None) -> None:
     """The last lines on the screen: the figures, what was written, what to do next."""
     print()
-    for name, value in summary(report).items():
+    for name, value in summary(report, hparams["cohort"]).items():
         print(f"{name}: {value}")
     names = {"no_learning": "no learning (mean and deviation of log-mel frames)",
              "untrained": "the same encoder, untrained", "start": "the model that it started from"}
@@ -237,7 +282,8 @@ def tell(hparams: dict, found: Corpus, report: dict, before: dict, folder: Path,
     audio_root = found.tests[0].audio_root if found.tests else hparams["data_folder"]
     print(f"next: sv-extract {folder}/model {audio_root} --out embeddings.npz")
     if found.tests:
-        print(f"      sv-score {found.tests[0].trials.name} --embeddings embeddings.npz")
+        how = f" --norm as --cohort {folder}/cohort.npz" if hparams["cohort"] else ""
+        print(f"      sv-score {found.tests[0].trials.name} --embeddings embeddings.npz{how}")
     if hparams["built_in"]:
         print(f"this was {settings.BUILT_IN}")
 

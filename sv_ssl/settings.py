@@ -39,13 +39,14 @@ OPTIONAL: dict[str, Any] = {
     "score_crops": 0,            # test lists scored by so many crops as well as by whole utterances
     "score_crop_seconds": 3.515,
     "compiled": False,           # train the encoder through torch.compile
+    "cohort": 0,                 # AS-norm of the test scores by so many crops of training utterances, augmented
     "sync_batchnorm": True,      # one set of BatchNorm statistics for all GPUs
 }
 AT_LEAST = {"epochs": 1, "batch_size": 2, "n_views": 2, "crop_seconds": 0.1, "num_workers": 0, "valid_every": 1,
             "watch_every": 1, "max_damaged_share": 0, "grad_accumulation_factor": 1, "max_grad_norm": 1e-9,
             "ckpt_interval_minutes": 0, "label_share": 1e-9, "per_speaker": 0, "n_short": 0, "short_seconds": 0.1,
-            "valid_utterances": 0, "average_last": 0, "score_crops": 0, "score_crop_seconds": 0.1}
-WHOLE = {"per_speaker", "n_short", "valid_utterances", "average_last", "score_crops", "epochs", "batch_size",
+            "valid_utterances": 0, "average_last": 0, "cohort": 0, "score_crops": 0, "score_crop_seconds": 0.1}
+WHOLE = {"per_speaker", "n_short", "valid_utterances", "average_last", "cohort", "score_crops", "epochs", "batch_size",
          "n_views", "num_workers", "valid_every", "watch_every", "grad_accumulation_factor"}
 FLAGS = {"spec_augment", "compiled", "sync_batchnorm", "baselines", "tensorboard"}
 PRECISIONS = ("fp32", "bf16", "fp16")

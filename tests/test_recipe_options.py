@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from sv_ssl import brain, corpus, manifest, recipe
+from sv_ssl import brain, corpus, embeddings, manifest, recipe
+from sv_ssl.cli import score
 from test_recipe import MOCO, SIMCLR, options, run
 
 SUPERVISED = SIMCLR.parent / "train_supervised.py"
@@ -79,6 +80,25 @@ def test_known_and_unknown_speakers_at_once(tiny, tmp_path, capsys):
         assert failed(capsys, "supervision semi")
     assert run(SIMCLR, "hparams/clar_semi.yaml", *options(tiny, tmp_path, "--n_short=2", "--epochs=1")) == 2
     assert failed(capsys, "--n_short 0")
+
+
+def test_a_cohort_normalises_the_test_scores(tiny, tmp_path):
+    """As sv-score does it with the cohort that is kept; and the cosines' error rates beside it."""
+    assert run(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path, "--epochs=1")) == 0
+    cosine = result(tmp_path)["test"]["eer"]
+    again = options(tiny, tmp_path, "--epochs=1", "--cohort=12", f"--results_folder={tmp_path / 'other'}")
+    assert run(SIMCLR, "hparams/am.yaml", *again) == 0  # nothing is trained anew
+    out, [path] = tmp_path / "out", (tmp_path / "other" / "runs").glob("*.json")
+    found = json.loads(path.read_text())
+    assert found["cohort"] == 12 and found["by_cosine"]["trials"]["eer"] == cosine
+    ids, rows = embeddings.read(out / "cohort.npz")
+    assert len(ids) == 12 and set(ids) <= set(manifest.read(tiny / "train.csv").ID)
+    assert score.main([str(tiny / "trials.txt"), "--model", str(out / "model"), "--audio", str(tiny / "wav"), "--norm",
+                       "as", "--cohort", str(out / "cohort.npz"), "--scores-out", str(tmp_path / "again.txt")]) == 0
+    theirs, ours = ([float(line.split()[2]) for line in path.read_text().splitlines()]
+                    for path in (tmp_path / "again.txt", out / "scores.txt"))
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    assert max(np.abs(ours)) > 1  # no cosines
 
 
 def test_a_compiled_step_is_the_same(tiny, tmp_path, monkeypatch, capsys):

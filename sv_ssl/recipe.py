@@ -139,9 +139,9 @@ def scored(embedder: Embedder, lists: Sequence[Listed], crops: int = 0, crop_sec
     if others is None:
         return cosines
     place = {name: i for i, name in enumerate(extracted.ids)}
-    moments = normalise.statistics(embeddings.unit(rows), embeddings.unit(others), TOP_N)
+    mean, sd = normalise.statistics(embeddings.unit(rows), embeddings.unit(others), TOP_N)
     chosen = [[place[name] for name in one.trials.ids] for one in lists]
-    return [normalise.normalise(cosine, one.trials, *(moment[some] for moment in moments), "as")
+    return [normalise.normalise(cosine, one.trials, mean[some], sd[some], "as")
             for cosine, one, some in zip(cosines, lists, chosen)]
 
 

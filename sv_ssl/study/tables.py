@@ -197,7 +197,8 @@ def _learning(results: Results, measured: dict, groups: list[str]) -> list[str]:
         last = [_mean_sd([value for value in values if value is not None], 2) for values in ends]
         best = [100 * found["valid_eer"] for found in runs if found.get("valid_eer") is not None]
         took = [_mean_of(runs, *what) for what in (("best_epoch", 1), ("crops", 0), ("minutes", 1))]
-        tests = [f"{measured['systems'][name][group]['alignment']['mean']:.3f}" for group in groups]
+        tests = ["" if runs[0].get("cohort") else  # its scores are no cosines
+                 f"{measured['systems'][name][group]['alignment']['mean']:.3f}" for group in groups]
         rows.append([name, _mean_sd(best, 2), *took, *last, *tests])
     return [*markdown(head, rows), "",
             "Loss, spread, uniformity and alignment are of the last epoch's training crops; the last columns are of",

@@ -294,7 +294,7 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 if __name__ == "__main__":
     try:
-        where = sys.argv[1] if len(sys.argv) > 1 else "results"
+        where = Path(sys.argv[1] if len(sys.argv) > 1 else "results")
         table(where)
         print(f"wrote {where}/README.md, {where}/summary.csv")
     except InputError as error:

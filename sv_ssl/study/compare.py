@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import signal
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Mapping, NamedTuple, Sequence
@@ -56,7 +57,8 @@ def _each(of: Callable[[Run], dict], runs: Sequence[Run]) -> list[dict]:
     """Of a few runs here, of many in several processes."""
     if len(runs) < 8:
         return list(map(of, runs))
-    with multiprocessing.Pool(cores()) as pool:
+    # The pool ends its processes by SIGTERM, of which the study's own handler would make a Ctrl-C.
+    with multiprocessing.Pool(cores(), signal.signal, (signal.SIGTERM, signal.SIG_DFL)) as pool:
         return pool.map(of, runs)
 
 

@@ -167,6 +167,8 @@ def _checked(start: Decimal, stop: Decimal, otherwise: str) -> tuple[float, floa
 def _name(name: str) -> str:
     if name.split() != [name]:
         raise InputError(f"{name!r} cannot be a name in RTTM or UEM: it is empty or has blanks")
+    if name.startswith(";;"):
+        raise InputError(f"{name!r} cannot be a name in RTTM or UEM: what begins with ;; is a comment")
     return name
 
 

@@ -213,7 +213,7 @@ def test_a_comparison_runs_goes_on_and_makes_its_table(clips, tmp_path, monkeypa
 
 
 def made(right, **terms):
-    return {"right": {"linear": right}, "analysis": {"add": terms}}
+    return {"right": {"linear": right}, "analysis": {"add": terms}, "speakers": None}
 
 
 @pytest.mark.parametrize("better, worse, verdict", [

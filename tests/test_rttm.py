@@ -109,7 +109,8 @@ def test_an_empty_file_of_a_folder_is_a_recording_without_turns(tmp_path):
 
 
 TIME = st.floats(0, 1e6)
-NAME = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=5)
+NAME = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=5).filter(
+    lambda name: not name.startswith(";;"))  # a comment
 TURN = st.builds(lambda a, b, name: Turn(min(a, b), max(a, b), name), TIME, TIME, NAME.filter(lambda n: n != "<NA>"))
 
 
@@ -135,6 +136,7 @@ def test_real_files_are_the_same_text_again(tmp_path):
 @pytest.mark.parametrize("recording, turn, message", [
     ("a b", Turn(0, 1, "x"), "'a b' cannot be a name"),
     ("a", Turn(0, 1, ""), "'' cannot be a name"),
+    (";;a", Turn(0, 1, "x"), "what begins with ;; is a comment"),
     ("a", Turn(1, 1, "x"), "a turn of x from 1 to 1 cannot be written"),
     ("a", Turn(0, float("nan"), "x"), "from 0 to nan cannot be written"),
 ])

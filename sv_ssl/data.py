@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 import signal
+import sys
 import time
 from fractions import Fraction
 from multiprocessing.queues import Queue
@@ -344,5 +345,8 @@ def _leave_interrupts(worker: int) -> None:
     """Ctrl-C is for the main process, which then ends its workers: a batch that nobody takes any more is no error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     told = Queue._on_queue_feeder_error      # type: ignore[attr-defined]  # a hook, made to be overridden
-    quiet = staticmethod(lambda error, item: None if isinstance(error, BrokenPipeError) else told(error, item))
+    quiet = staticmethod(lambda error, item: None if isinstance(error, ConnectionError) else told(error, item))
     Queue._on_queue_feeder_error = quiet     # type: ignore[attr-defined]
+    # The thread that hands over a batch's shared memory tells its errors in this way.
+    hook = sys.excepthook
+    sys.excepthook = lambda kind, *error: None if issubclass(kind, (ConnectionError, EOFError)) else hook(kind, *error)

@@ -1,5 +1,8 @@
 from collections import Counter
 
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -333,3 +336,12 @@ def test_a_speed_is_what_resampling_gives(tiny):
 def test_impossible_speeds_say_what_to_do(tiny, speeds):
     with pytest.raises(InputError, match="want different ones from 0.5 to 2"):
         views_of(tiny, speeds=speeds)
+
+
+def test_a_worker_says_nothing_of_a_main_process_that_is_gone():
+    """After Ctrl-C nobody takes its batch: not a word of the broken pipe, but of all other errors."""
+    code = ("import sys; from sv_ssl import data; data._leave_interrupts(0); "
+            "sys.excepthook(BrokenPipeError, BrokenPipeError('gone'), None); "
+            "sys.excepthook(ValueError, ValueError('wrong'), None)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "gone" not in done.stderr and "ValueError: wrong" in done.stderr

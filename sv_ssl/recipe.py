@@ -119,30 +119,34 @@ def validator(found: Corpus):
     return lambda embedder: metrics.evaluate(scored(embedder, [valid])[0], valid.labels)
 
 
-def scored(embedder: Embedder, lists: Sequence[Listed], crops: int = 0, crop_seconds: float = 0.0,
-           others: np.ndarray | None = None) -> list[np.ndarray]:
-    """Trial lists -> the scores of each: cosines of whole recordings, or means over all pairs of their crops.
+def scored(embedder: Embedder, lists: Sequence[Listed]) -> list[np.ndarray]:
+    """Trial lists -> the cosines of each list's recordings."""
+    return cosines(embedded(embedder, lists), lists)
 
-    With the embeddings of others, the cosines are normalised by AS-norm.
-    """
+
+def embedded(embedder: Embedder, lists: Sequence[Listed], how: embed.How = embed.How()) -> embed.Extracted:
+    """The recordings of trial lists, all of them."""
     utterances = {(one.audio_root, name): Utterance(name, str(one.audio_root / name))
                   for one in lists for name in one.trials.ids}
-    how = embed.How(crops=crops, crop_seconds=crop_seconds) if crops else embed.How()
     extracted = embed.extract(embedder, list(utterances.values()), how)
     if extracted.skipped:
         raise InputError(f"{len(extracted.skipped)} of {len(utterances)} recordings of the trial lists cannot be used; "
                          f"the first: {extracted.skipped[0][1]}")
-    if crops:
-        return [embed.crop_scores(extracted, one.trials) for one in lists]
-    rows = extracted.rows[:, 0]
-    cosines = [scoring.cosine((extracted.ids, rows), one.trials) for one in lists]
-    if others is None:
-        return cosines
-    place = {name: i for i, name in enumerate(extracted.ids)}
-    mean, sd = normalise.statistics(embeddings.unit(rows), embeddings.unit(others), TOP_N)
+    return extracted
+
+
+def cosines(found: embed.Extracted, lists: Sequence[Listed]) -> list[np.ndarray]:
+    return [scoring.cosine((found.ids, found.rows[:, 0]), one.trials) for one in lists]
+
+
+def normalised(found: embed.Extracted, lists: Sequence[Listed], scores: Sequence[np.ndarray],
+               others: np.ndarray) -> list[np.ndarray]:
+    """The cosines of each list, normalised by the embeddings of others (AS-norm)."""
+    place = {name: i for i, name in enumerate(found.ids)}
+    mean, sd = normalise.statistics(embeddings.unit(found.rows[:, 0]), embeddings.unit(others), TOP_N)
     chosen = [[place[name] for name in one.trials.ids] for one in lists]
     return [normalise.normalise(cosine, one.trials, mean[some], sd[some], "as")
-            for cosine, one, some in zip(cosines, lists, chosen)]
+            for cosine, one, some in zip(scores, lists, chosen)]
 
 
 def cohort(hparams: dict, found: Corpus, embedder: Embedder) -> tuple[list[str], np.ndarray]:
@@ -181,7 +185,7 @@ def finish(hparams: dict, found: Corpus, brain: SSLBrain, before: dict[str, dict
     folder, embedder = Path(hparams["output_folder"]), brain.method.embedder.eval()
     run = described(hparams, found, brain)
     model.save(folder / "model", embedder, run)      # before the test: whatever the lists hold, the model is kept
-    reports = judge(hparams, found, embedder, folder)
+    reports, by_cosine = judge(hparams, found, embedder, folder)
     main_list = next(iter(reports), None)
     report, usual = (reports[main_list], before.get(main_list, {})) if main_list else ({}, {})
     result = None
@@ -189,7 +193,7 @@ def finish(hparams: dict, found: Corpus, brain: SSLBrain, before: dict[str, dict
         model.save(folder / "model", embedder, run, summary(report, hparams["cohort"]))
         further: dict[str, Any] = {"lists": reports, "baseline_lists": before} if len(found.tests) > 1 else {}
         if hparams["cohort"]:
-            further["by_cosine"] = by_cosine(found, embedder)
+            further["by_cosine"] = by_cosine
         if hparams["score_crops"]:
             further["by_crops"] = judge_crops(hparams, found, embedder)
         result = results.record(hparams["results_folder"], {**run, "test": report, "baselines": usual, **further})
@@ -215,27 +219,30 @@ def described(hparams: dict, found: Corpus, brain: SSLBrain) -> dict[str, Any]:
             "peak_gb": round(peak / 1e9, 2)}
 
 
-def judge(hparams: dict, found: Corpus, embedder: Embedder, folder: Path) -> dict[str, dict[str, Any]]:
-    """{list: report}, with the scores on disk and, of the first list, the plots; and the cohort, if there is one."""
+def judge(hparams: dict, found: Corpus, embedder: Embedder, folder: Path) -> tuple[dict[str, dict[str, Any]], dict]:
+    """{list: report}, with the scores on disk and, of the first list, the plots; and with a cohort, which is kept,
+    {list: EER and minDCF} of the cosines that it normalises."""
     reports: dict[str, dict[str, Any]] = {}
-    others = None
+    rows = embedded(embedder, found.tests)
+    of_lists, by_cosine = cosines(rows, found.tests), {}
     if hparams["cohort"] and found.tests:
+        by_cosine = errors(found, of_lists)
         ids, others = cohort(hparams, found, embedder)
         embeddings.write(folder / "cohort.npz", ids, others)
-    for one, scores in zip(found.tests, scored(embedder, found.tests, others=others)):
+        of_lists = normalised(rows, found.tests, of_lists, others)
+    for one, scores in zip(found.tests, of_lists):
         main_list = not reports
         reports[one.stem] = scoring.report(one.trials, scores, ci=True)
         write_scores(folder / ("scores.txt" if main_list else f"scores-{one.stem}.txt"), one.trials, scores)
         if main_list:
             plots.det_curve(folder / "det.png", {hparams["name"]: (scores, one.labels)})
             plots.score_histogram(folder / "scores.png", scores, one.labels, reports[one.stem]["eer_threshold"])
-    return reports
+    return reports, by_cosine
 
 
-def by_cosine(found: Corpus, embedder: Embedder) -> dict[str, dict[str, Any]]:
-    """{list: EER and minDCF} without the cohort."""
-    measured = {one.stem: metrics.evaluate(of_one, one.labels)
-                for one, of_one in zip(found.tests, scored(embedder, found.tests))}
+def errors(found: Corpus, of_lists: Sequence[np.ndarray]) -> dict[str, dict[str, Any]]:
+    """The test lists' scores -> {list: EER and minDCF}."""
+    measured = {one.stem: metrics.evaluate(scores, one.labels) for one, scores in zip(found.tests, of_lists)}
     return {stem: {key: values[key] for key in ("eer", "min_dcf")} for stem, values in measured.items()}
 
 
@@ -243,15 +250,15 @@ def judge_crops(hparams: dict, found: Corpus, embedder: Embedder) -> dict[str, A
     """{list: EER and minDCF} by the papers' protocol: the mean cosine over all pairs of crops."""
     n, seconds = hparams["score_crops"], hparams["score_crop_seconds"]
     try:
-        scores = scored(embedder, found.tests, n, seconds)
+        rows = embedded(embedder, found.tests, embed.How(crops=n, crop_seconds=seconds))
+        scores = [embed.crop_scores(rows, one.trials) for one in found.tests]
     except InputError as error:             # a silent crop, say, of a recording that is none
         print(f"not scored by crops: {error}")
         return {}
-    measured = {one.stem: metrics.evaluate(of_one, one.labels) for one, of_one in zip(found.tests, scores)}
+    measured = errors(found, scores)
     for stem, values in measured.items():
         print(f"EER on {stem} by {n} crops of {seconds:g} s: {values['eer']:.2%}")
-    return {"n": n, "seconds": seconds,
-            "lists": {stem: {key: values[key] for key in ("eer", "min_dcf")} for stem, values in measured.items()}}
+    return {"n": n, "seconds": seconds, "lists": measured}
 
 
 def summary(report: dict, cohort: int = 0) -> dict[str, Any]:

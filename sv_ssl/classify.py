@@ -222,10 +222,7 @@ def analysed(rows: np.ndarray, labels: np.ndarray) -> dict:
 def about(hparams: dict, found: Corpus, brain: SSLBrain) -> dict[str, Any]:
     """What was run, for the model card and the result."""
     some = labelled(hparams, found)
-    return {"name": hparams["name"], "corpus": hparams["corpus"], "seed": hparams["seed"],
-            "yaml": hparams["yaml_file"].name, "yaml_sha1": hashlib.sha1(hparams["yaml_file"].read_bytes()).hexdigest(),
-            "overrides": {key: results.here(value) for key, value in hparams["overrides"].items()},
-            "init_from": bool(hparams["init_from"]), "supervision": hparams["supervision"],
+    return {**settings.facts(hparams), "init_from": bool(hparams["init_from"]), "supervision": hparams["supervision"],
             "clips": {part: len(found.numbers(part)) for part in clips.PARTS}, "n_classes": len(found.classes),
             "labelled": {"clips": len(some), "share": hparams["labelled_share"], "by": hparams["labelled_by"]},
             "epochs": hparams["epochs"], "device": str(brain.device), "minutes": round(brain.journal.seconds / 60, 2),

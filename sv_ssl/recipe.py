@@ -206,11 +206,7 @@ def described(hparams: dict, found: Corpus, brain: SSLBrain) -> dict[str, Any]:
     lines = (Path(hparams["output_folder"]) / "train_log.jsonl").read_text().splitlines()
     on_gpu = "cuda" in str(brain.device)
     peak = (torch.cuda.max_memory_allocated() if on_gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-    return {"name": hparams["name"], "corpus": hparams["corpus"], "seed": hparams["seed"],
-            "yaml": hparams["yaml_file"].name,
-            "yaml_sha1": hashlib.sha1(hparams["yaml_file"].read_bytes()).hexdigest(),
-            "overrides": {key: results.here(value) for key, value in hparams["overrides"].items()},
-            "cohort": hparams["cohort"], "training_utterances": len(found.train),
+    return {**settings.facts(hparams), "cohort": hparams["cohort"], "training_utterances": len(found.train),
             "training_hours": round(found.train.duration.sum() / 3600, 2), "epochs": hparams["epochs"],
             "best_epoch": brain.best_epoch, "valid_eer": brain.best_eer, "crops": brain.crops * hparams["epochs"],
             "parameters": sum(p.numel() for p in brain.method.embedder.parameters()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, Collection, Mapping, Sequence
@@ -13,7 +14,7 @@ from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from sv_ssl import distributed, synthetic
+from sv_ssl import distributed, results, synthetic
 from sv_ssl.files import InputError, aside
 
 # SpeechBrain's run options that are of use here, beside those that the YAMLs name.
@@ -104,6 +105,13 @@ def claim(hparams: Mapping[str, Any], free: Collection[str], more: dict[str, Any
             with aside(folder / name) as temporary:
                 temporary.write_text(text + "\n")
     distributed.barrier()
+
+
+def facts(hparams: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the settings every result tells."""
+    return {"name": hparams["name"], "corpus": hparams["corpus"], "seed": hparams["seed"],
+            "yaml": hparams["yaml_file"].name, "yaml_sha1": hashlib.sha1(hparams["yaml_file"].read_bytes()).hexdigest(),
+            "overrides": {key: results.here(value) for key, value in hparams["overrides"].items()}}
 
 
 def arguments(argv: Sequence[str]) -> tuple[str, dict[str, Any]]:

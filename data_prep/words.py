@@ -1,6 +1,7 @@
 """Spoken words, a folder a word with a words.csv beside, to a clips.csv; no speaker may be in two folds.
 
-SOURCE/words.csv is a manifest with the columns spk_id, label and fold (train, valid, test).
+SOURCE/words.csv is a manifest with the columns spk_id, label and fold (train, valid, test). With --folds N the speakers
+are dealt to N folds instead, called 1 to N, which take turns: one is the test part, the next the validation part.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ NEEDED = ("wav", "spk_id", "label", "fold")
 FOLDS = ("train", "valid", "test")
 
 
-def prepare(source: str | os.PathLike, out: str | os.PathLike, workers: int | None = None) -> int:
+def prepare(source: str | os.PathLike, out: str | os.PathLike, folds: int | None = None,
+            workers: int | None = None) -> int:
     """Write clips.csv in `out` from a folder of spoken words -> exit code."""
     listed = Path(source) / "words.csv"
     found = [{"path": row["wav"].replace("$data_root/", ""), **{name: row[name] for name in NEEDED[1:]}}
@@ -26,6 +28,8 @@ def prepare(source: str | os.PathLike, out: str | os.PathLike, workers: int | No
         raise InputError(f"{listed}: no words below the header")
     if strange := {clip["fold"] for clip in found} - set(FOLDS):
         raise InputError(f'{listed}: the fold "{min(strange)}" is none of {", ".join(FOLDS)}')
+    if folds is not None:
+        found = dealt(found, folds)
     first: dict[str, str] = {}
     shared = {clip["spk_id"] for clip in found if first.setdefault(clip["spk_id"], clip["fold"]) != clip["fold"]}
     problems = [Problem("", speaker, "in several folds: the test would hear a voice of the training")
@@ -33,9 +37,24 @@ def prepare(source: str | os.PathLike, out: str | os.PathLike, workers: int | No
     return clips.write(Path(source).absolute(), out, found, {}, problems=problems, workers=workers)
 
 
+def dealt(found: list[dict[str, str]], folds: int) -> list[dict[str, str]]:
+    """The clips, their speakers in turn in the folds 1 to `folds`.
+
+    >>> [clip["fold"] for clip in dealt([{"spk_id": speaker} for speaker in "abcda"], 3)]
+    ['1', '2', '3', '1', '1']
+    """
+    speakers = sorted({clip["spk_id"] for clip in found})
+    if not 3 <= folds <= len(speakers):
+        raise InputError(f"--folds is {folds}: want 3 at least, and no more than the {len(speakers)} speakers")
+    fold = {speaker: str(1 + number % folds) for number, speaker in enumerate(speakers)}
+    return [{**clip, "fold": fold[clip["spk_id"]]} for clip in found]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line -> exit code."""
-    return command(parser("words", __doc__ or "", speakers=False), prepare, argv)
+    options = parser("words", __doc__ or "", speakers=False)
+    options.add_argument("--folds", type=int, metavar="N", help="folds of speakers that take turns (default: words.csv's)")
+    return command(options, prepare, argv)
 
 
 if __name__ == "__main__":

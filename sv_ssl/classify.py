@@ -147,8 +147,8 @@ def experiment(hparams: dict, found: Corpus) -> dict[str, Any]:
     names, counts = probe.confusion(truth, guesses[first])
     plots.confusion_matrix(folder / "confusion.png", names, counts)
     right = {name: "".join("01"[int(hit)] for hit in guess == truth) for name, guess in guesses.items()}
-    test = found.frame.iloc[found.numbers("test")]
-    speakers = pd.factorize(test.spk_id, sort=True)[0].tolist() if "spk_id" in test else None
+    speakers = pd.factorize(found.frame.spk_id, sort=True)[0][found.numbers("test")].tolist() \
+        if "spk_id" in found.frame else None  # numbered among all of the corpus, whichever fold is tested
     return {**run, "accuracy": accuracy, "speakers": speakers, "untrained": before, "analysis": analysed(rows, truth),
             "confusion": {"of": first, "classes": names, "counts": counts.tolist()}, "right": right}
 

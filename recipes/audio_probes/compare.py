@@ -2,8 +2,8 @@
 
     python recipes/audio_probes/compare.py words.yaml --data_folder /data/words --jobs 2
 
-A grid is a YAML: `sizes` (laid beneath every setting; a key that its recipe does not have is passed over), `seeds`,
-`settings` (name: the recipe's YAML and what is changed in it; `each: {key: [values]}` makes a setting of every value,
+A grid is a YAML: `sizes` (laid beneath every setting; a key that its recipe does not have is passed over), `seeds`
+(`folds`: the test fold of each, where the folds are numbers), `settings` (name: the recipe's YAML and what is changed in it; `each: {key: [values]}` makes a setting of every value,
 `after: NAME` starts from the model that NAME left for the same seed) and `claims` (which setting is better than which
 by what). Runs that are done are not done again: a JSON each in --out, from which the table beside it is made, by
 --table alone. A process does many runs, on one core.
@@ -106,7 +106,9 @@ def planned(grid: dict) -> list[Run]:
             one = {**changes, **({key: value} if key else {})}
             ending = "_".join(map(str, value)) if isinstance(value, list) else value
             found.append((f"{name}-{ending}" if key else name, setting["yaml"], one, setting.get("after")))
-    return [Run(*one, seed) for seed in grid["seeds"] for one in found]
+    folds = grid.get("folds", [None] * len(grid["seeds"]))
+    return [Run(name, path, {**one, **({"test_fold": fold} if fold else {})}, after, seed)
+            for seed, fold in zip(grid["seeds"], folds, strict=True) for name, path, one, after in found]
 
 
 # ---------------------------------------------------------------------------------------------------------- the runs
@@ -140,8 +142,7 @@ def one(run: Run, sizes: dict, out: Path, work: Path, data_folder: str | None, d
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "log.txt", "a", 1) as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         hparams = classify.read(script, str(path), {**given, "device": device})
-        where = tuple(hparams[key] for key in ("test_fold", "valid_clips"))
-        waves = held(str(hparams["data_folder"]), where, hparams["embedder"].sample_rate)
+        waves = held(str(hparams["data_folder"]), hparams["embedder"].sample_rate)
         found = classify.experiment(hparams, classify.corpus(hparams, waves))
     found["overrides"] = run.changes
     classify.write(run.file(out), {**found, "setting": run.name, "run": run.facts(sizes)})
@@ -149,9 +150,9 @@ def one(run: Run, sizes: dict, out: Path, work: Path, data_folder: str | None, d
 
 
 @lru_cache(maxsize=2)
-def held(folder: str, where: tuple, rate: int) -> clips.Audio:
+def held(folder: str, rate: int) -> clips.Audio:
     """The audio of a folder, which the runs of a process share."""
-    return clips.Audio(clips.split(clips.table(folder), *where), rate)
+    return clips.Audio(clips.table(folder), rate)
 
 
 # --------------------------------------------------------------------------------------------------------- the table

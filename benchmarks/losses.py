@@ -21,7 +21,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from parts import Row, run
 from sv_ssl import cli, data
-from sv_ssl.losses import ACL, ADD, OPL, Focal, InfoNCE, NTXent, SoftADD, blocks, contrastive
+from sv_ssl.losses import ACL, ADD, OPL, Focal, InfoNCE, NTXent, SoftADD, SoftLabels, blocks, contrastive
 from sv_ssl.losses.margin import additive
 
 TAU, M = 1 / 30, 0.1
@@ -146,34 +146,43 @@ def collisions_rows() -> list[Row]:
     return rows
 
 
-def soft(n: int, classes: int) -> Tensor:
-    """-> (n, classes) rows of two labels each, as mixup makes them."""
-    hot = F.one_hot(torch.arange(n) % classes, classes).float()
-    return torch.lerp(hot, hot.flip(0), 0.4)
+def soft(n: int, classes: int) -> SoftLabels:
+    """-> labels of n rows, of two classes each, as mixup makes them."""
+    first = torch.arange(n) % classes
+    return SoftLabels(torch.stack([first, first.flip(0)], dim=1), torch.tensor([0.6, 0.4]).repeat(n, 1))
 
 
 def angular_rows() -> list[Row]:
-    """The losses of angles and of classes beside the plain NT-Xent, on a batch of 512 rows."""
+    """The losses of angles beside the plain NT-Xent, and focal beside cross-entropy, on a batch of 512 rows."""
     z, views, labels = torch.randn(512, 512, requires_grad=True), torch.arange(256).repeat(2), torch.arange(512) % 35
     forms: dict[str, Callable[[], Tensor]] = {"ACL": partial(ACL(alpha=0.5), z, views),
                                               "ADD, hard": partial(ADD(), z, labels), "OPL": partial(OPL(), z, labels)}
     for classes in (35, 5_994):
         forms[f"ADD, soft, {classes:,} classes"] = partial(SoftADD(), z, soft(512, classes))
-        forms[f"focal, {classes:,} classes"] = partial(focal, z, torch.randn(classes, 512), labels)
-    works = [partial(gradient, form, z) for form in (partial(plain, z), *forms.values())]
+    rows = beside("plain NT-Xent-AM", partial(plain, z), forms, z)
+    for classes in (35, 5_994):
+        classifier = partial(of_cosines, z, torch.randn(classes, 512), labels)
+        rows += beside("cross-entropy", partial(classifier, F.cross_entropy),
+                       {f"focal, {classes:,} classes": partial(classifier, Focal())}, z)
+    return rows
+
+
+def beside(peer: str, other: Callable[[], Tensor], forms: dict[str, Callable[[], Tensor]], z: Tensor) -> list[Row]:
+    """Time and memory, forward and backward, of losses of z as multiples of another's."""
+    works = [partial(gradient, form, z) for form in (other, *forms.values())]
     seconds, memory = least(works, 8), [height(work) for work in works]
     rows = []
     for name, time_, peak in zip(forms, seconds[1:], memory[1:]):
         rows.append((f"{name}, 512 rows: time", f"{time_ / seconds[0]:.2f} x", "3 x",
-                     f"plain NT-Xent-AM: {1000 * seconds[0]:.1f} ms"))
-        rows.append((f"{name}, 512 rows: memory", f"{peak / memory[0]:.2f} x", "", f"{peak / 2 ** 20:.1f} MB; plain "
-                     f"NT-Xent-AM: {memory[0] / 2 ** 20:.1f} MB"))
+                     f"{peer}: {1000 * seconds[0]:.1f} ms"))
+        rows.append((f"{name}, 512 rows: memory", f"{peak / memory[0]:.2f} x", "", f"{peak / 2 ** 20:.1f} MB; {peer}: "
+                     f"{memory[0] / 2 ** 20:.1f} MB"))
     return rows
 
 
-def focal(z: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-    """On cosines times 30, as a classifier of speakers gives them."""
-    return Focal()(30 * F.normalize(z) @ F.normalize(weight).T, labels)
+def of_cosines(z: Tensor, weight: Tensor, labels: Tensor, criterion: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Of cosines times 30, as a classifier of speakers gives them."""
+    return criterion(30 * F.normalize(z) @ F.normalize(weight).T, labels)
 
 
 def gradient(form: Callable[[], Tensor], z: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ def table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
             reader = csv.DictReader(file)
             rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read {path}: {error}") from None
+        raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
     for number, row in rows:
         if missing := [column for column in columns if not row.get(column)]:
             raise InputError(f'{path}:{number}: no "{missing[0]}": want a header with {", ".join(columns)}, and values '
@@ -68,4 +68,4 @@ def write(folder: Path, out: str | os.PathLike, clips: Sequence[Mapping[str, str
     line = f"wrote {out / 'clips.csv'}: {len(frame):,} clips, {frame['duration'].sum() / 3600:.2f} h, " \
            f"{len(numbers)} labels; by fold: {folds}"
     return finish(out, [line], [*problems, *skipped, *other],
-                  f"sv-extract MODEL {out / 'clips.csv'} --out embeddings.npz")
+                  f"python recipes/audio_probes/train_clar.py hparams/clar.yaml --data_folder {out}")

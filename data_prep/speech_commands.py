@@ -34,7 +34,10 @@ def prepare(source: str | os.PathLike, out: str | os.PathLike, workers: int | No
 def _listed(path: Path) -> list[str]:
     if not path.is_file():
         raise InputError(f"{path}: no such file: the folds of Speech Commands are told by {', '.join(LISTS.values())}")
-    return path.read_text(encoding="utf-8").split()
+    try:
+        return path.read_text(encoding="utf-8").split()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not text in UTF-8: {error}") from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -26,6 +26,8 @@ def prepare(source: str | os.PathLike, out: str | os.PathLike, folds: int | None
              for row in clips.table(listed, NEEDED)]
     if not found:
         raise InputError(f"{listed}: no words below the header")
+    if pieces := [row for row in clips.table(listed, NEEDED) if row.get("start") not in (None, "", "0")]:
+        raise InputError(f"{listed}: {pieces[0]['wav']} begins at sample {pieces[0]['start']}: want a file for every word")
     if strange := {clip["fold"] for clip in found} - set(FOLDS):
         raise InputError(f'{listed}: the fold "{min(strange)}" is none of {", ".join(FOLDS)}')
     if folds is not None:
@@ -44,8 +46,10 @@ def dealt(found: list[dict[str, str]], folds: int) -> list[dict[str, str]]:
     ['1', '2', '3', '1', '1']
     """
     speakers = sorted({clip["spk_id"] for clip in found})
+    if len(speakers) < 3:
+        raise InputError(f"{len(speakers)} speakers cannot be dealt to folds: want 3 at least")
     if not 3 <= folds <= len(speakers):
-        raise InputError(f"--folds is {folds}: want 3 at least, and no more than the {len(speakers)} speakers")
+        raise InputError(f"--folds is {folds}: want 3 to {len(speakers)}, the number of speakers")
     fold = {speaker: str(1 + number % folds) for number, speaker in enumerate(speakers)}
     return [{**clip, "fold": fold[clip["spk_id"]]} for clip in found]
 

@@ -21,7 +21,7 @@ BLOCK = 512  # rows whose distances to all rows are in memory at once
 class Pairs(NamedTuple):
     """C classes, sorted; by two classes (C, C): the number of ordered pairs, the mean of d and its sigma / mean.
 
-    NaN where there is no pair: within a class of one row. `uniformity` is over all pairs of rows.
+    NaN where there is no pair, within a class of one row; and a sigma where there is but one. `uniformity` is over all pairs of rows.
     """
 
     classes: list
@@ -54,6 +54,7 @@ def pairs(rows: np.ndarray, labels: ArrayLike) -> Pairs:
         mean = sums[0] / number
         variance = np.maximum(sums[1] - number * mean ** 2, 0) / np.maximum(number - 1, 1)
         cv = np.sqrt(variance) / mean
+    cv[number - np.diag(sizes * (sizes - 1) // 2) < 2] = np.nan  # one distance has no spread
     return Pairs(classes, number, mean, cv, math.log(energy / (len(z) * (len(z) - 1))))
 
 
@@ -126,6 +127,8 @@ def tsne(rows: np.ndarray, seed: int = 0) -> np.ndarray:
     """(N, D) -> (N, 2): neighbours on the sphere stay neighbours; distances and sizes on the map mean nothing."""
     from sklearn.manifold import TSNE
 
+    if rows.shape[1] < 2:
+        raise InputError("embeddings of one number have no map by t-SNE: choose the map pca")
     if len(rows) < 5:
         raise InputError(f"{len(rows)} embeddings are too few for t-SNE: want 5, or the map pca")
     z = unit(np.asarray(rows, np.float64))

@@ -3,7 +3,7 @@
     Waveform      (B, samples) -> (B, samples, 1)            RawResNet18: CLAR's encoder of raw audio
     ThreeSpectra  (B, samples) -> (B, frames, 3 * n_mels)    ResNet18, channels=3: CLAR's encoder of spectra
     LogMel        (B, samples) -> (B, frames, n_mels)        ResNet18: ACL's; AST: the transformer of the ADD paper
-    Waveform      (B, samples) -> (B, samples, 1)            Pretrained: one that `transformers` loads
+    Waveform      (B, samples) -> (B, samples, 1)            Pretrained: one that `transformers` loads; BEATs
 
 The contract is that of `sv_ssl.encoders`: (B, T, F) -> (B, dim), and `config` holds what rebuilds it.
 """
@@ -11,6 +11,7 @@ The contract is that of `sv_ssl.encoders`: (B, T, F) -> (B, dim), and `config` h
 from __future__ import annotations
 
 import math
+import pickle
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from sv_ssl.encoders import preset, stages
 from sv_ssl.files import InputError
 
-__all__ = ["AST", "Pretrained", "RawResNet18", "ResNet18"]
+__all__ = ["AST", "BEATs", "Pretrained", "RawResNet18", "ResNet18"]
 
 
 class Waveform(nn.Module):
@@ -200,7 +201,8 @@ class Pretrained(nn.Module):
     """An encoder of audio from a folder in the format of `transformers`, such as AST: (B, samples, 1) -> (B, dim).
 
     Its own feature extractor goes before it, and the mean over what it puts out for each place follows. Weights are
-    read from safetensors, and no code from the folder is run.
+    read from safetensors, and no code from the folder is run. A model folder made of it names this one, which has to be
+    there when it is loaded.
     """
 
     def __init__(self, folder: str | None = None, sample_rate: int = 16000):
@@ -227,3 +229,32 @@ class Pretrained(nn.Module):
         waves = list(frames[:, :, 0].detach().float().cpu().numpy())
         made = self.extract(waves, sampling_rate=self.config["sample_rate"], return_tensors="pt")
         return self.model(made["input_values"].to(frames.device)).last_hidden_state.mean(dim=1)
+
+
+class BEATs(nn.Module):
+    """BEATs (Chen et al. 2022) from its checkpoint, which `transformers` does not read: (B, samples, 1) -> (B, dim).
+
+    The network is SpeechBrain's, with its features before it (log-mel of Povey windows), and the mean over the patches
+    follows; the AudioSet classes of a fine-tuned checkpoint are left out. A model folder made of it names the
+    checkpoint, which has to be there when it is loaded.
+    """
+
+    def __init__(self, checkpoint: str | None = None):
+        super().__init__()
+        if checkpoint is None or not Path(checkpoint).is_file():
+            raise InputError(f"encoder_checkpoint is {checkpoint}: want a checkpoint of BEATs, a .pt file such as "
+                             "BEATs_iter3_plus_AS2M.pt; it is not downloaded")
+        from speechbrain.lobes.models import beats
+        try:
+            torch.load(checkpoint, "cpu", mmap=True)["model"]  # SpeechBrain would take weights that it has drawn
+            self.model = beats.BEATs(str(checkpoint), freeze=False)  # torch reads it as data: no code of it is run
+        except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, LookupError, TypeError,
+                ValueError) as error:
+            raise InputError(f"{checkpoint} is no checkpoint of BEATs: {str(error).partition(chr(10))[0]}") from error
+        self.model.predictor = None
+        self.config = {"checkpoint": str(checkpoint)}
+        self.dim = self.model.cfg.encoder_embed_dim
+
+    def forward(self, frames: Tensor) -> Tensor:
+        whole = frames.new_ones(len(frames))
+        return self.model.extract_features(frames[:, :, 0], whole)[0].mean(dim=1)

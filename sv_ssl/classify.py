@@ -80,16 +80,17 @@ def read(recipe_file: str, path: str, given: dict[str, Any]) -> dict[str, Any]:
     if "ckpt_interval_steps" in run_opts:
         overrides["ckpt_interval_minutes"] = 0  # SpeechBrain takes one of the two
     settings.check({**known, **overrides}, run_opts, AT_LEAST, CHOICES)
-    if (share := {**known, **overrides}["labelled_share"]) > 1:
-        raise InputError(f"--labelled_share is {share}: wanted a share, such as 0.1 for 10 %")
     distributed.start(run_opts.get("device"))
     run_opts["device"] = distributed.device(run_opts.get("device"))
     overrides["data_folder"] = str({**known, **overrides}["data_folder"] or sounds.corpus())
     frame = clips.split(clips.table(overrides["data_folder"]), *({**known, **overrides}[key]
                                                                  for key in ("test_fold", "valid_clips")))
+    classes = frame.label.nunique()
+    if given.get("n_classes") not in (None, classes):
+        raise InputError(f"--n_classes is {given['n_classes']} but the clips have {classes}: leave it out")
     overrides["corpus"] = {**known, **overrides}["corpus"] or (
         "built-in-sounds" if built_in else Path(overrides["data_folder"]).resolve().name)
-    overrides["n_classes"] = frame.label.nunique()
+    overrides["n_classes"] = classes
     resolved = settings.resolve_references(yaml_file.read_text(), overrides).read()
     return {**WATCHED, **settings.build(yaml_file, overrides), "run_opts": run_opts, "overrides": given,
             "built_in": built_in, "plain": settings.top_level(resolved, yaml_file, NEEDED), "yaml_file": yaml_file,
@@ -100,6 +101,10 @@ def corpus(hparams: dict, waves: clips.Audio | None = None) -> Corpus:
     """The clips of a run, with their audio, or that of an earlier run; and what is said of them."""
     frame = hparams["frame"]
     found = Corpus(frame, waves or clips.Audio(frame, hparams["embedder"].sample_rate), sorted(set(frame.label)))
+    if is_main():
+        found.waves.check(found.numbers("train") if found.waves.kept is not None else [], found.numbers("valid"),
+                          found.numbers("test"))
+    barrier()
     if is_main():
         counts = ", ".join(f"{(frame.part == part).sum():,} {part}" for part in clips.PARTS)
         print(f"{hparams['name']} on {BUILT_IN if hparams['built_in'] else hparams['corpus']}: {len(found.classes)} "
@@ -125,9 +130,9 @@ def experiment(hparams: dict, found: Corpus) -> dict[str, Any]:
     """Train, or go on; freeze; probe -> what the result is to say. Writes into the output folder."""
     folder, method = Path(hparams["output_folder"]), hparams["method"]
     ids = hashlib.sha1("\n".join(found.frame.ID[found.numbers("train")]).encode()).hexdigest()[:12]
-    settings.claim(hparams, FREE, {"training clips": ids})
     if hparams["init_from"]:
         model.fill(method.embedder, hparams["init_from"])
+    settings.claim(hparams, FREE, {"training clips": ids})
     embedder = method.embedder
     before = judged(embedder.eval(), found)[0] if hparams["baselines"] and is_main() else None
     barrier()
@@ -177,6 +182,9 @@ def judged(embedder: Any, found: Corpus) -> tuple[dict[str, dict], np.ndarray, d
     labels = found.frame.label.to_numpy()
     train, valid, test = ((clips.outputs(embedder, found.waves, numbers), labels[numbers])
                           for numbers in map(found.numbers, clips.PARTS))
+    if not all(np.isfinite(rows).all() for rows, _ in (train, valid, test)):
+        raise InputError("the encoder puts out numbers that are not finite: training has diverged. Try a lower "
+                         "--peak_lr, in another --output_folder")
     accuracy, guesses = {}, {}
     for name, one in (("linear", probe.linear(train, valid, STRENGTHS)), ("knn", probe.knn(train, valid))):
         guesses[name] = one.predict(test[0])
@@ -268,6 +276,6 @@ def tell(hparams: dict, found: dict, result: Path) -> None:
     print(f"chance: {100 / found['n_classes']:.1f} %; labels used in training: {found['labelled']['clips']:,} of "
           f"{found['clips']['train']:,} clips, by {found['labelled']['by']}")
     print(f"\nwrote {folder}/model, confusion.png\nresult: {result}")
-    print(f"next: sv-extract {folder}/model {hparams['data_folder']}/clips.csv --out embeddings.npz")
+    print(f"next: sv-extract {folder}/model {clips.files(hparams['data_folder'])[-1]} --out embeddings.npz")
     if hparams["built_in"]:
         print(f"this was {BUILT_IN}")

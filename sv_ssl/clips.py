@@ -4,39 +4,55 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
 from torch.utils.data import Dataset
 
-from sv_ssl import audio, manifest, probe
+from sv_ssl import audio, manifest, probe, progress
 from sv_ssl.files import InputError, some
 
 PARTS = ("train", "valid", "test")
+SHORTEST = 0.1  # seconds of a clip that is embedded
 KEPT_HOURS = 3.0  # of audio that stay in memory, as float32: 0.2 GB an hour
 VALID_SHARE = 0.1  # of the training clips, where nothing says what to choose by
 
 
 def table(folder: str | os.PathLike) -> pd.DataFrame:
     """A prepared folder -> a row a clip, with `label` and `fold`: train.csv, valid.csv and test.csv, or one CSV."""
+    paths = files(folder)
+    if len(paths) == 1:
+        return _checked(manifest.read(paths[0]), paths[0])
+    return _checked(pd.concat([manifest.read(path).assign(fold=path.stem) for path in paths], ignore_index=True),
+                    Path(folder))
+
+
+def files(folder: str | os.PathLike) -> list[Path]:
+    """The CSVs of a prepared folder: one, or train.csv, valid.csv and test.csv."""
     folder = Path(folder)
-    if all((folder / f"{part}.csv").is_file() for part in PARTS):
-        return _checked(pd.concat([manifest.read(folder / f"{part}.csv").assign(fold=part) for part in PARTS],
-                                  ignore_index=True), folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is {'no folder' if folder.exists() else 'not there'}: check --data_folder")
+    parts = [folder / f"{part}.csv" for part in PARTS]
+    if all(path.is_file() for path in parts):
+        return parts
     found = [folder / "clips.csv"] if (folder / "clips.csv").is_file() else sorted(folder.glob("*.csv"))
     found = [path for path in found if path.name != "problems.csv"]
     if len(found) != 1:
         raise InputError(f"{folder}: want clips.csv, or train.csv, valid.csv and test.csv, or one CSV; there are "
                          f"{some(p.name for p in found) or 'none'}: prepare it with a command of data_prep/")
-    return _checked(manifest.read(found[0]), found[0])
+    return found
 
 
 def _checked(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     for column in ("label", "fold"):
         if column not in frame or frame[column].isna().any() or (frame[column] == "").any():
             raise InputError(f"{path}: want a column {column} with a value for every clip")
+    pieces = pd.Series(list(zip(frame.wav, frame.start, frame.stop)))
+    if pieces.duplicated().any():
+        again = frame.wav[pieces.duplicated(keep=False).to_numpy()].iloc[0]
+        raise InputError(f"{path}: {again} is there twice, at the same place: want every clip in one part, once")
     if frame.label.nunique() < 2:
         raise InputError(f'{path}: all {len(frame)} clips have the label "{frame.label[0]}": want two at least')
     return frame
@@ -46,8 +62,8 @@ def split(frame: pd.DataFrame, test_fold: Any = None, valid_clips: str | None = 
     """-> the same clips with a column `part`: train, valid or test.
 
     Folds may be called so. Of others `test_fold` is the test part, the fold after it (after the last, the first) the
-    validation part, and the rest trains. `valid_clips` (column=value) takes training clips for validation. Where there
-    are none, a tenth of the training clips of every class is taken, the same each time.
+    validation part, and the rest trains. `valid_clips` (column=value) takes further training clips for validation. Where
+    there are none, a tenth of the training clips of every class is taken, or, where speakers are known, of the speakers.
 
     >>> clips = pd.DataFrame({"label": ["a", "b"] * 3, "fold": ["1", "1", "2", "2", "3", "3"]})
     >>> split(clips, test_fold=3).part.tolist()
@@ -55,16 +71,18 @@ def split(frame: pd.DataFrame, test_fold: Any = None, valid_clips: str | None = 
     """
     fold = frame.fold.astype(str)
     names = sorted(set(fold), key=lambda name: (len(name), name))
-    if set(names) <= set(PARTS) and test_fold is None:
+    if set(names) & set(PARTS):
+        if not set(names) <= set(PARTS) or test_fold is not None:
+            raise InputError(f"the folds are {', '.join(names)}: where some are called train, valid or test, want no "
+                             "others, and no --test_fold")
         part = fold.to_numpy(dtype=object)
     elif str(test_fold) in names and len(names) > 2:
         following = names[(names.index(str(test_fold)) + 1) % len(names)]
         part = np.where(fold == str(test_fold), "test", np.where(fold == following, "valid", "train")).astype(object)
     else:
-        raise InputError(f"the folds are {', '.join(names)}: pass --test_fold with one of them (three are needed), or "
-                         "leave it out where they are train, valid and test")
+        raise InputError(f"the folds are {', '.join(names)}: pass --test_fold with one of them (three are needed)")
     if valid_clips:
-        column, _, value = valid_clips.partition("=")
+        column, _, value = str(valid_clips).partition("=")
         if column not in frame:
             raise InputError(f"--valid_clips {valid_clips}: no column is called {column}: choose from "
                              f"{', '.join(frame.columns)}")
@@ -79,6 +97,8 @@ def split(frame: pd.DataFrame, test_fold: Any = None, valid_clips: str | None = 
         part[train[probe.subset(frame.label.to_numpy()[train], VALID_SHARE, 0, speakers)]] = "valid"
     if absent := [name for name in PARTS if name not in part]:
         raise InputError(f"no clip is for {', '.join(absent)}: want train, valid and test, or three folds")
+    if len(kinds := set(frame.label.to_numpy()[part == "train"])) < 2:
+        raise InputError(f'all training clips have the label "{min(kinds)}": want two at least')
     return frame.assign(part=part)
 
 
@@ -97,6 +117,23 @@ class Audio:
         if self.kept is not None:
             self.kept[index] = wave
         return wave
+
+
+    def check(self, *numbers: Sequence[int]) -> None:
+        """Read these clips once, so that one that cannot be used is told of before the training and not after."""
+        every = [int(number) for part in numbers for number in part]
+        faults = []
+        for number in progress.watched(every, "reading", "clip"):
+            try:
+                wave = self[number]
+                fault = "" if len(wave) >= SHORTEST * self.rate else f"shorter than {SHORTEST} s"
+            except audio.AudioError as error:
+                fault = str(error)
+            if fault:
+                faults.append(fault if self.wav[number] in fault else f"{self.wav[number]}: {fault}")
+        if faults:
+            raise InputError(f"{len(faults):,} of {len(every):,} clips cannot be used; the first: {faults[0]}: mend them, "
+                             "or take their lines out of the CSV")
 
 
 class ClipViews(Dataset):

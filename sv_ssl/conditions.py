@@ -52,7 +52,9 @@ def read_manifest(path: str | os.PathLike, ids: Sequence[str]) -> dict[str, list
     header, *first = (row for _, row in islice(_rows(path), 2))
     at = header.index("ID") if "ID" in header else 0
     named = "".join(header).isprintable() and len(set(header)) == len(header) > 1
-    if not named or not first or header[at] in set(ids):
+    if named and not first:
+        raise InputError(f"{path}: no rows below its line of names, {','.join(header)[:200]!r}")
+    if not named or header[at] in set(ids):
         wanted = "wanted a line of different names, such as `ID,duration,wav,start,stop,spk_id,gender` or `id,gender`"
         raise InputError(f"{path}: {wanted}, then a row an utterance; it begins with {','.join(header)[:200]!r}")
     rows: dict[str, list[str]] = {}
@@ -83,7 +85,7 @@ def _matches(path: str | os.PathLike, ids: set[str], keys: Keys) -> dict[str, li
             found.setdefault(key, []).append((number, row))
     several = [f"{key} (lines {some(str(n) for n, _ in rows)})" for key, rows in found.items() if len(rows) > 1]
     if several:
-        raise InputError(f"{path}: {len(several):,} utterances of the trial list have more than one row: "
+        raise InputError(f"{path}: {len(several):,} of the {len(ids):,} utterances have more than one row: "
                          f"{some(several)}; wanted one for each")  # fmt: skip
     return {key: rows[0][1] for key, rows in found.items()}
 

@@ -306,6 +306,8 @@ def _found(source: str | os.PathLike) -> list[str]:
 def measured(source: str | os.PathLike, entries: list[Entry], skipped: list[tuple[str, str]], progress: bool = True,
              workers: int | None = None) -> pd.DataFrame:
     """Entries -> manifest, by the header of every file, a chunk of files at a time in each thread; see `scan`."""
+    if not entries:
+        raise ManifestError(f"{source}: no utterances are listed or found there")
     entries = sorted(entries, key=lambda entry: (entry.path, entry.span or (0, 0)))
     chunks = [entries[i:i + CHUNK] for i in range(0, len(entries), CHUNK)]
     rows: list[tuple] = []
@@ -342,8 +344,10 @@ def _frame(source: str | os.PathLike, rows: list[tuple], skipped: list[tuple[str
     frame = pd.DataFrame(rows, columns=[*COLUMNS, "session"])
     if not frame["ID"].is_unique:
         key = frame["ID"][frame["ID"].duplicated()].iloc[0]
-        both = " and ".join(frame["wav"][frame["ID"] == key])
-        raise ManifestError(f'{source}: {both} would share the ID "{key}": scan their folders apart')
+        both = frame["wav"][frame["ID"] == key]
+        if both.nunique() < len(both):
+            raise ManifestError(f"{source}: {both.iloc[0]} is listed {len(both)} times: want it once")
+        raise ManifestError(f'{source}: {" and ".join(both)} would share the ID "{key}": scan their folders apart')
     frame = frame.drop(columns=[name for name in ("spk_id", "session") if frame[name].isna().all()])
     frame.attrs.update(skipped=skipped, data_root=os.path.abspath(source))
     return frame

@@ -265,7 +265,7 @@ def _matrix(axes: Axes, values: np.ndarray, names: Sequence, colours: str, low: 
     scale = matplotlib.colormaps[colours].with_extremes(bad=PALE)
     image = axes.imshow(np.ma.masked_invalid(values), cmap=scale, vmin=low, vmax=high, interpolation="nearest")
     shown = range(len(names)) if len(names) <= NAMED else ()
-    texts, size = [_text(str(names[i])) for i in shown], min(9, 200 / max(len(names), 1))
+    texts, size = [_text(str(names[i]), 20) for i in shown], min(9, 200 / max(len(names), 1))
     axes.set_xticks(shown, texts, rotation=90, fontsize=size)
     axes.set_yticks(shown, texts, fontsize=size)
     axes.tick_params(colors=INK, length=0)
@@ -282,10 +282,11 @@ def _canvas(height: float) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def _text(name: str) -> str:
+def _text(name: str, longest: int = 36) -> str:
     """A name as matplotlib shall write it: no formula, not left out of the legend, one line, not too long."""
     name = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
-    name = name if len(name) <= 36 else f"{name[:17]} ... {name[-14:]}"
+    if len(name) > longest:
+        name = f"{name[:longest // 2 - 1]} ... {name[4 - longest // 2:]}"
     return (" " * name.startswith("_") + name).replace("$", r"\$")
 
 

@@ -139,33 +139,34 @@ def by_group(correct: np.ndarray, groups: ArrayLike, n: int = 1000, seed: int = 
     return percentiles(copies @ right / (copies @ size))
 
 
-def across(values: ArrayLike, groups: ArrayLike | None = None) -> tuple[float, float, float]:
-    """(S, N) a value a seed and clip -> their mean and the ends of its 95 % interval, over other seeds and other clips.
+def across(values: ArrayLike, *codes: ArrayLike) -> tuple[float, float, float]:
+    """(N,) values, and as many codes of what each is of, (N,) -> their mean and the ends of its 95 % interval.
 
-    Of hits, an accuracy; of the differences of two systems' hits, a paired comparison. Student's half-widths, over the
-    seeds' means and over the clips' means, are added as squares: a few seeds that differ make it wide. With `groups`
-    (N,), such as speakers, it is over other groups: clips of one stand and fall together. With one seed, or one value a
-    seed, it is over the other alone and says nothing of what was not repeated.
+    Of hits, an accuracy; of the differences of two systems' hits, a paired comparison. Each array of codes groups the
+    values by what may vary, such as the seed and the speaker of a clip: the interval is over other seeds and other
+    speakers, and the values of a group stand and fall together. Student's half-widths, one an array, are added as
+    squares: a few seeds that differ make it wide. An array with one group adds nothing, and the interval then says
+    nothing of what was not repeated.
 
-    >>> [round(number, 3) for number in across([[0.80], [0.82], [0.84]])]
+    >>> [round(number, 3) for number in across([0.80, 0.82, 0.84], [0, 1, 2])]  # three seeds
     [0.82, 0.77, 0.87]
-    >>> [round(number, 3) for number in across([[0.0, 0.0, 1.0, 1.0]])]  # four speakers
+    >>> [round(number, 3) for number in across([0.0, 0.0, 1.0, 1.0], [5, 5, 5, 5], ["a", "b", "c", "d"])]  # four clips
     [0.5, -0.419, 1.419]
-    >>> [round(number, 3) for number in across([[0.0, 0.0, 1.0, 1.0]], [1, 1, 2, 2])]  # two of them
+    >>> [round(number, 3) for number in across([0.0, 0.0, 1.0, 1.0], [5, 5, 5, 5], ["a", "a", "b", "b"])]  # two speakers
     [0.5, -5.853, 6.853]
     """
-    table = np.asarray(values, dtype=np.float64)
-    if table.ndim != 2 or not table.size:
-        raise InputError(f"values of the shape {table.shape}: want a row a seed, and a column a clip")
+    numbers = np.asarray(values, dtype=np.float64)
+    if numbers.ndim != 1 or not len(numbers):
+        raise InputError(f"values of the shape {numbers.shape}: want one at least, in a row")
     from scipy.stats import t  # slow to import
-    mean, halves = float(table.mean()), []
-    for means, code in ((table.mean(axis=1), None), (table.mean(axis=0), groups)):
-        of = np.arange(len(means)) if code is None else np.unique(np.asarray(code), return_inverse=True)[1]
-        if len(of) != len(means):
-            raise InputError(f"{len(of)} groups for {len(means)} clips: want as many")
-        if (n := int(of.max()) + 1) > 1:
-            sums = np.bincount(of, means - mean)  # of each group, what it has above the mean
-            halves.append(t.ppf(0.975, n - 1) * math.sqrt(n / (n - 1) * (sums @ sums)) / len(means))
+    mean, halves = float(numbers.mean()), []
+    for code in codes:
+        names, of = np.unique(np.asarray(code), return_inverse=True)
+        if len(of) != len(numbers):
+            raise InputError(f"{len(of)} groups for {len(numbers)} values: want as many")
+        if (n := len(names)) > 1:
+            sums = np.bincount(of, numbers - mean)  # of each group, what it has above the mean
+            halves.append(t.ppf(0.975, n - 1) * math.sqrt(n / (n - 1) * (sums @ sums)) / len(numbers))
     half = math.hypot(*halves)
     return mean, mean - half, mean + half
 

@@ -22,6 +22,7 @@ from sv_ssl.files import InputError
 from sv_ssl.losses import MarginSoftmax
 from sv_ssl.methods import Momentum
 from sv_ssl.methods.labelled import Labelled
+from sv_ssl.methods.mixup import Mixup
 from sv_ssl.sources import Utterance
 from sv_ssl.trials import write_scores
 
@@ -107,7 +108,7 @@ def check_classes(hparams: dict, labels: np.ndarray | None) -> None:
         raise InputError(f"n_speakers is {given} but there are {n} in training (those of the trial lists left out, "
                          f"times {len(hparams['speeds'])} speeds): pass --n_speakers {n}, or leave it out")
     for part in hparams["method"].modules():
-        if isinstance(part, (MarginSoftmax, Labelled)):
+        if isinstance(part, (MarginSoftmax, Labelled, Mixup)):
             part.resize(n)
 
 

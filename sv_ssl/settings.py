@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any, Collection, Mapping, Sequence
 
@@ -47,8 +48,18 @@ AT_LEAST = {"epochs": 1, "batch_size": 2, "n_views": 2, "crop_seconds": 0.1, "nu
             "watch_every": 1, "max_damaged_share": 0, "grad_accumulation_factor": 1, "max_grad_norm": 1e-9,
             "ckpt_interval_minutes": 0, "label_share": 1e-9, "per_speaker": 0, "n_short": 0, "short_seconds": 0.1,
             "valid_utterances": 0, "average_last": 0, "cohort": 0, "score_crops": 0, "score_crop_seconds": 0.1}
+# Of the keys that some YAMLs have.
+AT_LEAST_IF_THERE = {"seed": 0, "n_mels": 1, "sample_rate": 1000, "window_seconds": 1e-3, "hop_seconds": 1e-3, "dim": 1,
+                     "head_dim": 1, "head_hidden": 1, "hidden_layers": 1, "peak_lr": 0, "warmup": 0, "momentum": 0,
+                     "temperature": 1e-6, "alpha": 0, "margin": 0, "margin_rad": 0, "class_margin": 0, "scale": 1e-6,
+                     "ce_weight": 0, "focal_gamma": 0, "opl_weight": 0, "opl_gamma": 0, "lambda_mu": 0,
+                     "lambda_sigma": 0, "mixup": 0, "smoothing": 0, "augment_prob": 0, "noise_prob": 0,
+                     "reverb_prob": 0}
+AT_MOST = {"label_share": 1, "labelled_share": 1, "alpha": 1, "margin_rad": math.pi, "mixup": 1, "smoothing": 0.99,
+           "augment_prob": 1, "noise_prob": 1, "reverb_prob": 1, "momentum": 0.9999, "max_damaged_share": 1}
 WHOLE = {"per_speaker", "n_short", "valid_utterances", "average_last", "cohort", "score_crops", "epochs", "batch_size",
-         "n_views", "num_workers", "valid_every", "watch_every", "grad_accumulation_factor"}
+         "n_views", "num_workers", "valid_every", "watch_every", "grad_accumulation_factor", "seed", "n_mels",
+         "sample_rate", "dim", "head_dim", "head_hidden", "hidden_layers"}
 FLAGS = {"spec_augment", "compiled", "sync_batchnorm", "baselines", "tensorboard"}
 PRECISIONS = ("fp32", "bf16", "fp16")
 CHOICES = {"precision": PRECISIONS, "labels": ("utterance", "speaker", "both")}
@@ -133,7 +144,7 @@ def arguments(argv: Sequence[str]) -> tuple[str, dict[str, Any]]:
             paths.append(argument)
     if len(paths) != 1:
         raise InputError(f"wanted one YAML file and --key value pairs, got {len(paths)} files "
-                         f"({' '.join(paths) or 'none'}); for instance: hparams/am.yaml --seed 1")
+                         f"({' '.join(paths) or 'none'}); for instance: hparams/NAME.yaml --seed 1")
     return paths[0], given
 
 
@@ -182,8 +193,11 @@ def is_object(value: yaml.Node) -> bool:
 
 
 def refuse_unknown(given: dict, known: dict, yaml_file: Path) -> None:
-    """An option that nobody reads is a slip of the finger: name its neighbours. Objects are changed in the YAML."""
-    for key in given:
+    """An option that nobody reads is a slip of the finger: name its neighbours. Objects are changed in the YAML.
+
+    A value is of the kind of the YAML's own, if that has one.
+    """
+    for key, value in given.items():
         if key not in known:
             near = difflib.get_close_matches(key, [*known, *RUN_OPTIONS], n=3, cutoff=0.6)
             hint = f"did you mean {' or '.join(near)}?" if near else f"its keys are {', '.join(known)}"
@@ -191,16 +205,43 @@ def refuse_unknown(given: dict, known: dict, yaml_file: Path) -> None:
         if str(known[key]).startswith("!new") or str(known[key]).startswith("!name"):
             raise InputError(f"--{key} is an object of {yaml_file.name}, no plain value: "
                              "give the keys that it refers to, or change it in a copy of the file")
+        if wanted := other_kind(known[key], value):
+            raise InputError(f"--{key} is {value!r}: wanted {wanted}")
+
+
+def other_kind(usual: Any, value: Any) -> str:
+    """What kind of value is wanted in place of this one; nothing where it is of the usual kind.
+
+    >>> other_kind(0.3, "abc"), other_kind([1, 2], 1), other_kind(None, "abc"), other_kind(1, 0.5)
+    ('a number such as 0.3', 'a list such as [1,2]', '', '')
+    """
+    if isinstance(usual, bool):
+        return "" if isinstance(value, bool) else "True or False"
+    if isinstance(usual, (int, float)):
+        return "" if number(value) else f"a number such as {usual}"
+    if isinstance(usual, list):
+        alike = isinstance(value, list) and all(number(one) for one in value if usual and number(usual[0]))
+        return "" if alike else f"a list such as [{','.join(map(str, usual))}]"
+    return "a value" if isinstance(usual, str) and value in (None, "") else ""
+
+
+def number(value: Any) -> bool:
+    """Whether it is a number, and a finite one."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def check(plain: dict, run_opts: dict, at_least: Mapping[str, float] = AT_LEAST,
           choices: Mapping[str, Sequence[str]] = CHOICES) -> None:
     """Numbers and words that no run can have are refused before anything is built."""
-    for key, least in at_least.items():
+    there = {key: least for key, least in AT_LEAST_IF_THERE.items() if key in plain}
+    for key, least in {**there, **at_least}.items():
         value = plain[key]
-        if isinstance(value, bool) or not isinstance(value, int if key in WHOLE else (int, float)) or value < least:
+        if isinstance(value, bool) or not isinstance(value, int if key in WHOLE else (int, float)) or not value >= least:
             kind = "a whole number" if key in WHOLE else "a number"
             raise InputError(f"--{key} is {value!r}: wanted {kind} of at least {least:g}")
+    for key, most in AT_MOST.items():
+        if key in plain and plain[key] > most:
+            raise InputError(f"--{key} is {plain[key]!r}: wanted {most:g} at most")
     for key in FLAGS & plain.keys():
         if not isinstance(plain[key], bool):
             raise InputError(f"--{key} is {plain[key]!r}: choose True or False")

@@ -96,7 +96,8 @@ def stretch(wave: Tensor, rate: Tensor) -> Tensor:
 def pitch(wave: Tensor, semitones: Tensor) -> Tensor:
     """(B, T), (B,) -> (B, T): higher (or lower, below 0) by so many semitones at the same speed."""
     factor, n_samples = 2 ** (semitones / 12), wave.shape[1]
-    longer = _vocoder(wave, 1 / factor, int(n_samples * factor.max()) + 2, highest=0.95 / factor)
+    # A window more than the highest row takes: the frames that reach a row's end are there whatever its neighbours are.
+    longer = _vocoder(wave, 1 / factor, int(n_samples * factor.max()) + 2 + N_FFT, highest=0.95 / factor)
     return _interpolated(longer, factor, n_samples).to(wave.dtype)
 
 

@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sv_ssl import distributed
 from sv_ssl.losses import (ACL, ADD, CLAR, OPL, AngularPrototypical, Focal, InfoNCE, MarginSoftmax, NTXent, SoftADD,
-                           angular, blocks, contrastive)
+                           SoftLabels, angular, blocks, contrastive)
 from sv_ssl.losses.margin import additive
 from sv_ssl.losses.margin import angular as angular_margin
 from sv_ssl.methods import Momentum, Siamese
@@ -49,11 +49,15 @@ class Clar(nn.Module):
 
 
 class Soft(nn.Module):
-    """SoftADD for speakers that are mixed with others."""
+    """SoftADD for speakers that are mixed with others, as rows of probabilities or as SoftLabels."""
+
+    def __init__(self, few=False):
+        super().__init__()
+        self.few = few
 
     def forward(self, z, labels):
-        rows = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.3, 0.7], [0.5, 0.5]])
-        return SoftADD()(z, rows[labels])
+        rows = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.3, 0.7], [0.5, 0.5]])[labels]
+        return SoftADD()(z, SoftLabels(torch.tensor([[0, 1]]).expand(len(z), 2), rows, 0.1, 3) if self.few else rows)
 
 
 LOSSES = {
@@ -64,7 +68,7 @@ LOSSES = {
     "focal": lambda: MarginSoftmax(DIM, 5, AAM, scale=5.0, criterion=Focal()),
     "ACL": lambda: ACL(0.5), "ACL means": lambda: ACL(0.5, reduction="mean_pos_plus_mean_neg"),
     "ACL sum": lambda: ACL(0.5, reduction=("sum_over", 50.0)), "ADD": ADD, "OPL": OPL,
-    "OPL of abs": lambda: OPL(abs_mode="mean_of_abs"), "SoftADD": Soft, "CLAR": Clar}
+    "OPL of abs": lambda: OPL(abs_mode="mean_of_abs"), "SoftADD": Soft, "SoftLabels": lambda: Soft(few=True), "CLAR": Clar}
 METHODS = {
     "MoCo": lambda: Momentum(Tiny(), InfoNCE(0.2, AM), queue_size=24, momentum=0.9),
     "MoCo one direction": lambda: Momentum(Tiny(), InfoNCE(0.2), queue_size=24, momentum=0.9, directions=1),
@@ -75,7 +79,7 @@ BY_SPEAKER = ("NTXent", "NTXent AAM", "one-way AM", "in", "sum", "prototypical")
 def cases():
     """-> name, function that makes the method, labels, how many pairs are held whole."""
     for name, loss in LOSSES.items():
-        by_utterance = "softmax" not in name and name not in ("focal", "SoftADD", "CLAR")
+        by_utterance = "softmax" not in name and name not in ("focal", "SoftADD", "SoftLabels", "CLAR")
         for labels in [UTTERANCES] * by_utterance + [SPEAKERS] * (not by_utterance or name in BY_SPEAKER):
             yield f"{name}, {len(labels.unique())}", lambda loss=loss: Siamese(Tiny(), loss()), labels, 2 ** 18
     for name, method in METHODS.items():

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 import torchaudio
+from speechbrain.lobes.models import beats
 
 from sv_ssl import audio_encoders, model
-from sv_ssl.audio_encoders import AST, Pretrained, RawResNet18, ResNet18, ThreeSpectra, Waveform
+from sv_ssl.audio_encoders import AST, BEATs, Pretrained, RawResNet18, ResNet18, ThreeSpectra, Waveform
 from sv_ssl.encoders import Embedder, FastResNet34
 from sv_ssl.features import LogMel
 from sv_ssl.files import InputError
@@ -59,7 +60,7 @@ def test_a_tenth_of_a_second_is_enough_and_gradients_are_finite(name):
 
 
 def test_those_are_all():
-    made = {type(make().encoder).__name__ for make in MADE.values()} | {"Pretrained"}
+    made = {type(make().encoder).__name__ for make in MADE.values()} | {"BEATs", "Pretrained"}
     assert sorted(audio_encoders.__all__) == sorted(made)
 
 
@@ -73,27 +74,60 @@ def test_an_encoder_of_transformers_that_is_not_there_is_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_an_encoder_of_transformers_is_read_with_its_features(tmp_path, monkeypatch):
-    """A stand-in for the package: what is handed over, and the mean over the places."""
-    class Auto:
-        @staticmethod
-        def from_pretrained(folder, **options):
-            assert options["local_files_only"] and folder == str(tmp_path)
-            return Auto()
-        config = type("Config", (), {"hidden_size": 2})
+def test_ast_is_read_from_a_folder_of_transformers(tmp_path):
+    transformers = pytest.importorskip("transformers", reason="the extra `audio` is not installed")
+    config = transformers.ASTConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
+                                    num_mel_bins=32, max_length=64)
+    theirs = transformers.ASTModel(config).eval()
+    theirs.save_pretrained(tmp_path / "ast")
+    extract = transformers.ASTFeatureExtractor(num_mel_bins=32, max_length=64, mean=-4.0, std=4.0)
+    extract.save_pretrained(tmp_path / "ast")
+    wave, embedder = waves(2, 8000), Embedder(Waveform(), Pretrained(str(tmp_path / "ast"))).eval()
+    made = extract(list(wave.numpy()), sampling_rate=16000, return_tensors="pt")
+    with torch.no_grad():
+        assert torch.equal(embedder(wave), theirs(made["input_values"]).last_hidden_state.mean(dim=1))
+        again = model.load(model.save(tmp_path / "m", embedder, {}))
+        assert embedder.dim == 32 and torch.equal(again(wave), embedder(wave))
+    embedder(wave).sum().backward()
+    assert any(p.grad is not None and bool(p.grad.any()) for p in embedder.parameters())
 
-        def __call__(self, waves, sampling_rate=None, return_tensors=None):
-            if sampling_rate is None:
-                return type("Out", (), {"last_hidden_state": torch.stack([waves, 3 * waves], dim=1)})
-            assert sampling_rate == 16000 and [len(wave) for wave in waves] == [800, 800]
-            return {"input_values": torch.tensor(np.stack([[wave.mean(), wave.std()] for wave in waves]))}
-    module = type(sys)("transformers")
-    module.AutoFeatureExtractor = module.AutoModel = Auto
-    monkeypatch.setitem(sys.modules, "transformers", module)
-    (tmp_path / "config.json").write_text("{}")
-    wave = waves(2, 800)
-    rows = Embedder(Waveform(), Pretrained(str(tmp_path)))(wave)
-    assert torch.allclose(rows, 2 * torch.stack([wave.mean(1), wave.std(1, correction=0)], dim=1))
+
+@pytest.fixture
+def checkpoint(tmp_path, monkeypatch):
+    """BEATs' own format, with few and narrow layers and the classifier of a fine-tuned model."""
+    cfg = {"encoder_layers": 1, "encoder_embed_dim": 32, "encoder_ffn_embed_dim": 64, "encoder_attention_heads": 2,
+           "embed_dim": 16, "conv_pos": 16, "conv_pos_groups": 4, "relative_position_embedding": True,
+           "gru_rel_pos": True, "deep_norm": True, "finetuned_model": True, "predictor_class": 5}
+    path = tmp_path / "beats.pt"
+    torch.save({"cfg": cfg, "model": {}}, path)
+    with monkeypatch.context() as patch:
+        patch.setattr(beats.BEATs, "load_state_dict", lambda self, weights: None)
+        weights = beats.BEATs(str(path)).state_dict()
+    torch.save({"cfg": cfg, "model": weights}, path)
+    return path
+
+
+def test_beats_is_read_from_its_checkpoint(checkpoint, tmp_path):
+    wave, embedder = waves(2, 8000), Embedder(Waveform(), BEATs(str(checkpoint))).eval()
+    theirs = beats.BEATs(str(checkpoint), freeze=False).eval()
+    with torch.no_grad():
+        assert torch.equal(embedder(wave), theirs.extract_features(wave, torch.ones(2))[0].mean(dim=1))
+        assert torch.allclose(embedder(wave)[1:], embedder(wave[1:]), atol=1e-6)
+        again = model.load(model.save(tmp_path / "m", embedder, {}))
+        assert embedder.dim == 32 and torch.equal(again(wave), embedder(wave))
+    embedder(wave).sum().backward()
+    assert any(p.grad is not None and bool(p.grad.any()) for p in embedder.parameters())
+
+
+def test_what_is_no_checkpoint_of_beats_is_one_line(tmp_path):
+    for name, write in (("noise", lambda path: path.write_bytes(b"noise")), ("empty", lambda path: path.write_bytes(b"")),
+                        ("list", lambda path: torch.save([1], path)), ("other", lambda path: torch.save({}, path)),
+                        ("code", lambda path: torch.save({"cfg": print}, path)),
+                        ("narrow", lambda path: torch.save({"cfg": {"embed_dim": 8}, "model": {}}, path))):
+        write(tmp_path / name)
+        with pytest.raises(InputError, match="is no checkpoint of BEATs") as caught:
+            BEATs(str(tmp_path / name))
+        assert "\n" not in str(caught.value)
 
 
 def test_sizes_are_those_of_the_papers():

@@ -1,5 +1,7 @@
 """Labelled clips and what is learnt from them: parts, views, batches, the method's losses, what is refused."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,8 +14,10 @@ from sv_ssl.encoders import Embedder
 from sv_ssl.features import LogMel
 from sv_ssl.files import InputError
 from sv_ssl.heads import mlp
-from sv_ssl.losses import ACL, ADD, CLAR, NTXent, Penalised, SoftADD
+from sv_ssl.losses import ACL, ADD, CLAR, MarginSoftmax, NTXent, Penalised
+from sv_ssl.losses.margin import angular
 from sv_ssl.methods.labelled import Labelled
+from sv_ssl.methods.mixup import Mixup
 from sv_ssl.waveaugment import WaveAugment
 
 
@@ -156,6 +160,22 @@ def test_with_some_labels_it_is_clar():
     assert method(VIEWS, CLIPS)["loss"].item() == pytest.approx((contrast + entropy).item(), rel=1e-6)
 
 
+def test_a_margin_softmax_can_be_the_classifier_of_those_that_are_known():
+    softmax = MarginSoftmax(4, 2, partial(angular, m=0.2), scale=10.0)
+    method = Labelled(Flat(), CLAR(NTXent(0.5)), "semi", 2, classifier=softmax).eval()
+    method.targets = torch.tensor([1, -1, 0])
+    z, clips = method.embedder(VIEWS.flatten(0, 1)), CLIPS.repeat(2)
+    known = method.targets[clips] >= 0
+    want = NTXent(0.5)(z, clips) + softmax(z[known], method.targets[clips][known])
+    assert torch.allclose(method(VIEWS, CLIPS)["loss"], want, atol=1e-6)
+    method.targets = torch.tensor([-1, -1, -1])
+    assert torch.equal(method(VIEWS, CLIPS)["loss"], NTXent(0.5)(z, clips))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(softmax, "margin", None)
+        method.targets = torch.tensor([1, -1, 0])
+        assert method(VIEWS, CLIPS)["loss"] < want
+
+
 def test_with_all_labels_it_is_a_classifier_with_penalties():
     method = Labelled(Flat(), Penalised(F.cross_entropy, [ADD()]), "full", 2).eval()
     h, labels = method.embedder(VIEWS.flatten(0, 1)), torch.tensor([1, 0, 1]).repeat(2)
@@ -204,27 +224,10 @@ def test_two_formats_see_the_same_signal():
     assert torch.equal(method(VIEWS, CLIPS)["z"], first.detach())
 
 
-def test_mixup_mixes_clips_and_labels_alike():
-    seen = []
-
-    class Spy(torch.nn.Module):
-        def forward(self, logits, labels, h):
-            seen.append((labels, h))
-            return logits.sum()
-    method = Labelled(Flat(), Spy(), "full", 3, mixup=1.0).train()
-    method(VIEWS[:1], CLIPS)
-    [(labels, h)] = seen
-    assert torch.allclose(labels.sum(1), torch.ones(3)) and not torch.equal(labels, torch.eye(3))
-    assert torch.allclose(h, method.embedder(labels @ VIEWS[0]), atol=1e-6)
-    method.eval()(VIEWS[:1], CLIPS)
-    assert torch.equal(seen[1][0], torch.eye(3))
-    loss = Penalised(F.cross_entropy, [SoftADD()])
-    assert Labelled(Flat(), loss, "full", 3, mixup=1.0).train()(VIEWS[:1], CLIPS)["loss"].isfinite()
-
-
 @pytest.mark.parametrize("arguments, text", [
     (dict(supervision="some"), "supervision is 'some': choose none, semi, full"),
-    (dict(supervision="semi", mixup=0.5), "mixup mixes labels"),
+    (dict(supervision="semi", mixup=Mixup()), "mixup mixes labels"),
+    (dict(supervision="full", classifier=MarginSoftmax(4)), "is the classifier of supervision semi"),
     (dict(supervision="none", other=Embedder(LogMel(20), ResNet18(20, size="tiny"))), "are 4 and 64 wide")])
 def test_what_the_method_refuses(arguments, text):
     with pytest.raises(InputError, match=text):

@@ -108,25 +108,29 @@ def test_a_report():
     assert probe.report(predicted, labels)["ci"] == pytest.approx(probe.wilson(9, 10), abs=1e-8)
 
 
-def test_an_interval_across_seeds_and_clips_holds_what_it_says():
-    """Simulated: seeds and clips differ, three and 80 of them are seen; 95 % of 400 hold the truth."""
+@pytest.mark.parametrize("rotating", [False, True])
+def test_an_interval_across_seeds_and_speakers_holds_what_it_says(rotating):
+    """Simulated: three seeds are seen, with the same 30 speakers or with 10 others each; 95 % of 400 hold the truth."""
     rng = np.random.default_rng(0)
+    seeds, speakers = np.repeat(np.arange(3), 60), np.tile(np.repeat(np.arange(30), 2), 3)
+    if rotating:
+        speakers = np.repeat(np.arange(30), 6)
     held = 0
     for _ in range(400):
-        values = rng.normal(0, 0.3, (3, 1)) + rng.normal(0, 1, (1, 80)) + rng.normal(0, 0.5, (3, 80))
-        _, low, high = probe.across(values)
+        values = rng.normal(0, 0.3, 3)[seeds] + rng.normal(0, 1, 30)[speakers] + rng.normal(0, 0.5, 180)
+        _, low, high = probe.across(values, seeds, speakers)
         held += low <= 0 <= high
     assert 0.95 <= held / 400 < 1
 
 
 def test_an_interval_across_one_seed_or_one_value_is_students():
-    values = np.array([0.1, 0.4, 0.2, 0.9])
+    values, four, one = np.array([0.1, 0.4, 0.2, 0.9]), np.arange(4), np.zeros(4)
     theirs = scipy.stats.ttest_1samp(values, 0).confidence_interval()
-    for table in (values[None], values[:, None]):
-        assert probe.across(table) == pytest.approx((0.4, *theirs))
-    assert probe.across(np.ones((3, 5))) == (1, 1, 1)
-    mine = np.arange(6).repeat(10)[None]  # six speakers whose ten clips stand and fall together
-    assert probe.across(mine, mine[0]) == pytest.approx(probe.across(np.arange(6)[None]))
+    for codes in ((four, one), (one, four), (four,)):
+        assert probe.across(values, *codes) == pytest.approx((0.4, *theirs))
+    assert probe.across(np.ones(15), np.arange(15) % 3, np.arange(15)) == (1, 1, 1)
+    six = np.arange(6).repeat(10)  # speakers whose ten clips stand and fall together
+    assert probe.across(six, six) == pytest.approx(probe.across(np.arange(6), np.arange(6)))
 
 
 # ---------------------------------------------------------------------------------------------------- parts and counts
@@ -175,7 +179,9 @@ def test_confusion_is_sklearns():
     (lambda: probe.k_fold(*clouds(), np.arange(60) % 2), "folds 0, 1: want three at least"),
     (lambda: probe.subset(["a"], 0.0, 0), "a share of 0 of the labels"),
     (lambda: probe.subset(["a"], 10, 0), "a share of 10 of the labels"),
-    (lambda: probe.across([1.0]), "values of the shape"),
+    (lambda: probe.across([[1.0]]), "values of the shape"),
+    (lambda: probe.across([]), "values of the shape"),
+    (lambda: probe.across([1.0], [1, 2]), "2 groups for 1 values"),
     (lambda: probe.report([], []), "0 predictions for 0 labels"),
     (lambda: probe.report(["a"], ["a"], ["x", "y"]), "2 groups for 1 predictions"),
     (lambda: probe.report(["a", "b"], ["a", "b"], ["x", "x"]), 'all 2 clips are of the group "x"')])

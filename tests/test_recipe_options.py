@@ -68,11 +68,12 @@ def test_known_and_unknown_speakers_at_once(tiny, tmp_path, capsys):
     found = corpus.known_speakers(frame, {"seed": 0, "label_share": 0.5})
     assert [half[n] for n in found[found >= 0]] == frame.spk_id[frame.spk_id.isin(half)].tolist()
     assert (found == -1).sum() == 24 - 11
-    for yaml, script, more in (("clar_semi", SIMCLR, ["--label_share=0.5"]), ("add_soft", SUPERVISED, ["--mixup=1.0"])):
+    for yaml, script, more in (("clar_semi", SIMCLR, ["--label_share=0.5"]), ("add_soft", SUPERVISED, ["--mixup=1.0", "--smoothing=0.1"])):
         out = tmp_path / yaml
         assert run(script, f"hparams/{yaml}.yaml", *options(tiny, tmp_path, *more, f"--output_folder={out}")) == 0
         weights = torch.load(next((out / "save").glob("*/method.ckpt")), weights_only=True)
-        assert weights["classifier.weight"].shape == ({"clar_semi": 3, "add_soft": 6}[yaml], 512)
+        name, n_speakers = {"clar_semi": ("classifier.weight", 3), "add_soft": ("loss.main.weight", 6)}[yaml]
+        assert weights[name].shape == (n_speakers, 512)
         assert np.isfinite(losses(out)).all()
     capsys.readouterr()
     for wrong in (["hparams/clar_semi.yaml", "--labels=speaker"], ["hparams/supcon.yaml", "--labels=both"]):

@@ -2,15 +2,17 @@
 
     python recipes/audio_probes/compare.py words.yaml --data_folder /data/words --jobs 2
 
-A grid is a YAML: `sizes` (laid beneath every setting; a key that its recipe does not have is passed over), `seeds`
-(`folds`: the test fold of each, where the folds are numbers), `settings` (name: the recipe's YAML and what is changed in it; `each: {key: [values]}` makes a setting of every value,
-`after: NAME` starts from the model that NAME left for the same seed) and `claims` (which setting is better than which
-by what). Runs that are done are not done again: a JSON each in --out, from which the table beside it is made, by
---table alone. A process does many runs, on one core.
+A grid is a YAML: `sizes` (laid beneath every setting; a key that its recipe does not have is passed over), `seeds`,
+`folds` (the test fold of each seed, where the folds are numbers), `settings` (name: the recipe's YAML and what is
+changed in it; `each: {key: [values]}` makes a setting of every value, `after: NAME` starts from the model that NAME left
+for the same seed), `claims` (which setting is better than which by what) and `conclusions` (a text for the table's page).
+Runs that are done are not done again: a JSON each in --out, from which the table beside it is made, by --table alone. A
+process does many runs, on one core.
 
-An accuracy is the mean over seeds, +- its standard deviation over them, and [an interval over other seeds and other
-clips of the same test part]. A claim is judged by paired differences, over seeds and clips (statistics: over seeds):
-it holds where the interval lies above 0, does not where it lies below, and else cannot be told at this size.
+An accuracy is the mean over all test clips, +- the standard deviation over seeds, and [an interval over other seeds and
+other speakers, or other clips where no speakers are known]. A claim is judged by paired differences, over seeds and
+speakers (statistics: over seeds): it holds where the interval lies above 0, does not where it lies below, and else
+cannot be told at this size.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import argparse
 import contextlib
 import json
 import multiprocessing
+import os
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import lru_cache
@@ -26,12 +29,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
 import numpy as np
-import torch
 import yaml
 
+from data_prep import positive
 from sv_ssl import classify, cli, clips, probe, settings
 from sv_ssl.files import InputError, aside
 from sv_ssl.results import markdown
+from sv_ssl.study.runner import THREADS
 
 HERE = Path(__file__).parent
 JUDGES = ("classifier", "linear", "knn")
@@ -72,7 +76,7 @@ def parser() -> cli.Parser:
     add("--data_folder", metavar="FOLDER", help="prepared clips (default: the built-in sounds)")
     add("--out", metavar="FOLDER", help="of the runs' JSONs; the table is FOLDER.md (default: results/audio/GRID)")
     add("--work", metavar="FOLDER", default="exp/audio_probes", help="models and logs (default: %(default)s)")
-    add("--jobs", type=int, default=1, help="processes, of one core each")
+    add("--jobs", type=positive, default=1, metavar="N", help="processes, of one core each")
     add("--only", metavar="TEXT", default="", help="the settings whose name has this")
     add("--device", default="cpu", help="cpu (default), cuda, cuda:1")
     add("--table", action="store_true", help="only make the table from the runs that are done")
@@ -81,10 +85,14 @@ def parser() -> cli.Parser:
 
 def compare(arguments: argparse.Namespace) -> int:
     """Do the runs that are not done, and write the table."""
-    path = settings.find_yaml(__file__, arguments.grid)
-    grid = yaml.safe_load(path.read_text())
+    path, grid = read(arguments.grid)
     out = Path(arguments.out or f"results/audio/{path.stem}")
     runs = [run for run in planned(grid) if arguments.only in run.name]
+    if not runs:
+        raise InputError(f"--only {arguments.only}: no setting has this in its name: choose from "
+                         f"{', '.join(dict.fromkeys(run.name for run in planned(grid)))}")
+    if arguments.data_folder and not arguments.table:
+        same_clips(runs, out, grid, Path(arguments.data_folder))
     left = [] if arguments.table else [run for run in runs if run.result(out, grid.get("sizes", {})) is None]
     print(f"{len(runs)} runs, {len(left)} to do")
     failed = 0
@@ -94,6 +102,38 @@ def compare(arguments: argparse.Namespace) -> int:
         temporary.write_text("\n".join(page(grid, planned(grid), out, path.name)) + "\n")
     print(f"wrote {out.with_suffix('.md')}" + f"; {failed} runs failed" * bool(failed))
     return 2 if failed else 0
+
+
+def read(name: str) -> tuple[Path, dict]:
+    """A grid's file, as given or beside this one, and what it says."""
+    path = next((path for path in (Path(name), HERE / name) if path.is_file()), None)
+    if path is None:
+        there = ", ".join(sorted(path.name for path in HERE.glob("*.yaml")))
+        raise InputError(f"there is no {name}, here or beside {Path(__file__).name}: choose one of {there}")
+    try:
+        grid = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(grid, dict) or (absent := {"title", "about", "seeds", "settings"} - grid.keys()):
+        raise InputError(f"{path}: want title, about, seeds and settings"
+                         + f"; there is no {min(absent)}" * isinstance(grid, dict))
+    if len(grid.get("folds", grid["seeds"])) != len(grid["seeds"]):
+        raise InputError(f"{path}: {len(grid['folds'])} folds for {len(grid['seeds'])} seeds: want as many")
+    for setting, said in grid["settings"].items():
+        if not isinstance(said, dict) or not (HERE / "hparams" / str(said.get("yaml"))).is_file():
+            raise InputError(f"{path}: the setting {setting} wants a yaml that is in {HERE / 'hparams'}")
+    for claim in grid.get("claims", []):
+        if (by := claim.get("by")) not in (*JUDGES, *classify.TERMS):
+            raise InputError(f"{path}: a claim is by {by}: choose from {', '.join((*JUDGES, *classify.TERMS))}")
+    return path, grid
+
+
+def same_clips(runs: list[Run], out: Path, grid: dict, folder: Path) -> None:
+    """Runs on other clips are not taken for these."""
+    for run in runs:
+        found = run.result(out, grid.get("sizes", {}))
+        if found and found["corpus"] != folder.resolve().name:
+            raise InputError(f"{run.file(out)} is of the clips of {found['corpus']}, not of {folder}: name another --out")
 
 
 def planned(grid: dict) -> list[Run]:
@@ -115,16 +155,16 @@ def planned(grid: dict) -> list[Run]:
 def work(runs: list[Run], sizes: dict, out: Path, arguments: argparse.Namespace) -> int:
     """Do the runs in processes of their own -> how many failed."""
     failed = 0
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(arguments.jobs, len(runs)) or 1, context, torch.set_num_threads, (1,)) as pool:
+    os.environ.update(dict.fromkeys(THREADS, "1"))  # of the processes, in which numpy and torch are yet to start
+    with ProcessPoolExecutor(min(arguments.jobs, len(runs)) or 1, multiprocessing.get_context("spawn")) as pool:
         waiting = {pool.submit(one, run, sizes, out, Path(arguments.work), arguments.data_folder, arguments.device): run
                    for run in runs}
         for i, done in enumerate(as_completed(waiting), 1):
             run = waiting[done]
             try:
                 said = done.result()
-            except InputError as error:
-                failed, said = failed + 1, f"failed: {error}"
+            except Exception as error:  # the other runs go on
+                failed, said = failed + 1, f"failed: {' '.join(str(error).split()) or type(error).__name__}"
             print(f"{i}/{len(runs)} {run.name}, seed {run.seed}: {said}", flush=True)
     return failed
 
@@ -164,12 +204,15 @@ def page(grid: dict, runs: list[Run], out: Path, name: str) -> list[str]:
             done.setdefault(run.name, []).append(found)
     lines = [f"# {grid['title']}", "", f"Generated by `recipes/audio_probes/compare.py {name} --table` from the JSONs "
              f"in `{out.name}/`; do not edit.", "", " ".join(grid["about"].split()), "", *_made(done), ""]
-    head = ["setting", "seeds", *(f"{judge} %" for judge in JUDGES), *classify.TERMS]
-    lines += markdown(head, [[name, str(len(found)), *(accuracy(found, judge) for judge in JUDGES),
-                              *(_statistic(found, term) for term in classify.TERMS)] for name, found in done.items()])
-    lines += ["", "## Claims", ""]
+    if grid.get("conclusions"):
+        lines += ["## What follows", "", grid["conclusions"].strip(), ""]
+    lines += ["## Claims", ""]
     head = ["paper", "claim", "published", "here: the difference", "verdict"]
-    return lines + markdown(head, [judged(claim, done) for claim in grid.get("claims", [])])
+    lines += [*markdown(head, [judged(claim, done) for claim in grid.get("claims", [])]), "", "## Settings", ""]
+    head = ["setting", "seeds", *(f"{judge} %" for judge in JUDGES), *classify.TERMS]
+    rows = [[name, str(len(found)), *(accuracy(found, judge) for judge in JUDGES),
+             *(_statistic(found, term) for term in classify.TERMS)] for name, found in done.items()]
+    return lines + markdown(head, rows + untrained(done))
 
 
 def _made(done: dict[str, list[dict]]) -> list[str]:
@@ -179,10 +222,11 @@ def _made(done: dict[str, list[dict]]) -> list[str]:
         return ["No run is done."]
     first = everything[0]
     parts = ", ".join(f"{number:,} {part}" for part, number in first["clips"].items())
-    speakers = next(iter(first["accuracy"].values())).get("speakers")
-    commits = sorted({run["commit"] for run in everything})
+    speakers = {speaker for run in everything for speaker in run["speakers"] or []}
+    commits = sorted({run["commit"][:12] for run in everything})
     return [f"{len(everything)} runs, {sum(run['minutes'] for run in everything):.0f} minutes of training on "
-            f"{first['device']}; clips of {first['corpus']}: {parts}" + f" ({speakers} speakers)" * bool(speakers)
+            f"{first['device']}; clips of {first['corpus']}: {parts}"
+            + f" (of a run; {len(speakers)} speakers are tested in all)" * bool(speakers)
             + f"; {first['n_classes']} classes, chance {100 / first['n_classes']:.1f} %. Commit {', '.join(commits)}."]
 
 
@@ -190,20 +234,43 @@ def accuracy(found: list[dict], judge: str) -> str:
     """The runs of a setting -> mean, deviation over seeds and interval, in per cent."""
     if any(judge not in run["right"] for run in found):
         return ""
-    mean, low, high = (100 * number for number in probe.across(hits(found, judge), found[0]["speakers"]))
-    deviation = f" ± {100 * hits(found, judge).mean(axis=1).std(ddof=1):.1f}" if len(found) > 1 else ""
-    return f"{mean:.1f}{deviation} [{low:.1f}, {high:.1f}]"
+    mean, low, high = (100 * min(1.0, max(0.0, number)) for number in probe.across(*hits(found, judge)))
+    return f"{mean:.1f}{_over([100 * run['accuracy'][judge]['accuracy'] for run in found], 1)} [{low:.1f}, {high:.1f}]"
 
 
-def hits(found: list[dict], judge: str) -> np.ndarray:
-    """-> (S, N): 1 where a seed's run is right about a clip."""
-    return np.array([[float(mark) for mark in run["right"][judge]] for run in found])
+def hits(found: list[dict], judge: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """-> (N,) 1 where a run is right about a clip; (N,) its seed; (N,) its speaker, or else the clip itself."""
+    values = [[float(mark) for mark in run["right"][judge]] for run in found]
+    seeds = [[run["seed"]] * len(row) for run, row in zip(found, values)]
+    groups = [run["speakers"] or [f"{run['run']['changes'].get('test_fold')}/{i}" for i in range(len(row))]
+              for run, row in zip(found, values)]
+    return np.concatenate(values), np.concatenate(seeds), np.concatenate(groups)
 
 
 def _statistic(found: list[dict], term: str) -> str:
     values = [run["analysis"]["add"][term] for run in found]
-    deviation = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.3f}{deviation}"
+    return f"{np.mean(values):.3f}{_over(values, 3)}"
+
+
+def _over(values: Sequence[float], digits: int) -> str:
+    """The deviation over seeds, where there are several."""
+    return f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+
+
+def untrained(done: dict[str, list[dict]]) -> list[list[str]]:
+    """Rows of the encoders before their training, one an encoder, where that was judged."""
+    rows, seen = [], set()
+    for name, found in done.items():
+        before = [run["untrained"] for run in found if run["untrained"]]
+        if not before or (key := json.dumps(before)) in seen:
+            continue
+        seen.add(key)
+        cells = []
+        for judge in JUDGES:
+            values = [100 * one[judge]["accuracy"] for one in before if judge in one]
+            cells.append(f"{np.mean(values):.1f}{_over(values, 1)}" if values else "")
+        rows.append([f"untrained ({name})", str(len(before)), *cells, *[""] * len(classify.TERMS)])
+    return rows
 
 
 def judged(claim: dict, done: dict[str, list[dict]]) -> list[str]:
@@ -215,11 +282,12 @@ def judged(claim: dict, done: dict[str, list[dict]]) -> list[str]:
     seeds = sorted(pair[0].keys() & pair[1].keys())
     better, worse = ([side[seed] for seed in seeds] for side in pair)
     if claim["by"] in JUDGES:
-        mean, low, high = probe.across(hits(better, claim["by"]) - hits(worse, claim["by"]), better[0]["speakers"])
+        (right, *codes), (wrong, *_) = (hits(side, claim["by"]) for side in (better, worse))
+        mean, low, high = probe.across(right - wrong, *codes)
         shown = f"{100 * mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] points"
     else:
-        mean, low, high = probe.across([[b["analysis"]["add"][claim["by"]] - w["analysis"]["add"][claim["by"]]]
-                                        for b, w in zip(better, worse)])
+        values = [[run["analysis"]["add"][claim["by"]] for run in side] for side in (better, worse)]
+        mean, low, high = probe.across(np.subtract(*values), seeds)
         shown = f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
         low, high = -high, -low  # of a statistic, less is claimed
     verdict = "holds" if low > 0 else "does not hold" if high < 0 else "cannot be told at this size"

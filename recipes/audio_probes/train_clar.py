@@ -14,6 +14,10 @@ The share of the labels is one of the clips of every class, or with --labelled_b
 that was trained is judged on the test part, and so are a linear probe and nearest neighbours on the frozen encoder,
 which are fitted on all labels of the training part and chosen by the validation part.
 
+Unlike the released code: Adam in the place of LARS, on all weights alike; a batch of 256 in all, whose clips are all
+negatives of each other, and not of 256 a GPU; 1,000 epochs; one schedule whatever the share of labels; the probes come
+after the training and not beside it. A recording whose label is not known still is in the contrastive term.
+
 Every key of the YAML can be given on the command line (`--augmentations "[fade, pitch]"`). Without --data_folder the
 run is on the built-in sound classes in the sizes of hparams/demo.yaml. --data_folder is what a command of data_prep/
 has prepared: Speech Commands, NSynth, ESC-50. The same command again resumes a run that was stopped. The paper's tables

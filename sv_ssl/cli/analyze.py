@@ -61,8 +61,14 @@ def _parser() -> Parser:
     add("--column", metavar="NAME", help=f"the labels' column (default: the first there is of {', '.join(USUAL)})")
     add("--out", metavar="DIR", required=True, help="folder to write")
     add("--map", choices=("pca", "tsne"), default="pca", help="how two dimensions are made (default: pca)")
-    add("--seed", metavar="N", type=int, default=0, help="of the map (default: 0)")
+    add("--seed", metavar="N", type=_seed, default=0, help="of the map (default: 0)")
     return parser
+
+
+def _seed(text: str) -> int:
+    if not 0 <= int(text) < 2 ** 32:
+        raise argparse.ArgumentTypeError(f"{text}: want a whole number from 0 to {2 ** 32 - 1}")
+    return int(text)
 
 
 def _analyze(arguments: argparse.Namespace) -> None:
@@ -81,6 +87,8 @@ def _analyze(arguments: argparse.Namespace) -> None:
     if len(found.classes) <= MANY:
         _write_pairs(out / "pairs.csv", found)
         written.insert(1, "pairs.csv")
+    else:
+        (out / "pairs.csv").unlink(missing_ok=True)  # of an earlier analysis
     plots.class_distances(out / "pairs.png", found.classes, found.mean, found.cv)
     plots.embedding_map(out / "map.png", *drawn)
     print(f"wrote {out}: {', '.join(written)}")
@@ -133,7 +141,7 @@ def _told(summary: dict) -> str:
         f"  1 - cosine within a class   mean {_number(within['mean'])}   CV {_number(within['cv'])}",
         f"             between classes  mean {_number(between['mean'])}   CV {_number(between['cv'])}",
         "             nearest classes  mean {:.4f}   {} and {}".format(
-            summary["nearest"]["mean"], *summary["nearest"]["classes"]),
+            summary["nearest"]["mean"], *(" ".join(name.split()) for name in summary["nearest"]["classes"])),
         f"  class centres: mean cosine^2 {_number(centres['mean_squared_cosine'])} (Welch bound "
         f"{_number(bound['mean_squared_cosine'])}), largest |cosine| {_number(centres['largest_cosine'])} "
         f"({_number(bound['largest_cosine'])})",

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sv_ssl.distributed import gather, gather_plain, rank, total
 from sv_ssl.files import InputError
+from sv_ssl.losses.soft import SoftLabels
 from sv_ssl.geometry import cosines, unit
 from sv_ssl.losses.contrastive import NTXent
 
@@ -112,6 +113,9 @@ class ADD(nn.Module):
 
     def __init__(self, lambdas: Sequence[float] = (1.0, 1.0, 1.0, 1.0)):
         super().__init__()
+        if len(lambdas) != 4 or any(weight < 0 for weight in lambdas):
+            raise InputError(f"lambdas is {list(lambdas)}: want four numbers, of mu_p, sigma_p, mu_n and sigma_n, none "
+                             "below 0")
         self.lambdas = tuple(lambdas)
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
@@ -122,7 +126,7 @@ class ADD(nn.Module):
 
 
 class SoftADD(nn.Module):
-    """(N, D), (N, C) -> (): ADD for rows of label probabilities, as mixup and label smoothing give them.
+    """(N, D), (N, C) or SoftLabels -> (): ADD for label probabilities, as mixup and label smoothing give them.
 
     lambda_mu times the mean of (d(yi, yj) - d(zi, zj))^2 over all pairs, plus lambda_sigma times the standard deviation
     of d(zi, zj)^2 over pairs of identical labels. d of labels is 1 - cosine, or 1 - yi.yj with label_metric="dot".
@@ -139,10 +143,12 @@ class SoftADD(nn.Module):
         self.lambda_sigma = lambda_sigma
         self.label_metric = label_metric
 
-    def forward(self, z: Tensor, label_probabilities: Tensor) -> Tensor:
-        y = label_probabilities
-        distance, label_cosine = 1 - _gram(z), _gram(y)
-        label_distance = 1 - (label_cosine if self.label_metric == "cosine" else y @ gather(y).mT)
+    def forward(self, z: Tensor, labels: Tensor | SoftLabels) -> Tensor:
+        soft = isinstance(labels, SoftLabels)
+        distance, label_cosine = 1 - _gram(z), labels.cosines() if soft else _gram(labels)
+        label_distance = 1 - label_cosine
+        if self.label_metric == "dot":
+            label_distance = 1 - (labels.products() if soft else labels @ gather(labels).mT)
         others = ~_itself(distance)
         mean, _ = _moments((label_distance - distance) ** 2, others)
         _, deviation = _moments(distance ** 2, others & (1 - label_cosine < 1e-3))

@@ -12,13 +12,15 @@ from sv_ssl.distributed import total, world_size
 from sv_ssl.files import InputError
 from sv_ssl.geometry import cosines, unit
 from sv_ssl.losses.margin import Margin
+from sv_ssl.losses.soft import SoftLabels
 
 
 class MarginSoftmax(nn.Module):
     """(N, D), (N,) -> (): softmax over scale * cosine to one learned row per class, with a margin on the right class.
 
     `partial(additive, m=0.2)` makes it AM-softmax, `partial(angular, m=0.2)` AAM-softmax. `criterion` takes
-    (logits, labels); with `Focal` it is the focal loss on cosines. Without `n_classes` call `resize` before the first
+    (logits, labels); with `Focal` it is the focal loss on cosines. Of SoftLabels it is the cross-entropy of each of a
+    row's classes, with the margin on that one, by their shares. Without `n_classes` call `resize` before the first
     use: a YAML is read before the speakers are counted.
 
     >>> loss = MarginSoftmax(dim=2, n_classes=2, scale=1.0)
@@ -38,12 +40,23 @@ class MarginSoftmax(nn.Module):
         weight = torch.empty(n_classes, self.dim)
         self.weight = nn.Parameter(nn.init.xavier_normal_(weight) if n_classes else weight)
 
-    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
-        return self.criterion(self.logits(z, labels), labels)
+    def forward(self, z: Tensor, labels: Tensor | SoftLabels) -> Tensor:
+        if not isinstance(labels, SoftLabels):
+            return self.criterion(self.logits(z, labels), labels)
+        cosine = self.cosines(z)
+        each = [F.cross_entropy(self._margined(cosine, right), right, reduction="none", label_smoothing=labels.smoothing)
+                for right in labels.classes.unbind(1)]
+        return (torch.stack(each, dim=1) * labels.shares).sum(dim=1).mean()
+
+    def cosines(self, z: Tensor) -> Tensor:
+        """(N, D) -> (N, C)."""
+        return cosines(unit(z), unit(self.weight))
 
     def logits(self, z: Tensor, labels: Tensor) -> Tensor:
         """(N, D), (N,) -> (N, C), margin included; rows labelled -1 are for a criterion that skips them."""
-        cosine = cosines(unit(z), unit(self.weight))
+        return self._margined(self.cosines(z), labels)
+
+    def _margined(self, cosine: Tensor, labels: Tensor) -> Tensor:
         if self.margin is not None:
             right = labels.clamp_min(0)[:, None]
             cosine = cosine.scatter(1, right, self.margin(cosine.gather(1, right)))
@@ -79,6 +92,8 @@ class Focal(nn.Module):
 
     def __init__(self, gamma: float = 2.0, alpha: Sequence[float] | None = None):
         super().__init__()
+        if gamma < 0:
+            raise InputError(f"gamma of the focal loss is {gamma}: want 0 or more")
         self.gamma = gamma
         self.alpha = alpha
 

@@ -6,11 +6,12 @@ from typing import Any, Callable
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sv_ssl.distributed import rank
 from sv_ssl.files import InputError
+from sv_ssl.losses.classification import CLAR, MarginSoftmax
+from sv_ssl.methods.mixup import Mixup
 
 SUPERVISION = ("none", "semi", "full")
 
@@ -25,32 +26,41 @@ class Labelled(nn.Module):
              (BatchNorm, ReLU, a matrix), as CLAR's does, and else is linear on h.
     augment  (B, samples), generator -> the same; for every view of every training step with a generator of its own.
     n_classes  may be unknown until `resize`: a YAML is read before the speakers are counted.
+    classifier a margin softmax on z in place of those, for "semi".
     other    an embedder as wide as the first: the two of them see the same signals, and each makes one view of two
              (CLAR's two formats); the first view's crop and augmentation are used for both.
-    mixup    the share of "full" batches whose clips are mixed with others, by Beta(10, 10), and their labels too.
+    mixup    mixes the rows of "full" batches, for a loss that takes SoftLabels.
     """
 
     targets: Tensor
 
     def __init__(self, embedder: Any, loss: nn.Module, supervision: str, n_classes: int | None,
                  head: Callable[[int], nn.Sequential] | None = None, augment: Callable | None = None,
-                 other: Any = None, mixup: float | None = None, seed: int = 0):
+                 other: Any = None, mixup: Mixup | None = None, classifier: MarginSoftmax | None = None,
+                 seed: int = 0):
         super().__init__()
         if supervision not in SUPERVISION:
             raise InputError(f"supervision is {supervision!r}: choose {', '.join(SUPERVISION)}")
         if mixup is not None and supervision != "full":
             raise InputError("mixup mixes labels, so it wants supervision full")
+        if supervision == "semi" and not isinstance(loss, CLAR):
+            raise InputError(f"supervision semi wants the loss CLAR, not {type(loss).__name__}")
+        if classifier is not None and supervision != "semi":
+            raise InputError("a margin softmax is the classifier of supervision semi")
         if other is not None and other.dim != embedder.dim:
             raise InputError(f"the two embedders are {embedder.dim} and {other.dim} wide: want them alike")
         self.embedder, self.loss, self.supervision, self.other = embedder, loss, supervision, other
         self.head: nn.Module = head(embedder.dim) if head else nn.Identity()
         self.augment, self.mixup, self.seed, self.drawn = augment, mixup, seed, 0
         self.register_buffer("targets", torch.empty(0, dtype=torch.long), persistent=False)
+        self.classifier: nn.Module = classifier or nn.Module()
         self.resize(n_classes or 0)
 
     def resize(self, n_classes: int) -> None:
         """Draw the classifier anew, for so many classes."""
-        self.n_classes, self.classifier = n_classes, nn.Module()
+        if isinstance(self.classifier, MarginSoftmax):
+            return  # it is resized by itself
+        self.classifier = nn.Module()
         if not n_classes:
             return
         if isinstance(self.head, nn.Sequential):
@@ -69,14 +79,14 @@ class Labelled(nn.Module):
     def forward(self, views: Tensor, labels: Tensor, short: Tensor | None = None) -> dict[str, Tensor]:
         if short is not None:
             raise InputError("short crops are for contrastive losses without labels: pass --n_short 0")
+        if len(views) < 2 and self.supervision != "full" or len(views) != 2 and self.other is not None:
+            raise InputError(f"{len(views)} views of a clip cannot be compared: pass --n_views 2")
         if self.training:
             self.drawn += 1
             views = self._augmented(views)
-        labels = labels.repeat(len(views))
-        rows = views.flatten(0, 1)
-        known = labels
+        rows, known = views.flatten(0, 1), labels.repeat(len(views))
         if self.mixup is not None:
-            rows, known = self._mixed(rows, labels)
+            rows, known = self.mixup(rows, known)
         h = self._embedded(views) if self.other is not None else self.embedder(rows)
         return {"loss": self._loss(h, known), "z": h.detach()}
 
@@ -84,9 +94,11 @@ class Labelled(nn.Module):
         z = self.head(h)
         if self.supervision == "none":
             return self.loss(z, labels, h)
-        logits = self.classifier(z)
-        return self.loss(logits, labels, h) if self.supervision == "full" else \
-            self.loss(z, labels, logits, self.targets[labels])
+        if self.supervision == "full":
+            return self.loss(self.classifier(z), labels, h)
+        targets = self.targets[labels]
+        logits = self.classifier.logits(z, targets) if isinstance(self.classifier, MarginSoftmax) else self.classifier(z)
+        return self.loss(z, labels, logits, targets)
 
     def logits(self, wave: Tensor) -> Tensor:
         """(B, samples) -> (B, n_classes)."""
@@ -105,16 +117,6 @@ class Labelled(nn.Module):
 
     def _embedded(self, views: Tensor) -> Tensor:
         return torch.cat([self.embedder(views[0]), self.other(views[0])])
-
-    def _mixed(self, rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """(R, T), (R,) -> (R, T), (R, C): each row and its label with a part of another one's."""
-        classes = F.one_hot(labels, self.n_classes).float()
-        rng = np.random.default_rng(self._seed(-1 % 2 ** 31))
-        part, chosen = float(rng.beta(10, 10)), rng.random() < (self.mixup or 0)
-        if not (self.training and chosen):
-            return rows, classes
-        order = torch.from_numpy(rng.permutation(len(rows))).to(rows.device)
-        return torch.lerp(rows[order], rows, part), torch.lerp(classes[order], classes, part)
 
     def after_step(self, epoch: float) -> None:
         """Nothing to do between steps."""

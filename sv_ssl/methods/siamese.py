@@ -8,23 +8,30 @@ from sv_ssl.distributed import gather, gather_plain
 from sv_ssl.files import InputError
 from sv_ssl.losses.angular import ACL
 from sv_ssl.losses.contrastive import NTXent
+from sv_ssl.methods.mixup import Mixup
 
 
 class Siamese(nn.Module):
     """(V, B, samples), (B,), [(S, B, fewer samples)] -> {"loss": (), "z": (V*B, P)}.
 
     Labels by utterance make it SimCLR (with `NTXent`), labels by speaker make it supervised. Short crops, where there
-    are any, are compared with the long ones of all utterances and never with each other.
+    are any, are compared with the long ones of all utterances and never with each other. `mixup` mixes the rows, for a
+    loss that takes SoftLabels.
     """
 
-    def __init__(self, embedder: nn.Module, loss: nn.Module, head: nn.Module | None = None):
+    def __init__(self, embedder: nn.Module, loss: nn.Module, head: nn.Module | None = None,
+                 mixup: Mixup | None = None):
         super().__init__()
-        self.embedder, self.loss, self.head = embedder, loss, head or nn.Identity()
+        self.embedder, self.loss, self.head, self.mixup = embedder, loss, head or nn.Identity(), mixup
 
     def forward(self, views: Tensor, labels: Tensor, short: Tensor | None = None) -> dict[str, Tensor]:
-        h = self.embedder(views.flatten(0, 1))                # (V*B, dim): one pass of the encoder
-        z, known = self.head(h), labels.repeat(len(views))
-        loss = self.loss(z, known, h) if isinstance(self.loss, ACL) else self.loss(z, known)
+        rows, known = views.flatten(0, 1), labels.repeat(len(views))
+        taught = known
+        if self.mixup is not None:
+            rows, taught = self.mixup(rows, known)
+        h = self.embedder(rows)                               # (V*B, dim): one pass of the encoder
+        z = self.head(h)
+        loss = self.loss(z, taught, h) if isinstance(self.loss, ACL) else self.loss(z, taught)
         if short is not None:
             loss = loss + self._short(short, labels.repeat(len(short)), z, known)
         return {"loss": loss, "z": z.detach()}

@@ -27,7 +27,8 @@ def prepare(source: str | os.PathLike, out: str | os.PathLike, folds: int | None
     if not found:
         raise InputError(f"{listed}: no words below the header")
     if pieces := [row for row in clips.table(listed, NEEDED) if row.get("start") not in (None, "", "0")]:
-        raise InputError(f"{listed}: {pieces[0]['wav']} begins at sample {pieces[0]['start']}: want a file for every word")
+        raise InputError(f"{listed}: {pieces[0]['wav']} begins at sample {pieces[0]['start']}: want a file for every "
+                         "word")
     if strange := {clip["fold"] for clip in found} - set(FOLDS):
         raise InputError(f'{listed}: the fold "{min(strange)}" is none of {", ".join(FOLDS)}')
     if folds is not None:
@@ -57,7 +58,7 @@ def dealt(found: list[dict[str, str]], folds: int) -> list[dict[str, str]]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line -> exit code."""
     options = parser("words", __doc__ or "", speakers=False)
-    options.add_argument("--folds", type=int, metavar="N", help="folds of speakers that take turns (default: words.csv's)")
+    options.add_argument("--folds", type=int, metavar="N", help="folds of speakers (default: those of words.csv)")
     return command(options, prepare, argv)
 
 

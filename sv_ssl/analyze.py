@@ -21,7 +21,8 @@ BLOCK = 512  # rows whose distances to all rows are in memory at once
 class Pairs(NamedTuple):
     """C classes, sorted; by two classes (C, C): the number of ordered pairs, the mean of d and its sigma / mean.
 
-    NaN where there is no pair, within a class of one row; and a sigma where there is but one. `uniformity` is over all pairs of rows.
+    NaN where there is no pair, within a class of one row, and for the sigma of a single distance. `uniformity` is over
+    all pairs of rows.
     """
 
     classes: list

@@ -135,7 +135,8 @@ class SSLBrain(sb.Brain):
         """The last checkpoint at an epoch's end (one inside the epoch may be as sick), and what to do."""
         found = self.checkpointer.find_checkpoint(ckpt_predicate=lambda c: "epoch" in c.meta)
         stands = f"The last good checkpoint is {found.path}" if found else "No epoch was finished before"
-        return f"{stands}. Try a lower --peak_lr in another --output_folder, or a milder loss (a smaller margin, a higher temperature)"
+        return (f"{stands}. Try a lower --peak_lr in another --output_folder, or a milder loss (a smaller margin, a "
+                "higher temperature)")
 
     def _note(self, notes: list[Note]) -> None:
         self.journal.note(notes)

@@ -62,9 +62,10 @@ def run(recipe_file: str, argv: Sequence[str]) -> None:
     """The experiment that the command line asks for; given again, it goes on where it was stopped."""
     path, given = settings.arguments(argv)
     hparams = read(recipe_file, path, given)
-    found = experiment(hparams, corpus(hparams))
-    if is_main():
-        tell(hparams, found, record(hparams, found))
+    with settings.at_work(hparams):
+        found = experiment(hparams, corpus(hparams))
+        if is_main():
+            tell(hparams, found, record(hparams, found))
 
 
 # ------------------------------------------------------------------------------------------------- settings and clips

@@ -62,8 +62,8 @@ def split(frame: pd.DataFrame, test_fold: Any = None, valid_clips: str | None = 
     """-> the same clips with a column `part`: train, valid or test.
 
     Folds may be called so. Of others `test_fold` is the test part, the fold after it (after the last, the first) the
-    validation part, and the rest trains. `valid_clips` (column=value) takes further training clips for validation. Where
-    there are none, a tenth of the training clips of every class is taken, or, where speakers are known, of the speakers.
+    validation part, and the rest trains. `valid_clips` (column=value) takes further training clips for validation.
+    Where there are none, a tenth of the training clips of every class is taken; of the speakers, where they are known.
 
     >>> clips = pd.DataFrame({"label": ["a", "b"] * 3, "fold": ["1", "1", "2", "2", "3", "3"]})
     >>> split(clips, test_fold=3).part.tolist()
@@ -118,7 +118,6 @@ class Audio:
             self.kept[index] = wave
         return wave
 
-
     def check(self, *numbers: Sequence[int]) -> None:
         """Read these clips once, so that one that cannot be used is told of before the training and not after."""
         every = [int(number) for part in numbers for number in part]
@@ -132,8 +131,8 @@ class Audio:
             if fault:
                 faults.append(fault if self.wav[number] in fault else f"{self.wav[number]}: {fault}")
         if faults:
-            raise InputError(f"{len(faults):,} of {len(every):,} clips cannot be used; the first: {faults[0]}: mend them, "
-                             "or take their lines out of the CSV")
+            raise InputError(f"{len(faults):,} of {len(every):,} clips cannot be used; the first: {faults[0]}: mend "
+                             "them, or take their lines out of the CSV")
 
 
 class ClipViews(Dataset):

@@ -60,6 +60,29 @@ def aside(path: str | os.PathLike) -> Iterator[Path]:
             os.unlink(name)
 
 
+@contextmanager
+def alone(folder: str | os.PathLike, what: str, option: str) -> Iterator[None]:
+    """Two that work in one folder at once would write over each other: the second is refused.
+
+    >>> import tempfile
+    >>> with alone(tempfile.mkdtemp(), "a run", "--output_folder"):
+    ...     pass
+    """
+    import fcntl  # Linux and macOS have it
+
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        file = open(Path(folder) / ".lock", "w")
+    except OSError as error:
+        raise InputError(f"cannot write into {folder}: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"{what} is running in {folder} already: wait for it, or name another {option}") from None
+        yield
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -152,7 +152,7 @@ def across(values: ArrayLike, *codes: ArrayLike) -> tuple[float, float, float]:
     [0.82, 0.77, 0.87]
     >>> [round(number, 3) for number in across([0.0, 0.0, 1.0, 1.0], [5, 5, 5, 5], ["a", "b", "c", "d"])]  # four clips
     [0.5, -0.419, 1.419]
-    >>> [round(number, 3) for number in across([0.0, 0.0, 1.0, 1.0], [5, 5, 5, 5], ["a", "a", "b", "b"])]  # two speakers
+    >>> [round(number, 3) for number in across([0.0, 0.0, 1.0, 1.0], [5, 5, 5, 5], ["a", "a", "b", "b"])]  # two
     [0.5, -5.853, 6.853]
     """
     numbers = np.asarray(values, dtype=np.float64)

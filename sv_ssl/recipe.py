@@ -42,6 +42,12 @@ def main(recipe_file: str, about: str, argv: Sequence[str] | None = None) -> int
 def run(recipe_file: str, argv: Sequence[str]) -> None:
     """The experiment that the command line asks for; given again, it goes on where it was stopped."""
     hparams = settings.read(recipe_file, argv)
+    with settings.at_work(hparams):
+        experiment(hparams)
+
+
+def experiment(hparams: dict) -> None:
+    """Train and score what the settings describe."""
     prepare(hparams)
     found = corpus.read(hparams)
     read = batches_of_views(hparams, found)

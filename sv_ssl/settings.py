@@ -6,8 +6,9 @@ import difflib
 import hashlib
 import json
 import math
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Collection, Mapping, Sequence
+from typing import Any, Collection, Iterator, Mapping, Sequence
 
 import torch
 import yaml
@@ -16,7 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from sv_ssl import distributed, results, synthetic
-from sv_ssl.files import InputError, aside
+from sv_ssl.files import InputError, alone, aside
 
 # SpeechBrain's run options that are of use here, beside those that the YAMLs name.
 RUN_OPTIONS = {"device", "ckpt_interval_steps", "debug", "debug_batches", "debug_epochs", "optimizer_step_limit"}
@@ -98,16 +99,27 @@ def read(recipe_file: str, argv: Sequence[str]) -> dict[str, Any]:
             "plain": {**beside, **top_level(resolved, yaml_file)}, "yaml_file": yaml_file, "resolved": resolved}
 
 
+@contextmanager
+def at_work(hparams: Mapping[str, Any]) -> Iterator[None]:
+    """While a run goes on in its output folder another is refused; of several processes the first sees to it."""
+    if not distributed.is_main():
+        yield
+        return
+    with alone(hparams["output_folder"], "a run", "--output_folder"):
+        yield
+
+
 def claim(hparams: Mapping[str, Any], free: Collection[str], more: dict[str, Any]) -> None:
     """Make the output folder; refuse one that holds a run with other settings, which would end as neither of them.
 
     Settings in `free` may differ when a run is resumed; `more` is what they do not say, such as the data's hash.
     """
     folder = Path(hparams["output_folder"])
-    plain = {**{key: value for key, value in hparams["plain"].items() if key not in free}, **more}
+    plain = {**{key: value for key, value in hparams["plain"].items() if key not in free},
+             "debug": bool(hparams["run_opts"].get("debug")), **more}
     record = folder / "settings.json"
     if record.exists():
-        before = {**OPTIONAL, **json.loads(record.read_text())}
+        before = {**OPTIONAL, "debug": False, **json.loads(record.read_text())}
         if changed := [key for key in plain if before.get(key) != plain[key]]:
             raise InputError(f"{folder} holds a run with {changed[0]} {before.get(changed[0])}, this one has "
                              f"{plain[changed[0]]}: choose another --output_folder, or delete it to start afresh")
@@ -120,9 +132,10 @@ def claim(hparams: Mapping[str, Any], free: Collection[str], more: dict[str, Any
 
 def facts(hparams: Mapping[str, Any]) -> dict[str, Any]:
     """What of the settings every result tells."""
+    given = {**hparams["overrides"], **({"debug": True} if hparams["run_opts"].get("debug") else {})}
     return {"name": hparams["name"], "corpus": hparams["corpus"], "seed": hparams["seed"],
             "yaml": hparams["yaml_file"].name, "yaml_sha1": hashlib.sha1(hparams["yaml_file"].read_bytes()).hexdigest(),
-            "overrides": {key: results.here(value) for key, value in hparams["overrides"].items()}}
+            "overrides": {key: results.here(value) for key, value in given.items()}}
 
 
 def arguments(argv: Sequence[str]) -> tuple[str, dict[str, Any]]:
@@ -235,8 +248,8 @@ def check(plain: dict, run_opts: dict, at_least: Mapping[str, float] = AT_LEAST,
     """Numbers and words that no run can have are refused before anything is built."""
     there = {key: least for key, least in AT_LEAST_IF_THERE.items() if key in plain}
     for key, least in {**there, **at_least}.items():
-        value = plain[key]
-        if isinstance(value, bool) or not isinstance(value, int if key in WHOLE else (int, float)) or not value >= least:
+        value, kinds = plain[key], int if key in WHOLE else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds) or not value >= least:
             kind = "a whole number" if key in WHOLE else "a number"
             raise InputError(f"--{key} is {value!r}: wanted {kind} of at least {least:g}")
     for key, most in AT_MOST.items():

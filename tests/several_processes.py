@@ -68,7 +68,8 @@ LOSSES = {
     "focal": lambda: MarginSoftmax(DIM, 5, AAM, scale=5.0, criterion=Focal()),
     "ACL": lambda: ACL(0.5), "ACL means": lambda: ACL(0.5, reduction="mean_pos_plus_mean_neg"),
     "ACL sum": lambda: ACL(0.5, reduction=("sum_over", 50.0)), "ADD": ADD, "OPL": OPL,
-    "OPL of abs": lambda: OPL(abs_mode="mean_of_abs"), "SoftADD": Soft, "SoftLabels": lambda: Soft(few=True), "CLAR": Clar}
+    "OPL of abs": lambda: OPL(abs_mode="mean_of_abs"), "SoftADD": Soft, "CLAR": Clar,
+    "SoftLabels": lambda: Soft(few=True)}
 METHODS = {
     "MoCo": lambda: Momentum(Tiny(), InfoNCE(0.2, AM), queue_size=24, momentum=0.9),
     "MoCo one direction": lambda: Momentum(Tiny(), InfoNCE(0.2), queue_size=24, momentum=0.9, directions=1),

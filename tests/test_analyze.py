@@ -124,3 +124,15 @@ def test_tsne_keeps_neighbours_and_its_seed():
 def test_what_cannot_be_analysed_is_refused(call, text):
     with pytest.raises(InputError, match=text):
         call()
+
+
+def test_one_distance_has_no_spread():
+    found = analyze.pairs(np.random.default_rng(0).standard_normal((5, 4)), ["a", "a", "b", "b", "c"])
+    alone = [[True, False, False], [False, True, False], [False, False, True]]
+    assert np.isnan(found.cv).tolist() == alone and np.isnan(found.mean).sum() == 1 and np.isnan(found.mean[2, 2])
+    assert np.isnan(analyze.pairs(np.eye(2), ["a", "b"]).cv).all()
+
+
+def test_one_number_has_no_map_by_t_sne():
+    with pytest.raises(InputError, match="choose the map pca"):
+        analyze.tsne(np.arange(1.0, 9.0)[:, None])

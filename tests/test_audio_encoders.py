@@ -1,7 +1,6 @@
 """The audio papers' encoders and features: shapes, known sizes, and their way through a model folder."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -120,7 +119,8 @@ def test_beats_is_read_from_its_checkpoint(checkpoint, tmp_path):
 
 
 def test_what_is_no_checkpoint_of_beats_is_one_line(tmp_path):
-    for name, write in (("noise", lambda path: path.write_bytes(b"noise")), ("empty", lambda path: path.write_bytes(b"")),
+    for name, write in (("noise", lambda path: path.write_bytes(b"noise")),
+                        ("empty", lambda path: path.write_bytes(b"")),
                         ("list", lambda path: torch.save([1], path)), ("other", lambda path: torch.save({}, path)),
                         ("code", lambda path: torch.save({"cfg": print}, path)),
                         ("narrow", lambda path: torch.save({"cfg": {"embed_dim": 8}, "model": {}}, path))):

@@ -1,6 +1,7 @@
 """Labelled clips and what is learnt from them: parts, views, batches, the method's losses, what is refused."""
 
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -75,7 +76,7 @@ def test_where_nothing_is_for_validation_a_tenth_of_each_class_is():
 
 
 def test_validation_clips_by_a_column():
-    frame = frame_of("ab" * 3, ["train"] * 4 + ["test"] * 2, subset=["noisy", "clean"] * 3)
+    frame = frame_of("aabbab", ["train"] * 4 + ["test"] * 2, subset=["noisy", "clean"] * 3)
     assert clips.split(frame, valid_clips="subset=clean").part.tolist() == ["train", "valid"] * 2 + ["test"] * 2
     with pytest.raises(InputError, match="no column is called part"):
         clips.split(frame, valid_clips="part=clean")
@@ -228,6 +229,7 @@ def test_two_formats_see_the_same_signal():
     (dict(supervision="some"), "supervision is 'some': choose none, semi, full"),
     (dict(supervision="semi", mixup=Mixup()), "mixup mixes labels"),
     (dict(supervision="full", classifier=MarginSoftmax(4)), "is the classifier of supervision semi"),
+    (dict(supervision="semi"), "supervision semi wants the loss CLAR, not ACL"),
     (dict(supervision="none", other=Embedder(LogMel(20), ResNet18(20, size="tiny"))), "are 4 and 64 wide")])
 def test_what_the_method_refuses(arguments, text):
     with pytest.raises(InputError, match=text):
@@ -257,3 +259,107 @@ def test_the_four_statistics_are_adds():
     root = 1 - np.sqrt(0.5)
     assert found["mu_p"] == pytest.approx(root ** 2 / 2) and found["mu_n"] == pytest.approx(0.25)
     assert found["sigma_n"] == pytest.approx(np.std([0, 0, 0.5, 0.5] * 2, ddof=1))
+
+
+# ------------------------------------------------------------------------------------------------ who sees which clips
+@pytest.fixture
+def prepared(folder, tmp_path):
+    """-> recipe's YAML, what is changed -> its settings and corpus, built."""
+    here = Path(__file__).parents[1] / "recipes" / "audio_probes"
+
+    def build(name, **given):
+        sizes = {"encoder_size": "tiny", "n_mels": 20, "crop_seconds": 0.1, "epochs": 1, "batch_size": 8,
+                 "num_workers": 0, "data_folder": str(folder), "output_folder": str(tmp_path / "out"), "device": "cpu"}
+        hparams = classify.read(str(here / "train_clar.py"), str(here / "hparams" / f"{name}.yaml"), {**sizes, **given})
+        return hparams, classify.corpus(hparams)
+    return build
+
+
+def test_probes_learn_from_the_training_part_and_are_chosen_by_the_validation_part(prepared, monkeypatch):
+    hparams, found = prepared("clar")
+    monkeypatch.setattr(clips, "outputs", lambda module, waves, numbers: np.asarray(numbers, float)[:, None])
+    seen = {}
+    for name in ("linear", "knn"):
+        def spied(train, valid, *more, name=name, fit=getattr(classify.probe, name)):
+            seen[name] = train, valid
+            return fit(train, valid, *more)
+        monkeypatch.setattr(classify.probe, name, spied)
+    _, rows, guesses = classify.judged(hparams["embedder"], found)
+    labels = found.frame.label.to_numpy()
+    for parts in seen.values():
+        for part, (numbers, names) in zip(("train", "valid"), parts):
+            assert numbers[:, 0].tolist() == found.numbers(part).tolist()
+            assert names.tolist() == labels[found.numbers(part)].tolist()
+    assert seen.keys() == {"linear", "knn"} == guesses.keys()
+    assert rows[:, 0].tolist() == found.numbers("test").tolist() and all(len(g) == len(rows) for g in guesses.values())
+
+
+@pytest.mark.parametrize("name, share", [("acl", 1.0), ("clar", 0.25), ("clar", 1.0), ("clar", 0.0),
+                                         ("clar_supervised", 0.25)])
+def test_the_encoder_learns_from_the_training_part_and_its_known_labels(prepared, monkeypatch, name, share):
+    hparams, found = prepared(name, labelled_share=share)
+    monkeypatch.setattr(classify, "fitted", lambda hparams, views, batches: (views, batches))
+    views, _ = classify.train(hparams, found)
+    train, known = found.numbers("train"), classify.labelled(hparams, found)
+    assert set(views.numbers) <= set(train) and set(known) <= set(train)
+    if name == "clar_supervised":
+        assert set(views.numbers) == set(known) and len(known) == 8
+        assert views.labels.tolist() == found.codes[views.numbers].tolist()
+    else:
+        assert views.numbers.tolist() == train.tolist() and views.labels.tolist() == list(range(len(train)))
+        wanted = np.where(np.isin(train, known), found.codes[train], -1)
+        assert hparams["method"].targets.tolist() == wanted.tolist()
+        assert (wanted >= 0).sum() == (0 if name == "acl" else round(share * len(train)))
+
+
+def test_views_of_a_clip_are_different_crops(folder):
+    frame = clips.split(clips.table(folder))
+    views = clips.ClipViews(clips.Audio(frame, 16000), np.arange(8), np.arange(8), 2, 0.05, seed=0)
+    pairs = [views[0, place]["views"] for place in range(8)]
+    assert all(pair.shape == (2, 800) for pair in pairs) and not any((a == b).all() for a, b in pairs)
+
+
+# --------------------------------------------------------------------------------------------- told before the training
+@pytest.mark.parametrize("harm, text", [
+    (lambda path: path.write_bytes(b"noise"), "1 of 48 clips cannot be used; the first: .*not readable"),
+    (lambda path: path.unlink(), "1 of 48 clips cannot be used; the first: .*: mend them"),
+    (lambda path: audio.write(path, np.zeros(100, np.float32), 16000), "1 of 48 clips cannot be used"),
+])
+@pytest.mark.parametrize("part", clips.PARTS)
+def test_a_clip_that_cannot_be_used_is_told_of_before_the_training(prepared, folder, harm, text, part):
+    frame = clips.split(clips.table(folder))
+    harm(Path(frame.wav[frame.part == part].iloc[0]))
+    with pytest.raises(InputError, match=text):
+        prepared("clar")
+
+
+@pytest.mark.parametrize("change, test_fold, text", [
+    (lambda frame: frame, "test", "want no others, and no --test_fold"),
+    (lambda frame: frame.replace({"fold": {"valid": "dev"}}), None, "the folds are dev, test, train: where some"),
+    (lambda frame: frame.assign(label=np.where(frame.fold == "train", "a", frame.label)), None,
+     'all training clips have the label "a"')])
+def test_parts_that_cannot_be_meant_are_refused(folder, change, test_fold, text):
+    with pytest.raises(InputError, match=text):
+        clips.split(change(clips.table(folder)), test_fold)
+
+
+def test_a_clip_in_two_parts_is_refused(folder, tmp_path):
+    whole = clips.table(folder).drop(columns="fold")
+    for part in clips.PARTS:
+        manifest.write(whole.assign(ID=[f"{part}{i}" for i in range(len(whole))]), tmp_path / f"{part}.csv")
+    with pytest.raises(InputError, match="is there twice, at the same place"):
+        clips.table(tmp_path)
+
+
+@pytest.mark.parametrize("name, text", [("nowhere", "is not there: check --data_folder"), ("file", "is no folder")])
+def test_a_folder_that_is_none_is_told(tmp_path, name, text):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=text):
+        clips.table(tmp_path / name)
+
+
+def test_an_encoder_that_diverged_is_told(prepared):
+    hparams, found = prepared("clar")
+    torch.nn.init.constant_(next(hparams["embedder"].encoder.parameters()), float("nan"))
+    with pytest.raises(InputError, match="not finite: training has diverged"):
+        classify.judged(hparams["embedder"].eval(), found)

@@ -89,3 +89,23 @@ def test_missing_and_empty_labels_are_refused(made, capsys):
     assert run(folder) == 2
     assert "no column label, spk_id, speaker: pass --column NAME; there are id, kind" in capsys.readouterr().err
     assert not (folder / "out").exists() and run(folder, "--column", "kind") == 0
+
+
+def test_pairs_of_an_earlier_analysis_do_not_stay(made, monkeypatch):
+    folder, _, _ = made
+    assert run(folder) == 0 and (folder / "out" / "pairs.csv").is_file()
+    monkeypatch.setattr(command, "MANY", 2)
+    assert run(folder) == 0 and not (folder / "out" / "pairs.csv").exists()
+
+
+@pytest.mark.parametrize("seed", ["-1", "4294967296", "x"])
+def test_a_seed_that_is_none_is_refused(made, capsys, seed):
+    assert run(made[0], f"--seed={seed}") == 2
+    said = capsys.readouterr().err
+    assert "--seed" in said and said.count("\n") == 1
+
+
+def test_labels_without_rows_are_told(made, capsys):
+    folder, _, _ = made
+    (folder / "words.csv").write_text("ID,label\n")
+    assert run(folder) == 2 and "no rows below its line of names" in capsys.readouterr().err

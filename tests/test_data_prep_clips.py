@@ -253,3 +253,52 @@ def test_each_is_a_command(name):
     script = ROOT / "data_prep" / f"{name}.py"
     page = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True)
     assert page.returncode == 0 and "--out FOLDER" in page.stdout and f"python data_prep/{name}.py" in page.stdout
+
+
+# --------------------------------------------------------------------------------------------------- what was published
+def test_the_counts_are_those_that_were_published():
+    assert esc50.PUBLISHED == {"1": 400, "2": 400, "3": 400, "4": 400, "5": 400}
+    assert speech_commands.PUBLISHED == {"train": 84_843, "valid": 9_981, "test": 11_005}
+    assert sum(speech_commands.PUBLISHED.values()) == 105_829
+    assert fsdnoisy18k.PUBLISHED == {"train": 17_585, "test": 947} and 17_585 + 947 == 18_532
+    assert nsynth.PUBLISHED == {"train": 289_205, "valid": 12_678, "test": 4_096}
+    assert iemocap.PUBLISHED == {"ang": 1_103, "hap": 595, "neu": 1_708, "sad": 1_084}
+    assert sum(iemocap.PUBLISHED.values()) - 595 + iemocap.HAPPY_OR_EXCITED == 5_531
+
+
+def test_speakers_are_dealt_to_folds(tmp_path, capsys):
+    lines = []
+    for speaker in ("anna", "ben", "cleo", "dan"):
+        sound(tmp_path / f"yes/{speaker}.wav")
+        lines.append(f"yes/{speaker}.wav,{speaker},yes,train")
+    text(tmp_path / "words.csv", "wav,spk_id,label,fold", *lines)
+    assert words.main([str(tmp_path), "--folds", "3"]) == 0
+    assert {name: fold for name, (_, _, fold) in made(tmp_path).items()} == {
+        "yes/anna.wav": "1", "yes/ben.wav": "2", "yes/cleo.wav": "3", "yes/dan.wav": "1"}
+    for folds, wanted in (("2", "want 3 to 4"), ("5", "want 3 to 4")):
+        assert words.main([str(tmp_path), "--folds", folds]) == 2
+        assert wanted in capsys.readouterr().err
+    text(tmp_path / "words.csv", "wav,spk_id,label,fold", *lines[:2])
+    assert words.main([str(tmp_path), "--folds", "3"]) == 2
+    assert "2 speakers cannot be dealt to folds" in capsys.readouterr().err
+    text(tmp_path / "words.csv", "wav,spk_id,label,fold,start", *(f"{line},1600" for line in lines))
+    assert words.main([str(tmp_path)]) == 2 and "want a file for every word" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("corpus, files, wanted", [
+    ("esc50", {"meta/esc50.csv": "filename,fold,target,category,esc10,src_file,take\n"}, "no utterances are listed"),
+    ("speech_commands", {"testing_list.txt": "", "validation_list.txt": ""}, "no utterances are listed"),
+    ("speech_commands", {"testing_list.txt": "\udcff", "validation_list.txt": ""}, "not text in UTF-8")])
+def test_nothing_and_no_text_are_one_line(tmp_path, capsys, corpus, files, wanted):
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content.encode(errors="surrogateescape"))
+    assert COMMANDS[corpus].main([str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert wanted in said and said.count("\n") == 1
+
+
+def test_a_file_that_is_listed_twice_is_told(tmp_path, capsys):
+    sound(tmp_path / "yes/a.wav")
+    text(tmp_path / "words.csv", "wav,spk_id,label,fold", *["yes/a.wav,anna,yes,train"] * 2)
+    assert words.main([str(tmp_path)]) == 2 and "yes/a.wav is listed 2 times" in capsys.readouterr().err

@@ -207,3 +207,9 @@ def test_positives_are_pulled_together_from_any_angle():
 def test_unknown_variants_are_refused(call, text):
     with pytest.raises(InputError, match=text):
         call()
+
+
+@pytest.mark.parametrize("lambdas", [(), (1, 2), (1, 1, 1, 1, 1), (1, 1, 1, -1)])
+def test_add_wants_four_lambdas(lambdas):
+    with pytest.raises(InputError, match="want four numbers"):
+        ADD(lambdas)

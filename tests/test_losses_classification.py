@@ -140,3 +140,8 @@ def test_it_takes_the_logits_of_a_margin_softmax():
 def test_an_unknown_reduction_is_refused():
     with pytest.raises(InputError, match="ce_reduction is 'sum': choose mean_views or sum_views"):
         CLAR(NTXent(0.5), ce_reduction="sum")
+
+
+def test_a_negative_gamma_is_refused():
+    with pytest.raises(InputError, match="gamma of the focal loss is -1"):
+        Focal(-1)

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sv_ssl.losses import MarginSoftmax, SoftADD, SoftLabels, soft_cross_entropy
+from sv_ssl.files import InputError
+from sv_ssl.losses import Focal, MarginSoftmax, SoftADD, SoftLabels, soft_cross_entropy
 from sv_ssl.losses.margin import angular
 
 CLASSES = torch.tensor([[0, 1], [1, 0], [2, 2], [0, 3], [2, 1], [0, 1]])
@@ -76,5 +77,10 @@ def test_nothing_of_the_pairs_is_as_large_as_the_classes_are_many():
 def test_bfloat16_logits_are_read_in_full_precision():
     logits = torch.tensor([[9.0, 0.01], [0.01, 9.0]], dtype=torch.bfloat16)
     labels = SoftLabels(torch.tensor([[0], [1]]), torch.ones(2, 1))
-    assert soft_cross_entropy(logits, labels).item() == pytest.approx(F.cross_entropy(logits.float(), labels.classes[:, 0])
-                                                                      .item(), rel=1e-6)
+    wanted = F.cross_entropy(logits.float(), labels.classes[:, 0])
+    assert soft_cross_entropy(logits, labels).item() == pytest.approx(wanted.item(), rel=1e-6)
+
+
+def test_soft_labels_are_for_cross_entropy():
+    with pytest.raises(InputError, match="cross_entropy alone"):
+        MarginSoftmax(5, 4, criterion=Focal()).double()(Z, SoftLabels(CLASSES, SHARES))

@@ -29,7 +29,7 @@ def dense(labels):
 
 def test_rows_and_labels_are_mixed_in_the_same_parts():
     rows, labels = Mixup(1.0).train()(ROWS, CLASSES)
-    assert torch.allclose(rows, dense(labels)) and not torch.equal(rows, ROWS)  # row i was the one-hot vector of class i
+    assert torch.allclose(rows, dense(labels)) and not torch.equal(rows, ROWS)  # row i was class i's one-hot one
     assert torch.equal(ROWS, torch.eye(6))
     again, other = (Mixup(1.0, seed=seed).train()(ROWS, CLASSES)[0] for seed in (0, 1))
     assert torch.equal(again, rows) and not torch.equal(other, rows)
@@ -71,3 +71,9 @@ def test_the_methods_hand_both_to_the_loss(method, monkeypatch):
 def test_shares_are_shares(wrong):
     with pytest.raises(InputError, match="want shares"):
         Mixup(**wrong)
+
+
+def test_the_parts_are_of_the_papers_beta():
+    mixup = Mixup(1.0).train()
+    parts = torch.tensor([float(mixup(ROWS, CLASSES)[1].shares[0, 0]) for _ in range(600)])
+    assert abs(parts.mean() - 0.5) < 0.02 and 0.095 < parts.std() < 0.125  # of Beta(10, 10): 0.109

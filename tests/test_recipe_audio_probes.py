@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import re
+import subprocess
+import sys
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import torch
 import yaml
 
 from sv_ssl import classify, model, settings, sounds
+from sv_ssl.files import alone
 from sv_ssl.methods.labelled import Labelled
 
 ROOT = Path(__file__).parents[1]
@@ -98,6 +101,12 @@ def test_published_settings():
     assert clar["method"].loss.contrastive.temperature == 0.5 and clar["embedder"].features.channels == 3
     assert clar["method"].classifier[-1].weight.shape == (50, 128)
     assert (add["epochs"], add["batch_size"], add["embedder"].dim) == (25, 32, 768)
+    assert loss.reduction == ["sum_over", 25] and acl["peak_lr"] == 0.03
+    assert acl["opt_class"].keywords["momentum"] == 0.9
+    assert clar["method"].loss.weight == 2 and clar["method"].classifier[-1].bias is None  # a sum over two views
+    assert add["opt_class"].keywords == {"lr": 6.7e-6, "betas": [0.95, 0.999], "weight_decay": 5e-6}
+    beats = plain(HERE / "hparams" / "add_beats.yaml")
+    assert (beats["batch_size"], beats["peak_lr"]) == (16, 8e-6)
 
 
 # ------------------------------------------------------------------------------------------------------------- runs
@@ -162,12 +171,25 @@ def test_fine_tuning_starts_from_a_model(clips, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name, more, text", [
-    ("clar", ["--labelled_share=10"], "wanted a share, such as 0.1 for 10 %"),
+    ("clar", ["--labelled_share=10"], "--labelled_share is 10: wanted 1 at most"),
+    ("acl", ["--alpha=abc"], "--alpha is 'abc': wanted a number such as 0.3"),
+    ("acl", ["--alpha=.nan"], "--alpha is nan: wanted a number"),
+    ("acl", ["--alpha=2"], "--alpha is 2: wanted 1 at most"),
+    ("acl", ["--peak_lr=-1"], "--peak_lr is -1: wanted a number of at least 0"),
+    ("acl", ["--temperature=0"], "--temperature is 0: wanted"),
+    ("acl", ["--margin_rad=-1"], "--margin_rad is -1"), ("acl", ["--seed=-1"], "--seed is -1: wanted a whole number"),
+    ("acl", ["--n_mels=0"], "--n_mels is 0"), ("acl", ["--augmentations=fade"], "wanted a list such as [fade,mask"),
+    ("acl", ["--name="], "--name is None: wanted a value"), ("acl", ["--n_views=1"], "pass --n_views 2"),
+    ("acl", ["--valid_clips=3"], "no column is called 3"), ("acl", ["--n_classes=7"], "--n_classes is 7 but the clips"),
+    ("add", ["--lambdas=[1,2]"], "want four numbers"), ("add", ["--lambdas=[a,b,c,d]"], "wanted a list such as"),
+    ("add", ["--supervision=semi"], "wants the loss CLAR"), ("add_soft", ["--mixup=2"], "--mixup is 2: wanted 1"),
+    ("clar_cross", ["--n_views=3"], "3 views of a clip cannot be compared"),
+    ("clar", ["--baselines=maybe"], "wanted True or False"),
     ("clar", ["--labelled_by=day"], "choose clip or spk_id"),
     ("clar", ["--labelled_by=spk_id"], "the clips have no column spk_id"),
     ("clar", ["--epochs=0"], "--epochs is 0: wanted a whole number of at least 1"),
     ("clar", ["--temprature=1"], "did you mean temperature"),
-    ("acl", ["--test_fold=1"], "the folds are test, train, valid"),
+    ("acl", ["--test_fold=1"], "no --test_fold"),
     ("clar_supervised", ["--labelled_share=0"], "there is nothing to learn from"),
     ("add_ast", [], "encoder_folder is None: want a folder"),
     ("add_beats", [], "encoder_checkpoint is None: want a checkpoint of BEATs")])
@@ -178,17 +200,32 @@ def test_bad_input_is_one_line(clips, tmp_path, capsys, name, more, text):
 
 
 # -------------------------------------------------------------------------------------------------------- comparing
-def test_the_grid_of_words_is_as_the_claims_want_it():
-    grid = yaml.safe_load((HERE / "words.yaml").read_text())
+@pytest.mark.parametrize("name, n_runs, n_claims", [("words", 114, 20), ("esc50", 60, 3), ("fsdnoisy18k", 48, 2)])
+def test_the_grids_are_as_their_claims_want_them(name, n_runs, n_claims):
+    _, grid = compare.read(f"{name}.yaml")
     runs = compare.planned(grid)
     names = {run.name for run in runs}
-    assert len(runs) == 3 * len(names) and len(grid["claims"]) > 20
+    assert len(runs) == len({run.file(Path()) for run in runs}) == n_runs and len(grid["claims"]) >= n_claims
     for run in runs:
-        assert set(run.changes) <= set(plain(HERE / "hparams" / run.yaml)) and (run.after or "clar_ssl") in names
+        assert set(run.changes) <= set(plain(HERE / "hparams" / run.yaml)) and (not run.after or run.after in names)
     assert all({claim["better"], claim["worse"]} <= names for claim in grid["claims"])
     assert all(claim["by"] in (*compare.JUDGES, *classify.TERMS) for claim in grid["claims"])
     known = {key for path in YAMLS for key in plain(path)}
-    assert set(grid["sizes"]) <= known
+    assert set(grid.get("sizes", {})) <= known
+
+
+def test_every_seed_is_tested_on_all_folds_that_it_is_given():
+    settings = {"a": {"yaml": "add.yaml"}, "b": {"yaml": "add.yaml", "after": "a"}}
+    runs = compare.planned({"seeds": [0, 1], "folds": [[1, 2], [1, 2]], "settings": settings})
+    assert [(run.name, run.seed, run.changes["test_fold"], run.key) for run in runs[:4]] == [
+        ("a", 0, 1, "0-1"), ("b", 0, 1, "0-1"), ("a", 0, 2, "0-2"), ("b", 0, 2, "0-2")]
+    done = {name: [{**made(right), "seed": seed, "run": {"changes": {"test_fold": fold}}, "speakers": None,
+                    "accuracy": {"linear": {"accuracy": right.count("1") / 4}}}
+                   for seed in (0, 1) for fold, right in ((1, rights[0]), (2, rights[1]))]
+            for name, rights in (("a", ("1111", "1100")), ("b", ("0000", "1100")))}
+    assert compare.accuracy(done["a"], "linear").startswith("75.0 ± 0.0 [")  # over seeds, not over folds
+    claim = {"paper": "P", "claim": "C", "better": "a", "worse": "b", "by": "linear"}
+    assert compare.judged(claim, done)[3].startswith("+50.0 [")
 
 
 def test_a_comparison_runs_goes_on_and_makes_its_table(clips, tmp_path, monkeypatch, capsys):
@@ -238,3 +275,55 @@ def test_of_a_statistic_less_is_claimed(better, worse, verdict):
     done = {name: [{**made("1", mu_p=value), "seed": seed} for seed, value in enumerate(side)]
             for name, side in (("a", better), ("b", worse))}
     assert compare.judged({"paper": "P", "claim": "C", "better": "a", "worse": "b", "by": "mu_p"}, done)[-1] == verdict
+
+
+def test_folds_of_other_sizes_and_speakers_are_one_table():
+    """Two seeds that are tested on other clips: of three speakers and of two."""
+    runs = [{**made("1111"), "seed": 0, "speakers": [0, 0, 1, 2], "accuracy": {"linear": {"accuracy": 1.0}}},
+            {**made("10"), "seed": 1, "speakers": [3, 4], "accuracy": {"linear": {"accuracy": 0.5}}}]
+    right, seeds, speakers = compare.hits(runs, "linear")
+    assert right.tolist() == [1, 1, 1, 1, 1, 0] and seeds.tolist() == [0] * 4 + [1] * 2
+    assert speakers.tolist() == [0, 0, 1, 2, 3, 4]
+    assert compare.accuracy(runs, "linear").startswith("83.3 ± 35.4 [0.0, 100.0]")
+
+
+@pytest.mark.parametrize("text, wanted", [
+    ("", "there is no title"), ("title: [", "is not YAML"), ("title: a", "there is no about"),
+    ("{title: a, about: b, seeds: [0], settings: {x: {}}}", "the setting x wants a yaml"),
+    ("{title: a, about: b, seeds: [0], folds: [1, 2], settings: {}}", "2 folds for 1 seeds"),
+    ("{title: a, about: b, seeds: [0], settings: {}, claims: [{by: foo}]}", "a claim is by foo")])
+def test_a_grid_that_is_none_is_one_line(tmp_path, capsys, text, wanted):
+    (tmp_path / "g.yaml").write_text(text)
+    assert compare.main([str(tmp_path / "g.yaml")]) == 2
+    said = capsys.readouterr().err
+    assert wanted in said and said.count("\n") == 1
+    assert compare.main(["nowhere.yaml"]) == 2
+    assert "choose one of esc50.yaml, fsdnoisy18k.yaml, words.yaml" in capsys.readouterr().err
+
+
+def test_a_run_that_fails_does_not_end_the_others(clips, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    grid = {"title": "T", "about": "A", "seeds": [0],
+            "sizes": {"encoder_size": "tiny", "n_mels": 20, "crop_seconds": 0.2, "batch_size": 8, "epochs": 1},
+            "settings": {"bad": {"yaml": "add.yaml", "lambdas": [1]}, "good": {"yaml": "add.yaml", "num_workers": 0}}}
+    (tmp_path / "g.yaml").write_text(yaml.safe_dump(grid))
+    ended = subprocess.run([sys.executable, HERE / "compare.py", "g.yaml", "--out", "out", "--data_folder", clips],
+                           capture_output=True, text=True)
+    assert ended.returncode == 2 and not ended.stderr, ended.stderr
+    assert "bad, seed 0: failed: lambdas is [1]" in ended.stdout and "1 runs failed" in ended.stdout
+    assert (tmp_path / "out" / "good-0.json").is_file()
+    (tmp_path / "other").mkdir()
+    assert compare.main(["g.yaml", "--out", "out", "--data_folder", "other"]) == 2
+    assert "name another --out" in capsys.readouterr().err
+
+
+def test_two_runs_in_one_folder_are_told(clips, tmp_path, capsys):
+    with alone(tmp_path / "out", "a run", "--output_folder"):
+        assert run(clips, tmp_path, "acl") == 2
+    assert "is running in" in capsys.readouterr().err
+
+
+def test_a_run_for_debugging_is_not_taken_for_a_real_one(clips, tmp_path, capsys):
+    assert run(clips, tmp_path, "acl", "--debug") == 0
+    assert result(tmp_path)["overrides"]["debug"] is True
+    assert run(clips, tmp_path, "acl") == 2 and "holds a run with debug True" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import pytest
 import scipy.signal
 import torch
 
+from sv_ssl import waveaugment
 from sv_ssl.files import InputError
 from sv_ssl.waveaugment import (SAFE, WaveAugment, add_noise, coloured, fade, mask, pitch, shift, stretch)
 
@@ -211,3 +212,30 @@ def test_silence_and_short_waves_stay_finite(n_samples):
 def test_an_unknown_name_is_refused():
     with pytest.raises(InputError, match='no augmentation is called "echo": choose from fade, mask, stretch, pitch'):
         WaveAugment(("fade", "echo"))
+
+
+def test_the_ranges_are_the_papers():
+    made = WaveAugment()
+    assert (made.prob, list(made.rate), made.semitones, list(made.snr_db)) == (0.5, [0.5, 1.5], 15, [0, 20])
+    assert list(made.steps) == ["fade", "mask", "stretch", "pitch", "shift", "white", "mixed"]
+
+
+def test_what_is_drawn_fills_the_ranges(monkeypatch):
+    seen = {"fade": [], "stretch": [], "pitch": []}
+    monkeypatch.setattr(waveaugment, "fade", lambda wave, a, b, shape: seen["fade"].append((a, b, shape)) or wave)
+    for name in ("stretch", "pitch"):
+        monkeypatch.setattr(waveaugment, name, lambda wave, drawn, name=name: seen[name].append(drawn) or wave)
+    WaveAugment(["fade", "stretch", "pitch"], prob=1.0)(torch.zeros(600, 1000), torch.Generator().manual_seed(0))
+    [(fade_in, fade_out, shape)], [rate], [semitones] = seen.values()
+    assert sorted(shape.unique().tolist()) == [0, 1, 2] and shape.bincount().min() > 150
+    assert all(1 <= length.min() < 20 and 480 < length.max() <= 500 for length in (fade_in, fade_out))
+    assert 0.5 <= rate.min() < 0.52 and 1.48 < rate.max() <= 1.5
+    assert -15 <= semitones.min() < -14.5 and 14.5 < semitones.max() <= 15
+
+
+@pytest.mark.parametrize("semitones", [-12.0, -1.0, 3.0])
+def test_a_pitch_does_not_depend_on_the_neighbours(semitones):
+    tone = torch.sin(2 * torch.pi * 440 * torch.arange(8000) / 16000)[None]
+    alone = pitch(tone, torch.tensor([semitones]))
+    beside = pitch(tone.repeat(3, 1), torch.tensor([semitones, 15.0, -15.0]))[:1]
+    assert torch.allclose(alone, beside, atol=1e-4)

@@ -3,9 +3,10 @@
     python recipes/audio_probes/compare.py words.yaml --data_folder /data/words --jobs 2
 
 A grid is a YAML: `sizes` (laid beneath every setting; a key that its recipe does not have is passed over), `seeds`,
-`folds` (the test fold of each seed, where the folds are numbers), `settings` (name: the recipe's YAML and what is
-changed in it; `each: {key: [values]}` makes a setting of every value, `after: NAME` starts from the model that NAME left
-for the same seed), `claims` (which setting is better than which by what) and `conclusions` (a text for the table's page).
+`folds` (the test fold of each seed, or a list of folds: a run each, pooled), `settings` (name: the recipe's YAML and
+what is changed in it; `each: {key: [values]}` makes a setting of every value, `after: NAME` starts from the model that
+NAME left for the same seed), `claims` (which setting is better than which by what) and `conclusions` (a text for the
+page). words.yaml runs on a CPU; esc50.yaml and fsdnoisy18k.yaml are the papers' tables, for a GPU.
 Runs that are done are not done again: a JSON each in --out, from which the table beside it is made, by --table alone. A
 process does many runs, on one core.
 
@@ -26,7 +27,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, Sequence
+from typing import Any, Callable, NamedTuple, Sequence
 
 import numpy as np
 import yaml
@@ -42,16 +43,17 @@ JUDGES = ("classifier", "linear", "knn")
 
 
 class Run(NamedTuple):
-    """A setting and a seed."""
+    """A setting, a seed and, of several, a fold; `key` tells the last two, as files are named."""
 
     name: str
     yaml: str
     changes: dict[str, Any]
     after: str | None
     seed: int
+    key: str
 
     def file(self, folder: Path) -> Path:
-        return folder / f"{self.name}-{self.seed}.json"
+        return folder / f"{self.name}-{self.key}.json"
 
     def result(self, folder: Path, sizes: dict) -> dict[str, Any] | None:
         """What it found, if it was run with these very settings."""
@@ -114,9 +116,9 @@ def read(name: str) -> tuple[Path, dict]:
         grid = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(grid, dict) or (absent := {"title", "about", "seeds", "settings"} - grid.keys()):
-        raise InputError(f"{path}: want title, about, seeds and settings"
-                         + f"; there is no {min(absent)}" * isinstance(grid, dict))
+    wanted = ("title", "about", "seeds", "settings")
+    if absent := [key for key in wanted if not isinstance(grid, dict) or key not in grid]:
+        raise InputError(f"{path}: want {', '.join(wanted)}; there is no {absent[0]}")
     if len(grid.get("folds", grid["seeds"])) != len(grid["seeds"]):
         raise InputError(f"{path}: {len(grid['folds'])} folds for {len(grid['seeds'])} seeds: want as many")
     for setting, said in grid["settings"].items():
@@ -133,7 +135,8 @@ def same_clips(runs: list[Run], out: Path, grid: dict, folder: Path) -> None:
     for run in runs:
         found = run.result(out, grid.get("sizes", {}))
         if found and found["corpus"] != folder.resolve().name:
-            raise InputError(f"{run.file(out)} is of the clips of {found['corpus']}, not of {folder}: name another --out")
+            raise InputError(f"{run.file(out)} is of the clips of {found['corpus']}, not of {folder}: name another "
+                             "--out")
 
 
 def planned(grid: dict) -> list[Run]:
@@ -146,9 +149,14 @@ def planned(grid: dict) -> list[Run]:
             one = {**changes, **({key: value} if key else {})}
             ending = "_".join(map(str, value)) if isinstance(value, list) else value
             found.append((f"{name}-{ending}" if key else name, setting["yaml"], one, setting.get("after")))
-    folds = grid.get("folds", [None] * len(grid["seeds"]))
-    return [Run(name, path, {**one, **({"test_fold": fold} if fold else {})}, after, seed)
-            for seed, fold in zip(grid["seeds"], folds, strict=True) for name, path, one, after in found]
+    runs = []
+    for seed, folds in zip(grid["seeds"], grid.get("folds", [None] * len(grid["seeds"])), strict=True):
+        several = isinstance(folds, list)
+        for fold in folds if several else [folds]:
+            where = {} if fold is None else {"test_fold": fold}
+            runs += [Run(name, path, {**one, **where}, after, seed, f"{seed}-{fold}" if several else str(seed))
+                     for name, path, one, after in found]
+    return runs
 
 
 # ---------------------------------------------------------------------------------------------------------- the runs
@@ -165,20 +173,20 @@ def work(runs: list[Run], sizes: dict, out: Path, arguments: argparse.Namespace)
                 said = done.result()
             except Exception as error:  # the other runs go on
                 failed, said = failed + 1, f"failed: {' '.join(str(error).split()) or type(error).__name__}"
-            print(f"{i}/{len(runs)} {run.name}, seed {run.seed}: {said}", flush=True)
+            print(f"{i}/{len(runs)} {run.name}, seed {run.key}: {said}", flush=True)
     return failed
 
 
 def one(run: Run, sizes: dict, out: Path, work: Path, data_folder: str | None, device: str = "cpu") -> str:
     """Do a run and write its JSON -> a line about it."""
-    folder = work / out.name / run.name / str(run.seed)
+    folder = work / out.name / run.name / run.key
     script = str(HERE / "train_acl.py")
     path = HERE / "hparams" / run.yaml
     known = settings.top_level(path.read_text(), path, classify.NEEDED)
     given = {**{key: value for key, value in sizes.items() if key in known}, **run.changes, "seed": run.seed,
              "data_folder": data_folder, "output_folder": str(folder)}
     if run.after:
-        given["init_from"] = str(work / out.name / run.after / str(run.seed) / "model")
+        given["init_from"] = str(work / out.name / run.after / run.key / "model")
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "log.txt", "a", 1) as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         hparams = classify.read(script, str(path), {**given, "device": device})
@@ -209,7 +217,7 @@ def page(grid: dict, runs: list[Run], out: Path, name: str) -> list[str]:
     lines += ["## Claims", ""]
     head = ["paper", "claim", "published", "here: the difference", "verdict"]
     lines += [*markdown(head, [judged(claim, done) for claim in grid.get("claims", [])]), "", "## Settings", ""]
-    head = ["setting", "seeds", *(f"{judge} %" for judge in JUDGES), *classify.TERMS]
+    head = ["setting", "runs", *(f"{judge} %" for judge in JUDGES), *classify.TERMS]
     rows = [[name, str(len(found)), *(accuracy(found, judge) for judge in JUDGES),
              *(_statistic(found, term) for term in classify.TERMS)] for name, found in done.items()]
     return lines + markdown(head, rows + untrained(done))
@@ -235,7 +243,14 @@ def accuracy(found: list[dict], judge: str) -> str:
     if any(judge not in run["right"] for run in found):
         return ""
     mean, low, high = (100 * min(1.0, max(0.0, number)) for number in probe.across(*hits(found, judge)))
-    return f"{mean:.1f}{_over([100 * run['accuracy'][judge]['accuracy'] for run in found], 1)} [{low:.1f}, {high:.1f}]"
+    seeds = per_seed(found, lambda run: 100 * run["accuracy"][judge]["accuracy"])
+    return f"{mean:.1f}{_over(seeds, 1)} [{low:.1f}, {high:.1f}]"
+
+
+def per_seed(found: list[dict], value: Callable[[dict], float]) -> list[float]:
+    """A value a run -> its mean over the folds, seed by seed."""
+    return [float(np.mean([value(run) for run in found if run["seed"] == seed]))
+            for seed in sorted({run["seed"] for run in found})]
 
 
 def hits(found: list[dict], judge: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -248,7 +263,7 @@ def hits(found: list[dict], judge: str) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def _statistic(found: list[dict], term: str) -> str:
-    values = [run["analysis"]["add"][term] for run in found]
+    values = per_seed(found, lambda run: run["analysis"]["add"][term])
     return f"{np.mean(values):.3f}{_over(values, 3)}"
 
 
@@ -261,13 +276,14 @@ def untrained(done: dict[str, list[dict]]) -> list[list[str]]:
     """Rows of the encoders before their training, one an encoder, where that was judged."""
     rows, seen = [], set()
     for name, found in done.items():
-        before = [run["untrained"] for run in found if run["untrained"]]
-        if not before or (key := json.dumps(before)) in seen:
+        before = [run for run in found if run["untrained"]]
+        if not before or (key := json.dumps([run["untrained"] for run in before])) in seen:
             continue
         seen.add(key)
         cells = []
         for judge in JUDGES:
-            values = [100 * one[judge]["accuracy"] for one in before if judge in one]
+            some = [run for run in before if judge in run["untrained"]]
+            values = per_seed(some, lambda run, judge=judge: 100 * run["untrained"][judge]["accuracy"])
             cells.append(f"{np.mean(values):.1f}{_over(values, 1)}" if values else "")
         rows.append([f"untrained ({name})", str(len(before)), *cells, *[""] * len(classify.TERMS)])
     return rows
@@ -278,9 +294,11 @@ def judged(claim: dict, done: dict[str, list[dict]]) -> list[str]:
     start = [claim["paper"], claim["claim"], claim.get("published", "")]
     if claim["better"] not in done or claim["worse"] not in done:
         return [*start, "", "not run yet"]
-    pair = [{run["seed"]: run for run in done[claim[side]]} for side in ("better", "worse")]
-    seeds = sorted(pair[0].keys() & pair[1].keys())
-    better, worse = ([side[seed] for seed in seeds] for side in pair)
+    pair = [{(run["seed"], run["run"]["changes"].get("test_fold")): run for run in done[claim[side]]}
+            for side in ("better", "worse")]
+    both = sorted(pair[0].keys() & pair[1].keys(), key=str)
+    better, worse = ([side[key] for key in both] for side in pair)
+    seeds = [run["seed"] for run in better]
     if claim["by"] in JUDGES:
         (right, *codes), (wrong, *_) = (hits(side, claim["by"]) for side in (better, worse))
         mean, low, high = probe.across(right - wrong, *codes)
@@ -291,7 +309,7 @@ def judged(claim: dict, done: dict[str, list[dict]]) -> list[str]:
         shown = f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
         low, high = -high, -low  # of a statistic, less is claimed
     verdict = "holds" if low > 0 else "does not hold" if high < 0 else "cannot be told at this size"
-    return [*start, f"{shown} ({claim['by']})", verdict if len(seeds) > 1 else f"{verdict} (one seed)"]
+    return [*start, f"{shown} ({claim['by']})", verdict if len(set(seeds)) > 1 else f"{verdict} (one seed)"]
 
 
 if __name__ == "__main__":

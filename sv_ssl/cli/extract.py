@@ -308,3 +308,7 @@ def _write_csv(path: Path, rows: Iterable[tuple[str, ...]]) -> None:
     with aside(path) as temporary:
         with open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             csv.writer(file).writerows(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

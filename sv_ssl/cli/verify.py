@@ -100,3 +100,7 @@ def _cosine(model_folder: str, recordings: Sequence[str]) -> float:
 def _in_words(ratio: float) -> str:
     kind = "one speaker" if ratio >= 0 else "two speakers"
     return f"{math.exp(min(abs(ratio), 700)):.3g} times likelier from {kind}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -144,11 +144,11 @@ class SoftADD(nn.Module):
         self.label_metric = label_metric
 
     def forward(self, z: Tensor, labels: Tensor | SoftLabels) -> Tensor:
-        soft = isinstance(labels, SoftLabels)
-        distance, label_cosine = 1 - _gram(z), labels.cosines() if soft else _gram(labels)
-        label_distance = 1 - label_cosine
-        if self.label_metric == "dot":
-            label_distance = 1 - (labels.products() if soft else labels @ gather(labels).mT)
+        distance = 1 - _gram(z)
+        with torch.autocast(z.device.type, enabled=False):
+            product, label_cosine = (labels.products(), labels.cosines()) if isinstance(labels, SoftLabels) else \
+                (labels @ gather(labels).mT, _gram(labels))
+        label_distance = 1 - (product if self.label_metric == "dot" else label_cosine)
         others = ~_itself(distance)
         mean, _ = _moments((label_distance - distance) ** 2, others)
         _, deviation = _moments(distance ** 2, others & (1 - label_cosine < 1e-3))

@@ -43,8 +43,11 @@ class MarginSoftmax(nn.Module):
     def forward(self, z: Tensor, labels: Tensor | SoftLabels) -> Tensor:
         if not isinstance(labels, SoftLabels):
             return self.criterion(self.logits(z, labels), labels)
+        if self.criterion is not F.cross_entropy:
+            raise InputError("soft labels are for the criterion cross_entropy alone")
         cosine = self.cosines(z)
-        each = [F.cross_entropy(self._margined(cosine, right), right, reduction="none", label_smoothing=labels.smoothing)
+        smoothing = labels.smoothing
+        each = [F.cross_entropy(self._margined(cosine, right), right, reduction="none", label_smoothing=smoothing)
                 for right in labels.classes.unbind(1)]
         return (torch.stack(each, dim=1) * labels.shares).sum(dim=1).mean()
 

@@ -96,8 +96,8 @@ class Labelled(nn.Module):
             return self.loss(z, labels, h)
         if self.supervision == "full":
             return self.loss(self.classifier(z), labels, h)
-        targets = self.targets[labels]
-        logits = self.classifier.logits(z, targets) if isinstance(self.classifier, MarginSoftmax) else self.classifier(z)
+        targets, classifier = self.targets[labels], self.classifier
+        logits = classifier.logits(z, targets) if isinstance(classifier, MarginSoftmax) else classifier(z)
         return self.loss(z, labels, logits, targets)
 
     def logits(self, wave: Tensor) -> Tensor:

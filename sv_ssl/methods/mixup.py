@@ -21,7 +21,7 @@ class Mixup(nn.Module):
                  n_classes: int | None = None, seed: int = 0):
         super().__init__()
         if not (0 <= share <= 1 and 0 <= smoothing < 1):
-            raise InputError(f"mixup is {share} and smoothing {smoothing}: want shares, from 0 to 1 (smoothing: below 1)")
+            raise InputError(f"mixup is {share} and smoothing {smoothing}: want shares, from 0 to 1")
         self.share, self.strength, self.smoothing, self.seed, self.drawn = share, strength, smoothing, seed, 0
         self.resize(n_classes or 0)
 

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Sequence
 
 from sv_ssl import cli
-from sv_ssl.files import InputError
+from sv_ssl.files import InputError, alone
 from sv_ssl.study import errors, grid, kept, runner, tables
 
 ABOUT = """\
@@ -73,7 +73,7 @@ def _study(argv: Sequence[str] | None) -> int:
     if given.list:
         return _list(study, runs)
     study = study._replace(data=_data(found, given.data))
-    with runner.alone(study.work):
+    with alone(study.work, "a study", "--work"):
         failures = runner.run_all(study, runs, given.jobs)
     tables.write(study.folder, found, given.file)
     for line in failures:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import signal
 import subprocess
 import time
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator, NamedTuple, Sequence
+from typing import Any, NamedTuple, Sequence
 
 from sv_ssl.files import InputError
 from sv_ssl.study import kept
@@ -67,18 +65,6 @@ def run_all(study: Study, runs: Sequence[Run], jobs: int) -> list[str]:
     finally:
         stop(active)
     return failures
-
-
-@contextmanager
-def alone(work: Path) -> Iterator[None]:
-    """Two studies at once in one folder would train the same runs over each other."""
-    work.mkdir(parents=True, exist_ok=True)
-    with open(work / "lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"a study is running in {work} already: wait for it, or name another --work") from None
-        yield
 
 
 def _left(seconds: float) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sv_ssl import analyze, cli, clips, data, distributed, model, plots, probe, results, settings, sounds
+from sv_ssl import analyze, cli, clips, data, distributed, model, plots_classes, probe, results, settings, sounds
 from sv_ssl.brain import SSLBrain, fitted
 from sv_ssl.distributed import barrier, is_main, rank, world_size
 from sv_ssl.files import InputError, aside
@@ -151,7 +151,7 @@ def experiment(hparams: dict, found: Corpus) -> dict[str, Any]:
     first = next(iter(guesses))
     model.save(folder / "model", embedder, run, {f"accuracy, {name}": summary(a) for name, a in accuracy.items()})
     names, counts = probe.confusion(truth, guesses[first])
-    plots.confusion_matrix(folder / "confusion.png", names, counts)
+    plots_classes.confusion_matrix(folder / "confusion.png", names, counts)
     right = {name: "".join("01"[int(hit)] for hit in guess == truth) for name, guess in guesses.items()}
     speakers = pd.factorize(found.frame.spk_id, sort=True)[0][found.numbers("test")].tolist() \
         if "spk_id" in found.frame else None  # numbered among all of the corpus, whichever fold is tested

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Iterable
 
 import numpy as np
 import pandas as pd
@@ -118,7 +118,7 @@ class Audio:
             self.kept[index] = wave
         return wave
 
-    def check(self, *numbers: Sequence[int]) -> None:
+    def check(self, *numbers: Iterable[int]) -> None:
         """Read these clips once, so that one that cannot be used is told of before the training and not after."""
         every = [int(number) for part in numbers for number in part]
         faults = []

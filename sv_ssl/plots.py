@@ -1,5 +1,4 @@
-"""Pictures of scores and labels: DET curve, score histogram, calibration (Bayes error rate); of classes: confusion,
-distances, a map.
+"""Pictures of scores and labels: DET curve, score histogram, calibration (Bayes error rate).
 
 A file's ending chooses the format (png, svg, pdf); the same scores give the same bytes. An open text buffer in place of
 a path gets SVG whose texts are text, for a page to put inside itself.
@@ -38,7 +37,6 @@ FINE = 0.004  # finest step of a curve in probit units: half a pixel
 FAR = 1e100  # scores beyond it are drawn as infinite ones
 PRIORS = np.linspace(-8, 8, 321)  # log-odds
 HIGHEST = 2.0  # cost that the calibration picture still shows
-NAMED = 40  # classes whose names still fit beside a matrix, or on a map
 
 
 def det_curve(path: Destination, systems: Systems, points: Sequence[Point] = POINTS) -> None:
@@ -46,7 +44,7 @@ def det_curve(path: Destination, systems: Systems, points: Sequence[Point] = POI
     curves = _curves("a DET curve", systems)
     rates = {name: crossing(*curve.rates())[0] for name, curve in curves.items()}
     best = [[_best(curve, point) for curve in curves.values()] for point in points]
-    figure, axes = _canvas(4.5 + 0.19 * (len(curves) + len(points)))
+    figure, axes = canvas(4.5 + 0.19 * (len(curves) + len(points)))
     reached = [rate for row in best for point in row for rate in point[1:] if rate < 1]
     high = min(TICKS[TICKS >= max(0.4, *reached, *(rate + 0.1 for rate in rates.values()))], default=TICKS[-1])
     low = min(_det_line(axes, curve, color, high) for curve, color in zip(curves.values(), cycle(COLORS)))
@@ -55,14 +53,14 @@ def det_curve(path: Destination, systems: Systems, points: Sequence[Point] = POI
     for (name, rate), color in zip(rates.items(), cycle(COLORS)):
         _marker(axes, _probit([rate, rate]), color, "o", 7)
         axes.plot([], [], color=color, linewidth=2.2, marker="o", markersize=7, markeredgecolor=PAPER,
-                  label=f"{_text(name)}: EER {100 * rate:.2f} %")  # fmt: skip
+                  label=f"{text(name)}: EER {100 * rate:.2f} %")  # fmt: skip
     for point, row, shape, size in zip(points, best, cycle(SHAPES), cycle(SIZES)):
         for (_, *at), color in zip(row, cycle(COLORS)):
             _marker(axes, _probit(at), color, shape, size)
         _shape_label(axes, f"minDCF({point_name(point)})", [cost for cost, *_ in row], shape, size)
     axes.plot([], [], color=GREY, linewidth=1, label=f"thin: fewer than {FEWEST} errors left")
-    _finish(axes, "Detection error trade-off", "false alarms: non-targets accepted", "misses: targets refused")
-    _save(figure, path)
+    finish(axes, "Detection error trade-off", "false alarms: non-targets accepted", "misses: targets refused")
+    save(figure, path)
 
 
 def _best(curve: Curve, point: Point) -> tuple[float, float, float]:
@@ -132,7 +130,7 @@ def score_histogram(
     scores = scores.astype(np.float64)  # a threshold between two neighbours of float32 is none of them
     edges = _edges(scores, int(np.clip(3 * np.cbrt(min(target.sum(), (~target).sum())), 16, 80)))
     thresholds = threshold if isinstance(threshold, Mapping) else {"threshold": threshold}
-    figure, axes = _canvas(3.2 + 0.19 * len(thresholds))
+    figure, axes = canvas(3.2 + 0.19 * len(thresholds))
     for kind, name, color in ((~target, "non-target: different speakers", COLORS[0]),
                               (target, "target: same speaker", COLORS[1])):  # fmt: skip
         density = np.histogram(np.clip(scores[kind], edges[0], edges[-1]), edges, density=True)[0]
@@ -144,10 +142,10 @@ def score_histogram(
         miss, false_alarm = np.mean(scores[target] < value), np.mean(scores[~target] >= value)
         cost = f"{100 * miss:.2f} % missed, {100 * false_alarm:.2f} % false alarms"
         axes.plot([value] * 2, [0, 1], transform=axes.get_xaxis_transform(), color=INK, linewidth=1.3, zorder=4,
-                  linestyle=(0, DASHES[i % len(DASHES)]), label=f"{_text(name)} at {value:.3g}: {cost}")  # fmt: skip
+                  linestyle=(0, DASHES[i % len(DASHES)]), label=f"{text(name)} at {value:.3g}: {cost}")  # fmt: skip
     axes.set_ylim(bottom=0)
-    _finish(axes, "Scores of the trials", "score", "density")
-    _save(figure, path)
+    finish(axes, "Scores of the trials", "score", "density")
+    save(figure, path)
 
 
 def _edges(scores: np.ndarray, bins: int) -> np.ndarray:
@@ -170,11 +168,11 @@ def calibration(path: Destination, systems: Systems, points: Sequence[Point] = P
     curves = _curves("a calibration picture", systems)
     costs = [bayes_costs(curve, PRIORS) for curve in curves.values()]
     worst = [float(actual.max()) for actual, _ in costs]
-    figure, axes = _canvas(3.7 + 0.19 * (len(curves) + len(points)))
+    figure, axes = canvas(3.7 + 0.19 * (len(curves) + len(points)))
     axes.set(xlim=PRIORS[[0, -1]], ylim=(0, min(1.08 * max(1, *worst), HIGHEST)))
     for name, (actual, least), color, most in zip(curves, costs, cycle(COLORS), worst):
         beyond = f" (up to {most:.3g})" if most > HIGHEST else ""
-        axes.plot(PRIORS, actual, color=color, linewidth=2, zorder=4, label=f"{_text(name)}: actual cost{beyond}")
+        axes.plot(PRIORS, actual, color=color, linewidth=2, zorder=4, label=f"{text(name)}: actual cost{beyond}")
         axes.plot(PRIORS, least, color=color, linewidth=1.4, linestyle=(0, DASHES[0]), zorder=3)
     axes.plot([], [], color=GREY, linewidth=1.4, linestyle=(0, DASHES[0]), label="least cost, at the best threshold")
     axes.axhline(1, color=INK, linewidth=1, linestyle=(0, DASHES[1]), label="cost without the scores", zorder=2)
@@ -186,8 +184,8 @@ def calibration(path: Destination, systems: Systems, points: Sequence[Point] = P
         _shape_label(axes, f"actDCF({point_name(point)})", reached, shape, size)
     axes.set_xticks([*range(-8, 9, 2)], [_odds(tick) for tick in range(-8, 9, 2)])
     axes.grid(color=PALE, linewidth=0.8, zorder=0)
-    _finish(axes, "Calibration", "prior log-odds of a target, and as a share", "normalised cost")
-    _save(figure, path)
+    finish(axes, "Calibration", "prior log-odds of a target, and as a share", "normalised cost")
+    save(figure, path)
 
 
 def _odds(log_odds: int) -> str:
@@ -212,77 +210,13 @@ def bayes_costs(curve: Curve, log_odds: np.ndarray) -> tuple[np.ndarray, np.ndar
     return miss * p_miss[at] + false_alarm * p_fa[at], least
 
 
-def confusion_matrix(path: Destination, names: Sequence, counts: np.ndarray) -> None:
-    """C names, (C, C) numbers of clips, a row a true class -> file: where each class's clips went, in per cent."""
-    n, total = len(names), int(np.sum(counts))
-    if not total or np.shape(counts) != (n, n):
-        raise InputError(f"a confusion matrix of {n} classes needs {n} x {n} counts of clips, got {np.shape(counts)}")
-    shares = 100 * counts / np.maximum(np.sum(counts, axis=1, keepdims=True), 1)
-    figure, axes = _canvas(5.2)
-    _matrix(axes, shares, names, "Blues", 0, 100)
-    for i, j in np.argwhere(shares >= 0.5) if n <= 24 else ():
-        axes.text(j, i, f"{shares[i, j]:.0f}", ha="center", va="center", fontsize=min(9, 90 / n),
-                  color=PAPER if shares[i, j] > 55 else INK)  # fmt: skip
-    axes.plot([], [], " ", label=f"accuracy {100 * np.trace(counts) / total:.2f} % of {total:,} clips")
-    _finish(axes, "Confusion: per cent of each true class", "predicted class", "true class")
-    _save(figure, path)
-
-
-def class_distances(path: Destination, names: Sequence, mean: np.ndarray, cv: np.ndarray) -> None:
-    """C names, (C, C), (C, C) -> file: mean and coefficient of variation of 1 - cosine for every two classes."""
-    figure = Figure(figsize=(4.8, 9.4), layout="constrained")
-    upper, lower = figure.subplots(2)
-    for axes, values, title, colours in ((upper, mean, "Distance, 1 \N{MINUS SIGN} cosine: mean", "viridis"),
-                                         (lower, cv, "Its standard deviation / mean", "magma")):  # fmt: skip
-        shown = values[np.isfinite(values)]
-        _matrix(axes, values, names, colours, *((shown.min(), shown.max()) if shown.size else (0, 1)))
-        axes.set_title(title, loc="left", fontsize=12, color=INK, pad=10)
-    _save(figure, path)
-
-
-def embedding_map(path: Destination, points: np.ndarray, labels: ArrayLike, title: str, x: str = "",
-                  y: str = "") -> None:  # fmt: skip
-    """(N, 2), (N,) -> file: a point a row; colour and shape tell the classes, which up to 40 are named below."""
-    names, code = np.unique(np.asarray(labels), return_inverse=True)
-    named = len(names) <= NAMED
-    figure, axes = _canvas(4.6 + 0.19 * (math.ceil(len(names) / 3) if named else 1))
-    size = float(np.clip(12000 / len(points), 5, 30))
-    for c, name in enumerate(names):
-        color, shape = COLORS[c % len(COLORS)], ("o" + SHAPES)[c // len(COLORS) % 9]
-        across, up = points[code == c].T
-        axes.scatter(across, up, s=size, color=color, marker=shape, alpha=0.6, linewidths=0)
-        if named:
-            axes.plot([], [], linestyle="", marker=shape, markersize=5, color=color, label=_text(str(name)))
-    if not named:
-        axes.plot([], [], " ", label="too many classes to name")
-    axes.set(xticks=[], yticks=[])
-    _finish(axes, f"{title}: {len(points):,} of {len(names):,} classes", x, y, columns=3)
-    _save(figure, path)
-
-
-def _matrix(axes: Axes, values: np.ndarray, names: Sequence, colours: str, low: float, high: float) -> None:
-    """A square of colours with the classes' names, where they fit, and a scale; no number is grey."""
-    scale = matplotlib.colormaps[colours].with_extremes(bad=PALE)
-    image = axes.imshow(np.ma.masked_invalid(values), cmap=scale, vmin=low, vmax=high, interpolation="nearest")
-    shown = range(len(names)) if len(names) <= NAMED else ()
-    texts, size = [_text(str(names[i]), 20) for i in shown], min(9, 200 / max(len(names), 1))
-    axes.set_xticks(shown, texts, rotation=90, fontsize=size)
-    axes.set_yticks(shown, texts, fontsize=size)
-    axes.tick_params(colors=INK, length=0)
-    bar = axes.figure.colorbar(image, ax=axes, shrink=0.7)
-    bar.outline.set_visible(False)  # type: ignore[operator]
-    bar.ax.tick_params(colors=INK, length=0, labelsize=9)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-
-
-def _canvas(height: float) -> tuple[Figure, Axes]:
+def canvas(height: float) -> tuple[Figure, Axes]:
     """Narrow, so that a telephone shows it with letters that can be read."""
     figure = Figure(figsize=(4.8, height), layout="constrained")
     return figure, figure.add_subplot()
 
 
-def _text(name: str, longest: int = 36) -> str:
+def text(name: str, longest: int = 36) -> str:
     """A name as matplotlib shall write it: no formula, not left out of the legend, one line, not too long."""
     name = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
     if len(name) > longest:
@@ -290,7 +224,7 @@ def _text(name: str, longest: int = 36) -> str:
     return (" " * name.startswith("_") + name).replace("$", r"\$")
 
 
-def _finish(axes: Axes, title: str, x: str, y: str, columns: int = 1) -> None:
+def finish(axes: Axes, title: str, x: str, y: str, columns: int = 1) -> None:
     axes.set_title(title, loc="left", fontsize=12, color=INK, pad=10)
     axes.set_xlabel(x, color=INK)
     axes.set_ylabel(y, color=INK)
@@ -301,7 +235,7 @@ def _finish(axes: Axes, title: str, x: str, y: str, columns: int = 1) -> None:
     axes.figure.legend(loc="outside lower left", frameon=False, fontsize=9, labelcolor=INK, ncols=columns)
 
 
-def _save(figure: Figure, path: Destination) -> None:
+def save(figure: Figure, path: Destination) -> None:
     fonts = "none" if isinstance(path, io.StringIO) else "path"
     with matplotlib.rc_context({"svg.hashsalt": "sv_ssl", "svg.fonttype": fonts}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # a name may have letters that the font lacks

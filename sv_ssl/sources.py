@@ -57,8 +57,9 @@ def find(inputs: Sequence[str], root: str | os.PathLike | None = None, joined: b
     """A manifest .csv, folder, Kaldi `wav.scp` or its folder, .rttm, .txt or .lst list, "-", or audio files.
 
     An id is the path as given, relative to the input: to the folder, or to the CSV's own. A CSV that uses a recording
-    more than once is known by its ID column, Kaldi's by their keys, the turns of an RTTM by recording and seconds,
-    such as `meeting/000012.00-000013.50`. `root` is the folder of the audio of an RTTM or a list, else their own.
+    more than once, or recordings that are not below it, is known by its ID column, Kaldi's by their keys, the turns of
+    an RTTM by recording and seconds, such as `meeting/000012.00-000013.50`. `root` is the folder of the audio of an
+    RTTM or a list, else their own.
     With `joined`, turns of an RTTM that touch or overlap are one utterance.
     """
     source = Path(inputs[0])
@@ -95,8 +96,9 @@ def refuse_twins(ids: Iterable[str]) -> None:
 
 def _manifest(path: Path) -> list[Utterance]:
     frame = manifest.read(path)
-    if frame["wav"].is_unique:
-        frame["ID"] = [os.path.relpath(wav, path.parent) for wav in frame["wav"]]
+    below = [os.path.relpath(wav, path.parent) for wav in frame["wav"]]
+    if frame["wav"].is_unique and not any(name.startswith("..") for name in below):
+        frame["ID"] = below
     return _rows(frame, path.parent)
 
 

@@ -10,7 +10,7 @@ LAYERS = [
      "rttm", "cluster"],
     ["manifest", "augment", "features", "losses", "trials", "bootstrap", "embeddings", "scene", "plots", "results",
      "encoders", "heads", "waveaugment", "der", "vad"],
-    ["scoring", "page", "calibrate", "normalise", "conditions", "enroll", "synthetic", "data", "audio_encoders",
+    ["scoring", "page", "plots_classes", "calibrate", "normalise", "conditions", "enroll", "synthetic", "data", "audio_encoders",
      "sources", "peer_encoders", "export", "index", "xvectors",
      "analyze", "probe", "held_out", "sounds"],
     ["methods", "model", "report", "system", "convert", "shards", "clips"],

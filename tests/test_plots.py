@@ -14,7 +14,7 @@ from sv_ssl.files import InputError
 def figures(monkeypatch):
     """Figures as they are saved."""
     saved = []
-    monkeypatch.setattr(plots, "_save", lambda figure, path: saved.append(figure))
+    monkeypatch.setattr(plots, "save", lambda figure, path: saved.append(figure))
     return saved
 
 
@@ -109,7 +109,7 @@ def test_names_are_shown_as_they_are(figures):
     plots.det_curve("det.png", dict.fromkeys(["$a_1$", "_b", "c\n\udcff", "d" * 99], gaussian(400)))
     shown = [text.split(": EER")[0] for text in texts(figures[0])]
     assert shown[:3] == [r"\$a_1\$", " _b", "c\ufffd\ufffd"] and len(shown[3]) < 40
-    plots._save(figures[0], io.StringIO())
+    plots.save(figures[0], io.StringIO())
 
 
 def test_no_system_and_no_point_is_left_out(figures):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sv_ssl import plots
+from sv_ssl import plots_classes as plots
 from sv_ssl.files import InputError
 
 
@@ -11,7 +11,7 @@ from sv_ssl.files import InputError
 def figures(monkeypatch):
     """The figures, instead of files."""
     drawn = []
-    monkeypatch.setattr(plots, "_save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(plots, "save", lambda figure, path: drawn.append(figure))
     return drawn
 
 
@@ -79,6 +79,17 @@ def test_the_same_classes_give_the_same_file(tmp_path):
         plots.embedding_map(tmp_path / f"m{name}", points, np.arange(50) % 3, "Map")
     for kind in "cdm":
         assert (tmp_path / f"{kind}one.png").read_bytes() == (tmp_path / f"{kind}two.png").read_bytes()
+
+
+def test_intervals_are_a_line_a_name_within_the_limits(figures):
+    points = {"probe": {"a": (50, 40, 60), "b": (99, 90, 110)}, "classifier": {"b": (70, 60, 80)}}
+    plots.intervals("i.png", ["a", "b"], points, "Accuracies", "%", (0, 100))
+    axes = figures[0].axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    dots = [line.get_xydata().tolist() for line in axes.lines]
+    assert [[x for x, _ in some] for some in dots] == [[50, 99], [70]] and dots[0][0][1] < 0.5 < dots[1][0][1]
+    ends = [path.vertices[:, 0].tolist() for path in axes.collections[0].get_paths()]
+    assert ends == [[40, 60], [90, 100]] and legend(figures[0]) == ["probe", "classifier"]
 
 
 @pytest.mark.parametrize("draw, text", [

@@ -117,3 +117,11 @@ def test_lists_that_are_none(tmp_path, name, text, words):
     (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError, match=words):
         sources.find([str(tmp_path / name)])
+
+
+def test_recordings_that_are_not_below_a_manifest_have_its_ids(speech, tmp_path):
+    wav = speech("words/a.wav")
+    for folder, name in (("out", "first"), (".", "words/a.wav")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "clips.csv").write_text(f"ID,duration,wav,start,stop\nfirst,0.5,{wav},0,8000\n")
+        assert [one.id for one in sources.find([str(tmp_path / folder / "clips.csv")])[0]] == [name]

@@ -33,7 +33,7 @@ import numpy as np
 import yaml
 
 from data_prep import positive
-from sv_ssl import classify, cli, clips, probe, settings
+from sv_ssl import classify, cli, clips, plots_classes, probe, settings
 from sv_ssl.files import InputError, aside
 from sv_ssl.results import markdown
 from sv_ssl.study.runner import THREADS
@@ -100,9 +100,13 @@ def compare(arguments: argparse.Namespace) -> int:
     failed = 0
     for wave in ([run for run in left if not run.after], [run for run in left if run.after]):
         failed += work(wave, grid.get("sizes", {}), out, arguments)
+    lines, done = page(grid, planned(grid), out, path.name)
     with aside(out.with_suffix(".md")) as temporary:
-        temporary.write_text("\n".join(page(grid, planned(grid), out, path.name)) + "\n")
-    print(f"wrote {out.with_suffix('.md')}" + f"; {failed} runs failed" * bool(failed))
+        temporary.write_text("\n".join(lines) + "\n")
+    if done:
+        picture(out.with_suffix(".png"), grid["title"], done)
+    print(f"wrote {out.with_suffix('.md')}" + f" and {out.with_suffix('.png').name}" * bool(done)
+          + f"; {failed} runs failed" * bool(failed))
     return 2 if failed else 0
 
 
@@ -204,8 +208,8 @@ def held(folder: str, rate: int) -> clips.Audio:
 
 
 # --------------------------------------------------------------------------------------------------------- the table
-def page(grid: dict, runs: list[Run], out: Path, name: str) -> list[str]:
-    """The markdown of all runs that are done."""
+def page(grid: dict, runs: list[Run], out: Path, name: str) -> tuple[list[str], dict[str, list[dict]]]:
+    """The markdown of all runs that are done, and these, setting by setting."""
     done: dict[str, list[dict]] = {}
     for run in runs:
         if found := run.result(out, grid.get("sizes", {})):
@@ -220,7 +224,19 @@ def page(grid: dict, runs: list[Run], out: Path, name: str) -> list[str]:
     head = ["setting", "runs", *(f"{judge} %" for judge in JUDGES), *classify.TERMS]
     rows = [[name, str(len(found)), *(accuracy(found, judge) for judge in JUDGES),
              *(_statistic(found, term) for term in classify.TERMS)] for name, found in done.items()]
-    return lines + markdown(head, rows + untrained(done))
+    shown = ["", f"![accuracies with their intervals]({out.with_suffix('.png').name})"] if done else []
+    return lines + markdown(head, rows + untrained(done)) + shown, done
+
+
+def picture(path: Path, title: str, done: dict[str, list[dict]]) -> None:
+    """The accuracies of all settings with their intervals, in per cent."""
+    points = {}
+    for judge in JUDGES:
+        judged_by = {name: found for name, found in done.items() if all(judge in run["right"] for run in found)}
+        points[judge] = {name: tuple(100 * np.array(probe.across(*hits(found, judge))))
+                         for name, found in judged_by.items()}
+    some = {judge: by_name for judge, by_name in points.items() if by_name}
+    plots_classes.intervals(path, list(done), some, title, "accuracy, %", (0, 100))
 
 
 def _made(done: dict[str, list[dict]]) -> list[str]:
@@ -282,8 +298,8 @@ def untrained(done: dict[str, list[dict]]) -> list[list[str]]:
         seen.add(key)
         cells = []
         for judge in JUDGES:
-            some = [run for run in before if judge in run["untrained"]]
-            values = per_seed(some, lambda run, judge=judge: 100 * run["untrained"][judge]["accuracy"])
+            some = [{"seed": run["seed"], **run["untrained"][judge]} for run in before if judge in run["untrained"]]
+            values = per_seed(some, lambda one: 100 * one["accuracy"])
             cells.append(f"{np.mean(values):.1f}{_over(values, 1)}" if values else "")
         rows.append([f"untrained ({name})", str(len(before)), *cells, *[""] * len(classify.TERMS)])
     return rows
@@ -305,7 +321,7 @@ def judged(claim: dict, done: dict[str, list[dict]]) -> list[str]:
         shown = f"{100 * mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] points"
     else:
         values = [[run["analysis"]["add"][claim["by"]] for run in side] for side in (better, worse)]
-        mean, low, high = probe.across(np.subtract(*values), seeds)
+        mean, low, high = probe.across(np.subtract(values[0], values[1]), seeds)
         shown = f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
         low, high = -high, -low  # of a statistic, less is claimed
     verdict = "holds" if low > 0 else "does not hold" if high < 0 else "cannot be told at this size"

@@ -72,7 +72,7 @@ def _seed(text: str) -> int:
 
 
 def _analyze(arguments: argparse.Namespace) -> None:
-    from sv_ssl import analyze, embeddings, plots
+    from sv_ssl import analyze, embeddings, plots_classes
 
     ids, rows = embeddings.read(arguments.embeddings)
     column, labels = _labels(arguments.labels, arguments.column, ids)
@@ -89,8 +89,8 @@ def _analyze(arguments: argparse.Namespace) -> None:
         written.insert(1, "pairs.csv")
     else:
         (out / "pairs.csv").unlink(missing_ok=True)  # of an earlier analysis
-    plots.class_distances(out / "pairs.png", found.classes, found.mean, found.cv)
-    plots.embedding_map(out / "map.png", *drawn)
+    plots_classes.class_distances(out / "pairs.png", found.classes, found.mean, found.cv)
+    plots_classes.embedding_map(out / "map.png", *drawn)
     print(f"wrote {out}: {', '.join(written)}")
     print("next: look at the pictures" + ("; --map tsne shows neighbourhoods" if arguments.map == "pca" else ""))
 

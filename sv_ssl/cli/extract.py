@@ -25,7 +25,7 @@ INPUT is one of these. An id is the path as given, relative to INPUT: what VoxCe
   a folder           searched to its depths
   audio files        one or more
   .txt, .lst or -    a path a line, - from standard input; below --audio, else below the list's folder, else from here
-  .csv               a manifest; if it uses a recording more than once, ids are those of its column ID
+  .csv               a manifest; ids are those of its column ID where a recording is used twice or not below it
   wav.scp            Kaldi's, with segments beside it, or their folder; ids are Kaldi's
   .rttm              the turns in the recordings below --audio; ids like meeting/000012.00-000013.50, in seconds
 """

@@ -53,7 +53,8 @@ def read_manifest(path: str | os.PathLike, ids: Sequence[str]) -> dict[str, list
     at = header.index("ID") if "ID" in header else 0
     named = "".join(header).isprintable() and len(set(header)) == len(header) > 1
     if named and not first:
-        raise InputError(f"{path}: no rows below its line of names, {','.join(header)[:200]!r}")
+        raise InputError(f"{path}: no rows below its line of names, {','.join(header)[:200]!r}; wanted it, "
+                         "then a row an utterance")
     if not named or header[at] in set(ids):
         wanted = "wanted a line of different names, such as `ID,duration,wav,start,stop,spk_id,gender` or `id,gender`"
         raise InputError(f"{path}: {wanted}, then a row an utterance; it begins with {','.join(header)[:200]!r}")

@@ -219,23 +219,23 @@ def refuse_unknown(given: dict, known: dict, yaml_file: Path) -> None:
             raise InputError(f"--{key} is an object of {yaml_file.name}, no plain value: "
                              "give the keys that it refers to, or change it in a copy of the file")
         if wanted := other_kind(known[key], value):
-            raise InputError(f"--{key} is {value!r}: wanted {wanted}")
+            raise InputError(f"--{key} is {value!r}: {wanted}")
 
 
 def other_kind(usual: Any, value: Any) -> str:
     """What kind of value is wanted in place of this one; nothing where it is of the usual kind.
 
     >>> other_kind(0.3, "abc"), other_kind([1, 2], 1), other_kind(None, "abc"), other_kind(1, 0.5)
-    ('a number such as 0.3', 'a list such as [1,2]', '', '')
+    ('wanted a number such as 0.3', 'wanted a list such as [1,2]', '', '')
     """
     if isinstance(usual, bool):
-        return "" if isinstance(value, bool) else "True or False"
+        return "" if isinstance(value, bool) else "choose True or False"
     if isinstance(usual, (int, float)):
-        return "" if number(value) else f"a number such as {usual}"
+        return "" if number(value) else f"wanted a number such as {usual}"
     if isinstance(usual, list):
         alike = isinstance(value, list) and all(number(one) for one in value if usual and number(usual[0]))
-        return "" if alike else f"a list such as [{','.join(map(str, usual))}]"
-    return "a value" if isinstance(usual, str) and value in (None, "") else ""
+        return "" if alike else f"wanted a list such as [{','.join(map(str, usual))}]"
+    return "wanted a value" if isinstance(usual, str) and value in (None, "") else ""
 
 
 def number(value: Any) -> bool:

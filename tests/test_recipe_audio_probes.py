@@ -184,7 +184,7 @@ def test_fine_tuning_starts_from_a_model(clips, tmp_path, capsys):
     ("add", ["--lambdas=[1,2]"], "want four numbers"), ("add", ["--lambdas=[a,b,c,d]"], "wanted a list such as"),
     ("add", ["--supervision=semi"], "wants the loss CLAR"), ("add_soft", ["--mixup=2"], "--mixup is 2: wanted 1"),
     ("clar_cross", ["--n_views=3"], "3 views of a clip cannot be compared"),
-    ("clar", ["--baselines=maybe"], "wanted True or False"),
+    ("clar", ["--baselines=maybe"], "choose True or False"),
     ("clar", ["--labelled_by=day"], "choose clip or spk_id"),
     ("clar", ["--labelled_by=spk_id"], "the clips have no column spk_id"),
     ("clar", ["--epochs=0"], "--epochs is 0: wanted a whole number of at least 1"),

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from sv_ssl import settings
-from sv_ssl.files import InputError
+from sv_ssl.files import InputError, alone
 from sv_ssl.metrics import headline
 from sv_ssl.study import compare, errors, grid, kept, runner, tables
 from sv_ssl.study.__main__ import main
@@ -192,7 +192,7 @@ def test_ctrl_c_ends_the_runs_and_the_same_command_goes_on(toy, tmp_path):
 
 def test_two_studies_do_not_share_a_folder(toy, capsys):
     arguments = toy()
-    with runner.alone(Path("exp/study/toy")):
+    with alone("exp/study/toy", "a study", "--work"):
         assert main(arguments) == 2
     assert "is running in exp/study/toy already" in capsys.readouterr().err
     assert main(arguments) == 0

@@ -15,7 +15,7 @@ import yaml
 from sv_ssl import settings
 from sv_ssl.files import InputError, alone
 from sv_ssl.metrics import headline
-from sv_ssl.study import compare, errors, grid, kept, runner, tables
+from sv_ssl.study import compare, errors, grid, kept, tables
 from sv_ssl.study.__main__ import main
 from sv_ssl.trials import Trials
 

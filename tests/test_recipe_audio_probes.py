@@ -327,3 +327,12 @@ def test_a_run_for_debugging_is_not_taken_for_a_real_one(clips, tmp_path, capsys
     assert run(clips, tmp_path, "acl", "--debug") == 0
     assert result(tmp_path)["overrides"]["debug"] is True
     assert run(clips, tmp_path, "acl") == 2 and "holds a run with debug True" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "results" / "audio").glob("*.md")), ids=lambda page: page.stem)
+def test_the_committed_pages_are_those_of_the_committed_runs(page):
+    path, grid = compare.read(f"{page.stem}.yaml")
+    out, runs = page.with_suffix(""), compare.planned(grid)
+    lines, done = compare.page(grid, runs, out, path.name)
+    assert "\n".join(lines) + "\n" == page.read_text(), "make the tables again"
+    assert sum(map(len, done.values())) == len(list(out.glob("*.json"))) and page.with_suffix(".png").is_file()

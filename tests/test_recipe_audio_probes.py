@@ -3,8 +3,10 @@
 import importlib.util
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 from functools import lru_cache
 from pathlib import Path
 
@@ -315,6 +317,21 @@ def test_a_run_that_fails_does_not_end_the_others(clips, tmp_path, monkeypatch, 
     (tmp_path / "other").mkdir()
     assert compare.main(["g.yaml", "--out", "out", "--data_folder", "other"]) == 2
     assert "name another --out" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_a_comparison_at_once(clips, tmp_path):
+    grid = {"title": "T", "about": "A", "seeds": [0, 1],
+            "sizes": {"encoder_size": "tiny", "n_mels": 20, "crop_seconds": 0.2, "batch_size": 8, "epochs": 5000},
+            "settings": {"a": {"yaml": "add.yaml", "num_workers": 0}, "b": {"yaml": "acl.yaml", "num_workers": 0}}}
+    (tmp_path / "g.yaml").write_text(yaml.safe_dump(grid))
+    process = subprocess.Popen([sys.executable, HERE / "compare.py", "g.yaml", "--out", "out", "--jobs", "2",
+                                "--data_folder", clips], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "exp" / "audio_probes" / "out" / "a" / "0" / "log.txt"
+    while process.poll() is None and not (log.is_file() and "epoch 1/" in log.read_text()):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and said == "\nstopped\n" and not list((tmp_path / "out").glob("*"))
 
 
 def test_two_runs_in_one_folder_are_told(clips, tmp_path, capsys):

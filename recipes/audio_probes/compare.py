@@ -23,7 +23,9 @@ import contextlib
 import json
 import multiprocessing
 import os
+import signal
 import sys
+import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import lru_cache
 from pathlib import Path
@@ -165,19 +167,27 @@ def planned(grid: dict) -> list[Run]:
 
 # ---------------------------------------------------------------------------------------------------------- the runs
 def work(runs: list[Run], sizes: dict, out: Path, arguments: argparse.Namespace) -> int:
-    """Do the runs in processes of their own -> how many failed."""
-    failed = 0
+    """Do the runs in processes of their own -> how many failed. Ctrl-C ends them where they are; they resume."""
+    failed, begun = 0, time.monotonic()
     os.environ.update(dict.fromkeys(THREADS, "1"))  # of the processes, in which numpy and torch are yet to start
-    with ProcessPoolExecutor(min(arguments.jobs, len(runs)) or 1, multiprocessing.get_context("spawn")) as pool:
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")  # after Ctrl-C it tells of what it tidies up
+    quiet = signal.signal, (signal.SIGINT, signal.SIG_IGN)
+    with ProcessPoolExecutor(min(arguments.jobs, len(runs)) or 1, multiprocessing.get_context("spawn"), *quiet) as pool:
         waiting = {pool.submit(one, run, sizes, out, Path(arguments.work), arguments.data_folder, arguments.device): run
                    for run in runs}
-        for i, done in enumerate(as_completed(waiting), 1):
-            run = waiting[done]
-            try:
-                said = done.result()
-            except Exception as error:  # the other runs go on
-                failed, said = failed + 1, f"failed: {' '.join(str(error).split()) or type(error).__name__}"
-            print(f"{i}/{len(runs)} {run.name}, seed {run.key}: {said}", flush=True)
+        try:
+            for i, done in enumerate(as_completed(waiting), 1):
+                run = waiting[done]
+                try:
+                    said = done.result()
+                except Exception as error:  # the other runs go on
+                    failed, said = failed + 1, f"failed: {' '.join(str(error).split()) or type(error).__name__}"
+                left = (time.monotonic() - begun) / i * (len(runs) - i) / 60
+                print(f"{i}/{len(runs)} {run.name}, seed {run.key}: {said}; about {left:.0f} min left", flush=True)
+        except KeyboardInterrupt:
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
     return failed
 
 

@@ -15,7 +15,7 @@ import yaml
 from sv_ssl import settings
 from sv_ssl.files import InputError, alone
 from sv_ssl.metrics import headline
-from sv_ssl.study import compare, errors, grid, kept, tables
+from sv_ssl.study import compare, errors, grid, kept, runner, tables
 from sv_ssl.study.__main__ import main
 from sv_ssl.trials import Trials
 
@@ -359,7 +359,7 @@ def test_the_committed_pages_are_those_of_the_committed_runs(page):
     assert tables.page(page.parent, found, results, measured) == page.read_text(), "make the tables again"
     run, lists = next(iter(results)), kept.read_lists(page.parent, results)
     for stem, scores in kept.read_scores(page.parent, run).items():
-        assert headline(scores, lists[stem].labels, ())["eer"] == pytest.approx(results[run]["lists"][stem]["eer"])
+        assert headline(scores, lists[stem].labels, ())["eer"] == pytest.approx(runner.reports(results[run])[stem]["eer"])
 
 
 def test_a_true_run_goes_all_the_way(tiny, tabled, tmp_path):

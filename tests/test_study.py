@@ -359,7 +359,8 @@ def test_the_committed_pages_are_those_of_the_committed_runs(page):
     assert tables.page(page.parent, found, results, measured) == page.read_text(), "make the tables again"
     run, lists = next(iter(results)), kept.read_lists(page.parent, results)
     for stem, scores in kept.read_scores(page.parent, run).items():
-        assert headline(scores, lists[stem].labels, ())["eer"] == pytest.approx(runner.reports(results[run])[stem]["eer"])
+        told = runner.reports(results[run])[stem]["eer"]
+        assert headline(scores, lists[stem].labels, ())["eer"] == pytest.approx(told)
 
 
 def test_a_true_run_goes_all_the_way(tiny, tabled, tmp_path):

@@ -146,9 +146,10 @@ class SoftADD(nn.Module):
     def forward(self, z: Tensor, labels: Tensor | SoftLabels) -> Tensor:
         distance = 1 - _gram(z)
         with torch.autocast(z.device.type, enabled=False):
-            product, label_cosine = (labels.products(), labels.cosines()) if isinstance(labels, SoftLabels) else \
-                (labels @ gather(labels).mT, _gram(labels))
-        label_distance = 1 - (product if self.label_metric == "dot" else label_cosine)
+            product = label_cosine = labels.cosines() if isinstance(labels, SoftLabels) else _gram(labels)
+            if self.label_metric == "dot":
+                product = labels.products() if isinstance(labels, SoftLabels) else labels @ gather(labels).mT
+        label_distance = 1 - product
         others = ~_itself(distance)
         mean, _ = _moments((label_distance - distance) ** 2, others)
         _, deviation = _moments(distance ** 2, others & (1 - label_cosine < 1e-3))

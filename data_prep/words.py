@@ -22,11 +22,12 @@ def prepare(source: str | os.PathLike, out: str | os.PathLike, folds: int | None
             workers: int | None = None) -> int:
     """Write clips.csv in `out` from a folder of spoken words -> exit code."""
     listed = Path(source) / "words.csv"
+    rows = clips.table(listed, NEEDED)
     found = [{"path": row["wav"].replace("$data_root/", ""), **{name: row[name] for name in NEEDED[1:]}}
-             for row in clips.table(listed, NEEDED)]
+             for row in rows]
     if not found:
         raise InputError(f"{listed}: no words below the header")
-    if pieces := [row for row in clips.table(listed, NEEDED) if row.get("start") not in (None, "", "0")]:
+    if pieces := [row for row in rows if row.get("start") not in (None, "", "0")]:
         raise InputError(f"{listed}: {pieces[0]['wav']} begins at sample {pieces[0]['start']}: want a file for every "
                          "word")
     if strange := {clip["fold"] for clip in found} - set(FOLDS):

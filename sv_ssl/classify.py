@@ -105,11 +105,10 @@ def corpus(hparams: dict, waves: clips.Audio | None = None) -> Corpus:
     if is_main():
         found.waves.check(found.numbers("train") if found.waves.kept is not None else [], found.numbers("valid"),
                           found.numbers("test"))
-    barrier()
-    if is_main():
         counts = ", ".join(f"{(frame.part == part).sum():,} {part}" for part in clips.PARTS)
         print(f"{hparams['name']} on {BUILT_IN if hparams['built_in'] else hparams['corpus']}: {len(found.classes)} "
               f"classes, clips: {counts}")
+    barrier()
     return found
 
 

@@ -181,10 +181,12 @@ class WaveAugment:
         self.names, self.prob, self.snr_db, self.rate, self.semitones = names, prob, snr_db, rate, semitones
 
     def __call__(self, wave: Tensor, generator: torch.Generator) -> Tensor:
+        wave, named = wave.clone(), [name for name in self.steps if name in self.names]
+        if not named:
+            return wave  # a generator a row is not for nothing
         seeds = torch.randint(2 ** 62, (len(wave),), generator=generator).tolist()
         every = [torch.Generator().manual_seed(seed) for seed in seeds]
-        wave = wave.clone()
-        for name in [name for name in self.steps if name in self.names]:
+        for name in named:
             chosen = torch.nonzero(Rows(every, wave.device).uniform() < self.prob)[:, 0]
             if len(chosen):
                 wave[chosen] = self.steps[name](wave[chosen], Rows([every[i] for i in chosen.tolist()], wave.device))

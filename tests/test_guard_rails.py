@@ -1,0 +1,306 @@
+"""Today's commands give today's outputs: what version 0.1.0 wrote into tests/golden/v1 is written and read the same.
+
+Only the outer surface is used (the commands by their names in setup.cfg, `sv_ssl.load`, `python -m`, files), so that
+these tests stay as they are when modules move. tests/golden/v1/README.md says what each file is.
+"""
+
+import configparser
+import importlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zlib
+from pathlib import Path
+
+import kaldiio
+import numpy as np
+import pyarrow.parquet
+import pytest
+import torch
+import yaml
+from hyperpyyaml import resolve_references
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+GOLDEN = ROOT / "tests" / "golden" / "v1"
+NAMES = ("sv-score", "sv-extract", "sv-verify", "sv-diarize", "sv-import", "sv-export", "sv-index", "sv-identify",
+         "sv-analyze")
+MODELS = {"model_fast": "embeddings.npz", "model_ecapa": "embeddings_ecapa.npz", "model_plain": "embeddings_plain.npz"}
+FORMS = ("embeddings.npz", "embeddings.npy", "embeddings.ark", "embeddings.scp", "kaldi.scp", "embeddings.parquet",
+         "embeddings.pt", "embeddings_files")
+PASSING = {"version", "versions", "commit", "time", "date", "seconds", "minutes"}  # keys that differ from run to run
+
+
+def read_json(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+COMMANDS = read_json(GOLDEN / "commands.json") if GOLDEN.is_dir() else []
+RESOLVED = read_json(GOLDEN / "resolved.json") if (GOLDEN / "resolved.json").is_file() else {}
+
+
+def entry_points():
+    """{command: module:function} as setup.cfg has them."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    lines = setup["options.entry_points"]["console_scripts"].split("\n")
+    return dict(re.split(r"\s*=\s*", line.strip()) for line in lines if line.strip())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """As when the files were made; on shared cores it is faster too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory):
+    """A folder with the model folders that are kept as archives."""
+    folder = tmp_path_factory.mktemp("models")
+    for path in GOLDEN.glob("*.tar.xz"):
+        with tarfile.open(path) as archive:
+            archive.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.fixture
+def golden(unpacked, tmp_path, monkeypatch):
+    """A copy of the golden folder to work in, with its models and a cache that is empty."""
+    folder = tmp_path / "v1"
+    shutil.copytree(GOLDEN, folder)
+    for path in unpacked.iterdir():
+        (folder / path.name).symlink_to(path)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return folder
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """call("sv-score ...") -> exit code and what was printed; the command is found as its console script is."""
+    def run(line):
+        words = line.split()
+        module, function = entry_points()[words[0]].split(":")
+        monkeypatch.setattr(sys, "argv", words)
+        capsys.readouterr()
+        try:
+            code = getattr(importlib.import_module(module), function)()
+        except SystemExit as stop:
+            code = stop.code
+        return code or 0, capsys.readouterr().out
+    return run
+
+
+def python(*words, folder):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, "-m", *words], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+# ------------------------------------------------------------------------------------------------------- comparing
+def read_embeddings(path):
+    """{id: row} by the libraries of each form, not by ours."""
+    if path.suffix == ".npz":
+        with np.load(path) as found:
+            return dict(zip(found["ids"].tolist(), found["embeddings"], strict=True))
+    if path.suffix == ".npy":
+        return dict(zip(path.with_suffix(".ids").read_text().splitlines(), np.load(path), strict=True))
+    if path.suffix == ".ark":
+        return dict(kaldiio.load_ark(str(path)))
+    if path.suffix == ".scp":
+        return dict(kaldiio.load_scp(str(path)))
+    if path.suffix == ".parquet":
+        table = pyarrow.parquet.read_table(path).to_pydict()
+        return dict(zip(table["id"], map(np.float32, table["embedding"]), strict=True))
+    if path.suffix == ".pt":
+        found = torch.load(path, weights_only=True)
+        return dict(zip(found["ids"], found["embeddings"].numpy(), strict=True))
+    return {p.relative_to(path).with_suffix("").as_posix(): np.load(p) for p in path.rglob("*.npy")}
+
+
+def assert_same_rows(found, wanted):
+    """Lengths and directions to 1e-6."""
+    assert list(found) == list(wanted)
+    found, wanted = np.stack(list(found.values())), np.stack(list(wanted.values()))
+    length = np.linalg.norm(wanted, axis=1, keepdims=True)
+    assert found.dtype == wanted.dtype == np.float32 and found.shape == wanted.shape
+    np.testing.assert_allclose(found / length, wanted / length, rtol=0, atol=1e-6)
+
+
+def lasting(value):
+    """JSON without what differs from run to run."""
+    if isinstance(value, dict):
+        return {key: lasting(one) for key, one in value.items() if key not in PASSING}
+    return [lasting(one) for one in value] if isinstance(value, list) else value
+
+
+def assert_same_file(name, exact):
+    """Numbers of JSON and text to the last digit if `exact`, else (a model made them) scores to 1e-5."""
+    found, wanted = Path(name), GOLDEN / name
+    if found.suffix in (".npz", ".npy", ".ark", ".scp", ".parquet", ".pt") or wanted.is_dir():
+        assert_same_rows(read_embeddings(found), read_embeddings(wanted))
+    elif found.suffix == ".json":
+        assert lasting(read_json(found)) == lasting(read_json(wanted))
+    elif found.suffix == ".index":
+        assert found.stat().st_size == wanted.stat().st_size
+    elif exact:
+        assert found.read_text(encoding="utf-8") == wanted.read_text(encoding="utf-8")
+    else:
+        rows, others = ([line.split() for line in path.read_text().splitlines()] for path in (found, wanted))
+        assert [row[:2] + row[3:] for row in rows] == [row[:2] + row[3:] for row in others]
+        assert [float(row[2]) for row in rows] == pytest.approx([float(row[2]) for row in others], abs=1e-5)
+
+
+# -------------------------------------------------------------------------------------------------------- commands
+def test_every_command_is_there():
+    assert set(NAMES) <= set(entry_points())
+    assert {row["command"].split()[0] for row in COMMANDS} == set(NAMES) - {"sv-import", "sv-export"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_has_help(call, name):
+    code, out = call(f"{name} --help")
+    assert code == 0 and out.startswith(f"usage: {name} ")
+
+
+@pytest.mark.parametrize("row", COMMANDS, ids=lambda row: row["name"])
+def test_writes_and_prints_what_it_did(golden, call, row):
+    """What stood there is deleted first; sv-extract alone prints times."""
+    for name in row["writes"]:
+        shutil.rmtree(name) if Path(name).is_dir() else Path(name).unlink()
+    code, out = call(row["command"])
+    assert code == row["code"] == 0
+    if row["command"].split()[0] != "sv-extract":
+        assert out.splitlines() == row["printed"]
+    for name in row["writes"]:
+        assert_same_file(name, exact=name != "crops.scores.txt")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_old_embeddings_give_the_same_scores(golden, call, form):
+    assert call(f"sv-score trials.txt --embeddings {form} --scores-out new.txt --json new.json")[0] == 0
+    assert Path("new.txt").read_text() == (GOLDEN / "scores.txt").read_text()
+    assert read_json(Path("new.json"))["eer"] == read_json(GOLDEN / "metrics.json")["eer"]
+
+
+def test_a_calibration_is_the_same_when_learnt_and_when_applied():
+    assert (GOLDEN / "calibrated.txt").read_text() == (GOLDEN / "calibrated_later.txt").read_text()
+    assert (GOLDEN / "calibrated.txt").read_text() != (GOLDEN / "scores.txt").read_text()
+
+
+def test_a_new_index_finds_the_same(golden, call):
+    assert call("sv-index new.index --enrol enrol.npz --speakers ids")[0] == 0
+    assert call("sv-identify new.index embeddings.npz --top 3 --out new.tsv")[0] == 0
+    assert Path("new.tsv").read_text() == (GOLDEN / "identified.tsv").read_text()
+
+
+def test_an_old_index_can_be_changed(golden, call):
+    """id1 is forgotten: all others keep their cosines."""
+    assert call("sv-index speakers.index --remove id1")[0] == 0
+    assert call("sv-identify speakers.index embeddings.npz --top 2 --out new.tsv")[0] == 0
+    old = [line.split("\t") for line in (GOLDEN / "identified.tsv").read_text().splitlines()]
+    new = [line.split("\t") for line in Path("new.tsv").read_text().splitlines()]
+    assert [(row[0], *row[2:]) for row in new] == [(row[0], *row[2:]) for row in old if row[2] != "id1"]
+
+
+# ---------------------------------------------------------------------------------------------- models and the API
+@pytest.mark.parametrize("folder, rows", MODELS.items(), ids=list(MODELS))
+def test_an_old_model_folder_loads(golden, folder, rows):
+    import sv_ssl
+    model, wanted = sv_ssl.load(folder), read_embeddings(GOLDEN / rows)
+    assert (model.dim, model.sample_rate) == (len(next(iter(wanted.values()))), 16000)
+    made = model.embed([f"data/wav/{name}" for name in wanted])
+    assert_same_rows(dict(zip(wanted, made, strict=True)), wanted)
+
+
+def test_the_api_compares_as_the_score_file_does(golden):
+    import sv_ssl
+    model = sv_ssl.load("model_fast")
+    for line in (GOLDEN / "scores.txt").read_text().splitlines()[:3]:
+        one, other, score = line.split()[:3]
+        assert model.verify(f"data/wav/{one}", f"data/wav/{other}") == pytest.approx(float(score), abs=1e-5)
+
+
+def test_the_api_has_the_windows_of_sv_extract(golden):
+    import sv_ssl
+    starts, stops, rows = sv_ssl.load("model_fast").windows("meeting.wav", 1.5, 0.75)
+    lines = [line.split(",") for line in Path("windows.windows.csv").read_text().splitlines()[1:]]
+    assert [(float(line[2]), float(line[3])) for line in lines] == list(zip(starts, stops, strict=True))
+    wanted = read_embeddings(GOLDEN / "windows.npz")
+    assert_same_rows(dict(zip(wanted, rows, strict=True)), wanted)
+
+
+# ------------------------------------------------------------------------------------------------------ python -m
+def test_the_study_has_help(tmp_path):
+    done = python("sv_ssl.study", "--help", folder=tmp_path)
+    assert done.returncode == 0 and done.stdout.startswith("usage: python -m sv_ssl.study ")
+
+
+def test_the_tables_of_old_results_are_made_again(golden):
+    for name in ("summary.csv", "README.md"):
+        (golden / "results" / name).unlink()
+    done = python("sv_ssl.results", "results", folder=golden)
+    assert done.returncode == 0 and done.stdout == "wrote results/README.md, results/summary.csv\n"
+    for name in ("summary.csv", "README.md"):
+        assert (golden / "results" / name).read_text() == (GOLDEN / "results" / name).read_text()
+
+
+def test_the_results_take_help_without_an_error(tmp_path):
+    """In version 0.1.0 this is no help: it makes tables in a folder of that name."""
+    assert python("sv_ssl.results", "--help", folder=tmp_path).returncode == 0
+
+
+# ----------------------------------------------------------------------------------------------------------- YAMLs
+def plain(node):
+    """A YAML node as nested data; an object is {its tag: what it is built from}, a reference is what it refers to."""
+    if isinstance(node, yaml.MappingNode):
+        value = {plain(key): plain(one) for key, one in node.value}
+    elif isinstance(node, yaml.SequenceNode):
+        value = [plain(one) for one in node.value]
+    else:
+        value = node.value if node.style in ("'", '"') else YAML(typ="safe").load(node.value)
+    return {node.tag: value} if node.tag.startswith("!") else value
+
+
+def resolved(path):
+    """A recipe's YAML with its references resolved, nothing built."""
+    return plain(yaml.compose(resolve_references(path.read_text(encoding="utf-8")).read(), Loader=yaml.SafeLoader))
+
+
+def without_modules(value):
+    """Tags without the modules of this package, which may move: `!new:sv_ssl.encoders.ECAPA` is `!new:ECAPA`."""
+    if isinstance(value, dict):
+        return {re.sub(r"^(!\w+:)sv_ssl\.(\w+\.)*", r"\1", key): without_modules(one) for key, one in value.items()}
+    return [without_modules(one) for one in value] if isinstance(value, list) else value
+
+
+def test_every_yaml_is_on_record():
+    folders = [ROOT / "recipes" / recipe / "hparams" for recipe in ("voxceleb", "audio_probes")]
+    paths = {str(path.relative_to(ROOT)) for folder in folders for path in folder.glob("*.yaml")}
+    assert set(RESOLVED) == {path for path in paths if not path.endswith("/demo.yaml")} and len(RESOLVED) == 26
+
+
+@pytest.mark.parametrize("name", RESOLVED)
+def test_a_yaml_says_what_it_said(name):
+    found, wanted = without_modules(resolved(ROOT / name)), without_modules(RESOLVED[name])
+    assert {key: found[key] for key in found if found[key] != wanted.get(key, "absent")} == {}
+    assert found == wanted
+
+
+# --------------------------------------------------------------------------------------------- runs begun before
+def test_the_run_begun_before_is_whole():
+    """Its settings, its log of an epoch, and a checkpoint whose files have the checksums that it names."""
+    run = GOLDEN / "run_begun"
+    assert read_json(run / "settings.json")["name"] == "tiny" and (run / "hyperparams.yaml").is_file()
+    assert [json.loads(line)["epoch"] for line in (run / "train_log.jsonl").read_text().splitlines()] == [1]
+    [checkpoint] = (run / "save").glob("CKPT*")
+    sums = read_json(checkpoint / "sums.json")
+    assert {path.name for path in checkpoint.iterdir()} == {*sums, "sums.json"}
+    assert {name: zlib.crc32((checkpoint / name).read_bytes()) for name in sums} == sums
+    assert read_json(GOLDEN / "run_begun_am" / "settings.json")["name"] == "simclr_am"

@@ -27,11 +27,12 @@ from typing import Any, Iterator, NamedTuple, Sequence
 import numpy as np
 import torch
 
-from sv_ssl import audio, cli, embed, export, model, results
+from sv_ssl import audio, embed, export, model, results
+from sv_ssl.core import command
 from sv_ssl.embeddings import unit
 from sv_ssl.encoders import ECAPA, Embedder, FastResNet34
 from sv_ssl.features import SpeechBrainFbank
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 from sv_ssl.sources import Utterance
 
 COLUMNS = ("encoder", "system", "precision", "cores", "files", "utt/s", "x real time", "of SpeechBrain's loop",
@@ -278,7 +279,7 @@ def main() -> None:
 
 
 def parsed() -> Any:
-    parser = cli.Parser(prog="extract.py", description=__doc__)
+    parser = command.Parser(prog="extract.py", description=__doc__)
     parts = list(dict.fromkeys(system.part for system in SYSTEMS))
     usual = [name for name in ENCODERS if name != "small"]
     add = parser.add_argument
@@ -299,4 +300,4 @@ def parsed() -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(command.run(main))

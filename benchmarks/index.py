@@ -19,7 +19,8 @@ from typing import Any, Callable, Iterator
 import faiss
 import numpy as np
 
-from sv_ssl import cli, index, results
+from sv_ssl import index, results
+from sv_ssl.core import command
 
 COLUMNS = ("kind", "enrol all", "a voice alone", "1,000 voices, each", "recall at 1, at 10", "right speaker",
            "add and remove 100", "file")
@@ -65,7 +66,7 @@ def rows(kinds: list[str], speakers: int, dim: int) -> Iterator[tuple[str, ...]]
 
 def main() -> None:
     """Print each line as it is there, write all."""
-    parser = cli.Parser(prog="index.py", description=__doc__)
+    parser = command.Parser(prog="index.py", description=__doc__)
     add = parser.add_argument
     add("--speakers", type=int, default=1_000_000, metavar="N", help="how many are enrolled (default 1,000,000)")
     add("--dim", type=int, default=192, metavar="D", help="of an embedding (default 192)")
@@ -84,4 +85,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(command.run(main))

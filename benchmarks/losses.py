@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from parts import Row, run
-from sv_ssl import cli, data
+from sv_ssl import data
+from sv_ssl.core import command
 from sv_ssl.losses import ACL, ADD, OPL, Focal, InfoNCE, NTXent, SoftADD, SoftLabels, blocks, contrastive
 from sv_ssl.losses.margin import additive
 
@@ -201,4 +202,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(command.run(main))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import Callable, Iterable, Mapping
 
-from sv_ssl import cli, results
+from sv_ssl import results
+from sv_ssl.core import command
 
 Row = tuple[str, str, str, str]  # what, figure, limit, beside
 
@@ -22,7 +23,7 @@ def least(work: Callable[[], object], repeats: int = 5) -> float:
 
 def run(name: str, about: str, title: str, where: str, parts: Mapping[str, Callable[[], Iterable[Row]]]) -> None:
     """Read the command line, run the parts that it names, print each row as it is there, write all."""
-    parser = cli.Parser(prog=f"{name}.py", description=about)
+    parser = command.Parser(prog=f"{name}.py", description=about)
     add = parser.add_argument
     help_ = f"of {', '.join(parts)}"
     add("--only", type=lambda text: text.split(","), default=list(parts), metavar="PARTS", help=help_)

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from parts import Row, least, run
-from sv_ssl import bootstrap, cli, embeddings, metrics, normalise
+from sv_ssl import bootstrap, embeddings, metrics, normalise
+from sv_ssl.core import command
 
 POINTS = ((0.01, 1, 1), (0.05, 1, 1), (0.001, 1, 1))
 
@@ -150,4 +151,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(command.run(main))

@@ -16,8 +16,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple, Sequence
 
-from sv_ssl import cli, results
-from sv_ssl.files import InputError
+from sv_ssl import results
+from sv_ssl.core import command
+from sv_ssl.core.errors import InputError
 
 COLUMNS = ["minutes", "processes", "memory", "open files"]
 
@@ -87,7 +88,7 @@ def growth(samples: Sequence[Sample]) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = cli.Parser(prog="soak.py", description=__doc__)
+    parser = command.Parser(prog="soak.py", description=__doc__)
     parser.add_argument("--every", type=float, default=60.0, help="seconds between two looks (default: %(default)s)")
     parser.add_argument("--out")
     parser.add_argument("command", nargs="+")
@@ -106,4 +107,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(command.run(main))

@@ -32,10 +32,11 @@ import torch
 from torch import Tensor, nn
 
 from parts import least
-from sv_ssl import audio, augment, cli, data, manifest, results, synthetic
+from sv_ssl import audio, augment, data, manifest, results, synthetic
+from sv_ssl.core import command
 from sv_ssl.encoders import ECAPA, Embedder, FastResNet34
 from sv_ssl.features import LogMel
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 from sv_ssl.losses import InfoNCE, MarginSoftmax, NTXent
 from sv_ssl.losses.margin import additive, angular
 from sv_ssl.methods import Momentum, Siamese
@@ -227,7 +228,7 @@ def step_parts(embedder: Embedder, batch: dict, repeats: int) -> dict[str, float
 
 
 def parsed() -> argparse.Namespace:
-    parser = cli.Parser(prog="train_step.py", description=__doc__)
+    parser = command.Parser(prog="train_step.py", description=__doc__)
     add = parser.add_argument
     add("--recipes", type=lambda text: text.split(","), metavar="NAMES", help=f"of {', '.join(RECIPES)} (default: all)")
     add("--parts", action="store_true", help="where the time of a SimCLR-AM step goes, by default with ECAPA")
@@ -277,4 +278,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(command.run(main))

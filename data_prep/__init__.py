@@ -14,8 +14,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from sv_ssl import audio, manifest
-from sv_ssl.cli import Parser, run
-from sv_ssl.files import InputError, aside
+from sv_ssl.core.command import Parser, run
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import aside
 
 TRAIN = "python recipes/voxceleb/train_simclr_am.py hparams/am.yaml --data_folder"
 Item = TypeVar("Item")

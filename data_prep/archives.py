@@ -13,7 +13,7 @@ from threading import Lock
 from typing import Any, Sequence
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 HEADER = b"PK\3\4"  # what every member of a zip begins with
 PART = re.compile(r"(.+_part)([a-z]{2})$")

@@ -16,7 +16,7 @@ import pandas as pd
 
 from data_prep import Problem, finish, rerooted
 from sv_ssl import manifest
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 
 def root(source: str | os.PathLike, corpus: str, wanted: str, below: str) -> Path:

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Sequence
 
 from sv_ssl import audio
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 SUFFIXES = (".m4a", ".aac", ".mp4", ".m4b", ".mov", ".3gp", ".webm", ".mkv", ".wma", ".amr", ".aiff", ".ac3",
             ".sph")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Iterator, Sequence
 
 from data_prep import clips, command, parser
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 PUBLISHED = {"ang": 1_103, "hap": 595, "neu": 1_708, "sad": 1_084}
 HAPPY_OR_EXCITED = 1_636

@@ -12,7 +12,7 @@ from typing import Sequence
 
 from data_prep import Problem, command, finish, listed, parser
 from sv_ssl import audio
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 PUBLISHED = {"music": 660, "noise": 930, "speech": 426}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Sequence
 
 from data_prep import clips, command, parser
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 PUBLISHED = {"train": 289_205, "valid": 12_678, "test": 4_096}
 

@@ -15,7 +15,7 @@ from typing import Sequence
 
 from data_prep import Problem, command, finish, listed, parser
 from sv_ssl import audio
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 SIMULATED, REAL, POINT = "simulated_rirs", "real_rirs_isotropic_noises", "pointsource_noises"
 PUBLISHED = {"smallroom": 20_000, "mediumroom": 20_000, "largeroom": 20_000, "point-source noise": 843}

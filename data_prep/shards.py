@@ -22,7 +22,8 @@ import pandas as pd
 
 from data_prep import TRAIN, Problem, command, each, finish, parser, positive, save
 from sv_ssl import audio, manifest
-from sv_ssl.files import InputError, aside
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import aside
 
 
 class Place(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Sequence
 
 from data_prep import Problem, clips, command, parser
 from sv_ssl import audio
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 PUBLISHED = {"train": 84_843, "valid": 9_981, "test": 11_005}
 LISTS = {"valid": "validation_list.txt", "test": "testing_list.txt"}

@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Container, Sequence
 
-from sv_ssl.files import InputError, aside
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import aside
 from sv_ssl.trials import Trials, read_trials
 
 USUAL = {"VoxCeleb1-O, original": "veri_test.txt", "VoxCeleb1-O, cleaned": "veri_test2.txt",

@@ -17,7 +17,8 @@ import pandas as pd
 
 from data_prep import Problem, command, each, finish, parser, walk
 from sv_ssl import audio, manifest
-from sv_ssl.files import InputError, aside
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import aside
 
 RATE = 16000
 

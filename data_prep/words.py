@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Sequence
 
 from data_prep import Problem, clips, command, parser
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 NEEDED = ("wav", "spk_id", "label", "fold")
 FOLDS = ("train", "valid", "test")

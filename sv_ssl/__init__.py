@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sv_ssl.api import Model, load
-    from sv_ssl.files import InputError
+    from sv_ssl.core.errors import InputError
 
 __all__ = ["InputError", "Model", "load"]
 
@@ -21,4 +21,4 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'sv_ssl' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module("sv_ssl.files" if name == "InputError" else "sv_ssl.api"), name)
+    return getattr(import_module("sv_ssl.core.errors" if name == "InputError" else "sv_ssl.api"), name)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sv_ssl.embeddings import unit
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 BLOCK = 512  # rows whose distances to all rows are in memory at once
 

@@ -15,7 +15,7 @@ import numpy as np
 from sv_ssl import model, scoring, sources
 from sv_ssl.embed import Extracted, How, extract
 from sv_ssl.encoders import Embedder
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 from sv_ssl.sources import Memory, Utterance
 
 Recording = str | os.PathLike | tuple[Any, int]

@@ -37,7 +37,8 @@ from typing import Any, Iterable, Iterator, NamedTuple, Sequence
 import numpy as np
 import soundfile
 
-from sv_ssl.files import InputError, aside
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import aside
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 MIN_SECONDS = 0.1

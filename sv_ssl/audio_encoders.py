@@ -20,7 +20,7 @@ import torchaudio
 from torch import Tensor, nn
 
 from sv_ssl.encoders import preset, stages
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 __all__ = ["AST", "BEATs", "Pretrained", "RawResNet18", "ResNet18"]
 

@@ -17,7 +17,7 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 
 from sv_ssl import audio
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 KINDS = ("noise", "music", "speech", "babble")
 SNR_DB = {"noise": (0, 15), "music": (5, 15), "speech": (13, 20), "babble": (13, 20)}  # as usual with MUSAN

@@ -7,9 +7,9 @@ from typing import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 from sv_ssl.metrics import POINTS, Point, check, crossing, headline, normalised_cost, point_name, tie_blocks
-from sv_ssl.progress import watched
+from sv_ssl.core.progress import watched
 
 
 def intervals(

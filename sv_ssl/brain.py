@@ -23,9 +23,10 @@ from tqdm import tqdm
 from sv_ssl import augment, data, geometry
 from sv_ssl.checkpoints import AtomicCheckpointer, Journal
 from sv_ssl.data import Note
-from sv_ssl.distributed import gather_objects, is_main
+from sv_ssl.core.distributed import gather_objects, is_main
 from sv_ssl.encoders import Embedder
-from sv_ssl.files import InputError, aside
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import aside
 from sv_ssl.losses.contrastive import Scheduled
 
 # Spread of unit embeddings, 1 when they fill the sphere evenly: below this they are all one point.

@@ -22,7 +22,8 @@ from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sv_ssl.files import InputError, aside
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import aside
 from sv_ssl.metrics import check, cllr
 from sv_ssl.trials import Trials
 

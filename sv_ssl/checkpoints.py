@@ -13,8 +13,8 @@ from speechbrain.utils.checkpoints import (Checkpointer, ckpt_recency, mark_as_l
                                            register_checkpoint_hooks)
 
 from sv_ssl.data import Note
-from sv_ssl.distributed import barrier, gather_objects, is_loss, is_main
-from sv_ssl.files import InputError
+from sv_ssl.core.distributed import barrier, gather_objects, is_loss, is_main
+from sv_ssl.core.errors import InputError
 
 NOTES_KEPT = 1000    # of a kind, in words; the rest is counted
 SUMS = "sums.json"   # a checkpoint's files and their checksums

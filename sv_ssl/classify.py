@@ -13,10 +13,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sv_ssl import analyze, cli, clips, data, distributed, model, plots_classes, probe, results, settings, sounds
+from sv_ssl import analyze, clips, data, model, plots_classes, probe, results, settings, sounds
+from sv_ssl.core import command, distributed
 from sv_ssl.brain import SSLBrain, fitted
-from sv_ssl.distributed import barrier, is_main, rank, world_size
-from sv_ssl.files import InputError, aside
+from sv_ssl.core.distributed import barrier, is_main, rank, world_size
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import aside
 from sv_ssl.losses import ADD
 
 # What the recipes read of every YAML.
@@ -55,7 +57,7 @@ class Corpus(NamedTuple):
 
 def main(recipe_file: str, about: str, argv: Sequence[str] | None = None) -> int:
     """A recipe's command line -> its exit code."""
-    return cli.recipe(about, sys.argv[1:] if argv is None else argv, lambda words: run(recipe_file, words))
+    return command.recipe(about, sys.argv[1:] if argv is None else argv, lambda words: run(recipe_file, words))
 
 
 def run(recipe_file: str, argv: Sequence[str]) -> None:

@@ -11,8 +11,10 @@ import pandas as pd
 import torch
 from torch.utils.data import Dataset
 
-from sv_ssl import audio, manifest, probe, progress
-from sv_ssl.files import InputError, some
+from sv_ssl import audio, manifest, probe
+from sv_ssl.core import progress
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import some
 
 PARTS = ("train", "valid", "test")
 SHORTEST = 0.1  # seconds of a clip that is embedded

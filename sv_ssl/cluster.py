@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 MOST = 10  # speakers that are told apart where their number is not given
 FEW = 1000  # windows whose graph is solved as a dense matrix

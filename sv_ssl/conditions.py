@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sv_ssl.bootstrap import intervals
-from sv_ssl.files import InputError, aside, some
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import aside, some
 from sv_ssl.metrics import POINTS, Point, check, headline, point_name
 from sv_ssl.trials import Trials, speakers
 

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from sv_ssl import audio, held_out, manifest
-from sv_ssl.distributed import barrier, is_main
-from sv_ssl.files import InputError
+from sv_ssl.core.distributed import barrier, is_main
+from sv_ssl.core.errors import InputError
 from sv_ssl.trials import Trials, read_trials, speakers
 
 USUAL = ("trials.txt", "veri_test2.txt", "veri_test.txt")    # test lists that are found without being named

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sv_ssl import audio
 from sv_ssl.augment import Augment
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 
 SHORT, SPEED = 1, 2    # what has a generator of its own

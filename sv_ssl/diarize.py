@@ -13,7 +13,7 @@ import numpy as np
 
 from sv_ssl import audio, embed
 from sv_ssl.encoders import Embedder
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 from sv_ssl.rttm import Region, Turn, common, merged
 from sv_ssl.sources import Utterance, cut
 from sv_ssl.vad import Detector

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 __all__ = ["ECAPA", "FastResNet34", "ResNet34", "FrameStatistics"]
 

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from sv_ssl.encoders import Embedder
-from sv_ssl.files import InputError, aside
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import aside
 
 FORMAT = "sv_ssl onnx 1"
 LARGEST = 1e-4  # difference from PyTorch that is let pass, of embeddings of length one

@@ -12,7 +12,7 @@ import torchaudio
 from torch import Tensor, nn
 from torchaudio.compliance.kaldi import get_mel_banks
 
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 
 class SpecAugment(nn.Module):

@@ -13,7 +13,8 @@ import pandas as pd
 import torch
 
 from sv_ssl import audio, augment
-from sv_ssl.files import InputError, aside
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import aside
 
 LEAST_SECONDS = 2.0   # of an utterance that is cut
 MOST_SECONDS = 8.0    # of a half

@@ -19,7 +19,8 @@ from typing import Any, Sequence
 import numpy as np
 
 from sv_ssl.embeddings import unit
-from sv_ssl.files import InputError, aside
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import aside
 
 KINDS = ("flat", "ivf", "hnsw", "pq")
 MAGIC = b"svssl-i1"  # ends the file, behind the length of the names

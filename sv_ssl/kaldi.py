@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sv_ssl.files import aside
+from sv_ssl.core.files import aside
 
 TEXT = re.compile(rb"\s*\[([-+.\w\s]*)\][^\S\n]*(\n|$)")  # a vector, or a matrix of a row a line
 

@@ -6,7 +6,7 @@ from collections import Counter
 from itertools import chain
 from typing import Callable, NamedTuple, Sequence
 
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 WANTED = (
     "wanted lines such as `1 enroll test`, `enroll test target`, `enroll test` or `enroll test 0.73 target`, "

@@ -22,7 +22,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from sv_ssl import audio
-from sv_ssl.files import InputError, aside
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import aside
 
 COLUMNS = ("ID", "duration", "wav", "start", "stop", "spk_id")
 NEEDED = COLUMNS[:5]

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 Point = tuple[float, float, float]  # p_target, c_miss, c_fa
 POINTS: tuple[Point, ...] = ((0.01, 1, 1), (0.05, 1, 1))

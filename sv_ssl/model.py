@@ -21,11 +21,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from sv_ssl import audio_encoders, distributed, encoders, export, peer_encoders
+from sv_ssl import audio_encoders, encoders, export, peer_encoders
+from sv_ssl.core import distributed
 from sv_ssl.audio_encoders import ThreeSpectra, Waveform
 from sv_ssl.encoders import Embedder
 from sv_ssl.features import KaldiFbank, LogMel, SpeechBrainFbank, SslsvMel
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 FORMAT = "sv_ssl model 1"
 FEATURES: dict[str, type] = {kind.__name__: kind for kind in (LogMel, Waveform, ThreeSpectra, SpeechBrainFbank,

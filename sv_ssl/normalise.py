@@ -20,7 +20,8 @@ from typing import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from sv_ssl.files import InputError, some
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import some
 from sv_ssl.trials import Trials, speakers
 
 SIDES = {"z": ["enroll"], "t": ["test"], "s": ["enroll", "test"], "as": ["enroll", "test"]}  # whose statistics are used

@@ -21,7 +21,8 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
-from sv_ssl.files import InputError, aside
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import aside
 from sv_ssl.metrics import POINTS, Curve, Point, hull, check, crossing, normalised_cost, operating_points, point_name
 
 Destination = str | os.PathLike | io.StringIO

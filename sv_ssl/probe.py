@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sv_ssl.bootstrap import percentiles
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 Part = tuple[np.ndarray, np.ndarray]
 STRENGTHS = tuple(10.0 ** power for power in range(-5, 4))  # C: small is strong regularisation

@@ -12,13 +12,13 @@ from typing import Any, Sequence
 import numpy as np
 import torch
 
-from sv_ssl import (cli, corpus, data, embed, embeddings, features, metrics, model, normalise, plots, results, scoring,
-                    settings, shards)
+from sv_ssl import corpus, data, embed, embeddings, features, metrics, model, normalise, plots, results, scoring, settings, shards
+from sv_ssl.core import command
 from sv_ssl.brain import SSLBrain, augmented, fitted
 from sv_ssl.corpus import Corpus, Listed
-from sv_ssl.distributed import barrier, is_main, rank, world_size
+from sv_ssl.core.distributed import barrier, is_main, rank, world_size
 from sv_ssl.encoders import Embedder, FrameStatistics
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 from sv_ssl.losses import MarginSoftmax
 from sv_ssl.methods import Momentum
 from sv_ssl.methods.labelled import Labelled
@@ -36,7 +36,7 @@ TOP_N = 300     # cohort scores that count
 
 def main(recipe_file: str, about: str, argv: Sequence[str] | None = None) -> int:
     """A recipe's command line -> its exit code."""
-    return cli.recipe(about, sys.argv[1:] if argv is None else argv, lambda words: run(recipe_file, words))
+    return command.recipe(about, sys.argv[1:] if argv is None else argv, lambda words: run(recipe_file, words))
 
 
 def run(recipe_file: str, argv: Sequence[str]) -> None:

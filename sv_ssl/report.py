@@ -12,7 +12,8 @@ from typing import Any, Iterable, Mapping, NamedTuple, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sv_ssl.files import InputError, aside
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import aside
 from sv_ssl.metrics import Point, check
 from sv_ssl.page import Html, anchor, definitions, document, el, picture, table
 from sv_ssl.trials import Trials

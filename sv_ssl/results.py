@@ -26,7 +26,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Callable, Iterable, Sequence
 
-from sv_ssl.files import InputError, aside
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import aside
 
 NEEDED = ("name", "corpus", "seed", "test")
 PACKAGES = ("torch", "torchaudio", "speechbrain", "numpy")

@@ -10,9 +10,10 @@ import numpy as np
 
 from sv_ssl.bootstrap import intervals
 from sv_ssl.embeddings import Embeddings, unit
-from sv_ssl.files import InputError, some
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import some
 from sv_ssl.metrics import POINTS, Point, evaluate
-from sv_ssl.progress import watched
+from sv_ssl.core.progress import watched
 from sv_ssl.trials import Trials, speakers
 
 BLOCK = 512  # trials scored at once: their rows stay in the cache

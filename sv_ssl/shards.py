@@ -24,7 +24,7 @@ import pandas as pd
 
 from sv_ssl import audio, manifest
 from sv_ssl.data import Batches, Views
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 COLUMNS = ("shard", "offset", "size", "first")
 CHUNK = 64   # utterances that are read at once and shuffled: 9 MB of VoxCeleb in FLAC

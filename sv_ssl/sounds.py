@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from sv_ssl import audio, cache, manifest
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 FORMAT = 1  # raise it whenever a sample changes: caches are named by it
 RATE = 16000

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from sv_ssl import audio, manifest, rttm
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 Skipped = list[tuple[str, str]]  # id or path, and why there is no embedding
 LISTS = (".txt", ".lst")

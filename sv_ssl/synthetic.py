@@ -30,7 +30,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from sv_ssl import audio, cache, manifest
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 from sv_ssl.scene import draw_scene, music, noise, record, room
 from sv_ssl.voice import RATE, draw_speaker, speak
 

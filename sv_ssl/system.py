@@ -8,7 +8,7 @@ import numpy as np
 
 from sv_ssl import calibrate, conditions, embeddings, enroll, normalise, scoring
 from sv_ssl.embeddings import Embeddings
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 from sv_ssl.trials import Trials
 
 QUALITIES = ("duration", "magnitude", "cohort")  # side information on an utterance that a calibration may use

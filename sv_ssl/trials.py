@@ -25,9 +25,10 @@ from typing import Callable, Iterator, NamedTuple, Sequence
 
 import numpy as np
 
-from sv_ssl.files import InputError, aside
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import aside
 from sv_ssl.layout import ROLES, WANTED, Layout, fault, quoted, recognise, split
-from sv_ssl.progress import watched
+from sv_ssl.core.progress import watched
 
 PROBE = 1000  # lines by which the form of a file is told
 BLOCK = 1 << 24  # bytes read into lines at once

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 SAFE = ("fade", "mask", "shift", "white", "mixed")  # for views of one speaker
 QUIET = 1e-12  # an RMS below any sound's

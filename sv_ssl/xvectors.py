@@ -15,7 +15,8 @@ from typing import Mapping, Sequence
 import numpy as np
 
 from sv_ssl import embeddings
-from sv_ssl.files import InputError, aside
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import aside
 
 
 def write(folder: str | os.PathLike, ids: Sequence[str], rows: np.ndarray, speakers: Mapping[str, str]) -> None:

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sv_ssl import distributed
+from sv_ssl.core import distributed
 from sv_ssl.losses import (ACL, ADD, CLAR, OPL, AngularPrototypical, Focal, InfoNCE, MarginSoftmax, NTXent, SoftADD,
                            SoftLabels, angular, blocks, contrastive)
 from sv_ssl.losses.margin import additive

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sv_ssl import analyze, geometry
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 
 def rows(n=40, dim=5, seed=0):

@@ -9,7 +9,7 @@ import sv_ssl
 from sv_ssl import audio, embed, model, scoring
 from sv_ssl.encoders import Embedder, FastResNet34
 from sv_ssl.features import LogMel
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 
 @pytest.fixture(scope="module")

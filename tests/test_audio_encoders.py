@@ -12,7 +12,7 @@ from sv_ssl import audio_encoders, model
 from sv_ssl.audio_encoders import AST, BEATs, Pretrained, RawResNet18, ResNet18, ThreeSpectra, Waveform
 from sv_ssl.encoders import Embedder, FastResNet34
 from sv_ssl.features import LogMel
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 MADE = {"raw": lambda: Embedder(Waveform(), RawResNet18("small")),
         "spectra": lambda: Embedder(ThreeSpectra(32), ResNet18(32, 3, "small")),

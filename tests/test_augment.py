@@ -10,7 +10,7 @@ import torch
 
 from sv_ssl import audio, augment
 from sv_ssl.augment import Augment, Noises, Rooms, apply, reverberate
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 RATE = 16000
 DATA = Path(__file__).parents[1] / "../shared/data"

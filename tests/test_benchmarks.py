@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sv_ssl import cli, results
+from sv_ssl import results
+from sv_ssl.core import command
 
 HOME = Path(__file__).resolve().parent.parent / "benchmarks"
 pytestmark = pytest.mark.skipif(not HOME.is_dir(), reason="the benchmarks are not part of an installed package")
@@ -25,7 +26,7 @@ def rows(program, monkeypatch, tmp_path):
     def run(name, *options):
         out = tmp_path / "benchmarks" / f"{name}.json"
         monkeypatch.setattr(sys, "argv", [f"benchmarks/{name}.py", *options, "--out", str(out)])
-        assert cli.run(program(name).main) == 0
+        assert command.run(program(name).main) == 0
         results.table(tmp_path)
         found = json.loads(out.read_text())
         text = (tmp_path / "README.md").read_text()
@@ -36,7 +37,7 @@ def rows(program, monkeypatch, tmp_path):
 
 def refused(program, monkeypatch, capsys, name, *options):
     monkeypatch.setattr(sys, "argv", [name, *options])
-    assert cli.run(program(name).main) == 2
+    assert command.run(program(name).main) == 2
     return capsys.readouterr().err
 
 
@@ -130,7 +131,7 @@ def test_a_leak_is_seen(program, tmp_path, monkeypatch, capsys):
     leak = "import time\nkept = []\nfor _ in range(20):\n    kept.append(b'x' * 4000000)\n    time.sleep(0.1)"
     out = tmp_path / "soak.json"
     monkeypatch.setattr(sys, "argv", ["soak.py", "--every", "0.1", "--out", str(out), "--", sys.executable, "-c", leak])
-    assert cli.run(program("soak").main) == 0
+    assert command.run(program("soak").main) == 0
     *rows, last = json.loads(out.read_text())["rows"]
     assert float(last[2].split()[0]) > 1.2 and float(last[3].split()[0]) == pytest.approx(1, abs=0.2)
     assert len(rows) > 5 and "memory of the last third" in capsys.readouterr().out

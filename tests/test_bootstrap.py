@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sv_ssl import bootstrap, metrics
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 
 def interval(scores, labels, enroll, test, point=None, n=1000, seed=0):

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from sv_ssl import calibrate, metrics
 from sv_ssl.calibrate import Calibration, fit
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 from sv_ssl.trials import Trials, read_trials
 
 

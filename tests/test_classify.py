@@ -13,7 +13,7 @@ from sv_ssl import audio, classify, clips, data, manifest, sounds
 from sv_ssl.audio_encoders import ResNet18
 from sv_ssl.encoders import Embedder
 from sv_ssl.features import LogMel
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 from sv_ssl.heads import mlp
 from sv_ssl.losses import ACL, ADD, CLAR, MarginSoftmax, NTXent, Penalised
 from sv_ssl.losses.margin import angular

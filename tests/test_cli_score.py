@@ -10,9 +10,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from sv_ssl import cli, embeddings
+from sv_ssl import embeddings
+from sv_ssl.core import command
 from sv_ssl.cli import score
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 # Two voices along the axes, one recording between them: cosines 0.8, 0.6, 0.96, 0, 0.28.
 IDS = ["a/1", "a/2", "b/1", "b/2"]
@@ -144,15 +145,15 @@ def test_run_maps_errors_to_exit_codes(capsys):
     def fail(error):
         raise error
 
-    assert cli.run(lambda: None) == 0
-    assert cli.run(lambda: fail(InputError("wrong"))) == 2
+    assert command.run(lambda: None) == 0
+    assert command.run(lambda: fail(InputError("wrong"))) == 2
     assert capsys.readouterr().err.endswith(": wrong\n")
-    assert cli.run(lambda: fail(OSError(28, "No space left on device", "out.txt"))) == 2
+    assert command.run(lambda: fail(OSError(28, "No space left on device", "out.txt"))) == 2
     assert capsys.readouterr().err.endswith(": out.txt: No space left on device\n")
-    assert cli.run(lambda: fail(KeyboardInterrupt())) == 130
+    assert command.run(lambda: fail(KeyboardInterrupt())) == 130
     assert capsys.readouterr().err == "\nstopped\n"
     with pytest.raises(ZeroDivisionError):  # our own faults keep their traceback
-        cli.run(lambda: 1 / 0)
+        command.run(lambda: 1 / 0)
 
 
 def test_help_tells_definitions_and_examples(capsys):

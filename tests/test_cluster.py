@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from sv_ssl import cluster
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 
 def talk(n_speakers, n, dim=64, spread=0.6, seed=0, turn=8):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sv_ssl import conditions, metrics
 from sv_ssl.bootstrap import intervals
 from sv_ssl.conditions import evaluate_each, read_manifest, split, write_csv
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 from sv_ssl.scoring import report
 from sv_ssl.trials import Trials
 

@@ -14,7 +14,7 @@ from speechbrain.utils.checkpoints import Checkpointer
 
 from sv_ssl import convert, model
 from sv_ssl.cli import convert as command
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 
 def waves():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sv_ssl import audio, data, manifest
 from sv_ssl.augment import Augment, Noises, Rooms
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 
 def views_of(tiny, **kwargs):

@@ -18,7 +18,7 @@ import soundfile
 
 from data_prep import archives, decode, vox_lists, vox_sources, voxceleb
 from sv_ssl import audio, corpus, manifest, recipe, settings
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data" / "voxceleb1"

@@ -11,7 +11,7 @@ import soundfile
 
 from data_prep import shards
 from sv_ssl import manifest
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sv_ssl import der
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 from sv_ssl.rttm import Region, Turn
 
 # The hand-drawn case of pyannote.metrics' tests.

@@ -7,7 +7,7 @@ import torch
 from sv_ssl import audio, cluster, diarize
 from sv_ssl.encoders import Embedder, FastResNet34
 from sv_ssl.features import LogMel
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 from sv_ssl.rttm import Region, Turn
 from sv_ssl.vad import energy
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from sv_ssl import distributed
+from sv_ssl.core import distributed
 
 PATIENCE = distributed.PATIENCE
 

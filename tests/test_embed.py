@@ -18,7 +18,7 @@ from sv_ssl.cli import extract, score
 from sv_ssl.embed import How
 from sv_ssl.encoders import Embedder, FastResNet34, FrameStatistics
 from sv_ssl.features import LogMel
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 from sv_ssl.sources import Utterance
 from sv_ssl.trials import read_trials
 

@@ -28,7 +28,7 @@ from sv_ssl import embeddings, model
 from sv_ssl.cli import extract
 from sv_ssl.encoders import Embedder, FastResNet34
 from sv_ssl.features import LogMel
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 IDS = ["id1/a.wav", "Zoë/été.1.wav", "id2/中文"]
 SPACED = ["my voice/a b.wav", *IDS]

@@ -4,7 +4,7 @@ import torch
 from sv_ssl import encoders
 from sv_ssl.encoders import ECAPA, Embedder, FastResNet34, FrameStatistics, ResNet34
 from sv_ssl.features import LogMel
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 
 def n_parameters(module):

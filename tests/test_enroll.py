@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sv_ssl import enroll
 from sv_ssl.enroll import combine, read_models
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 from sv_ssl.scoring import cosine, leave_out
 from sv_ssl.trials import Trials
 

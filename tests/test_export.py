@@ -8,7 +8,7 @@ from sv_ssl import embed, export, model
 from sv_ssl.cli import export as command
 from sv_ssl.encoders import ECAPA, Embedder, FastResNet34, FrameStatistics
 from sv_ssl.features import KaldiFbank, LogMel, SpeechBrainFbank, SslsvMel
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 
 def made(features, encoder):

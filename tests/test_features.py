@@ -7,7 +7,7 @@ import torch
 from sv_ssl import model
 from sv_ssl.encoders import Embedder, FrameStatistics
 from sv_ssl.features import LogMel, SpecAugment
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 
 def test_one_band_by_the_definition():

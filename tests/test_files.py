@@ -3,7 +3,8 @@ import stat
 
 import pytest
 
-from sv_ssl.files import InputError, aside
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import aside
 
 
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):

@@ -15,7 +15,7 @@ import pytest
 
 from sv_ssl import embeddings, scoring, trials
 from sv_ssl.cli import score
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 PAIRS = [(f"id{i % 5}/s{i}/{i:02}.wav", f"id{(i + (i % 3 > 0)) % 5}/t{i}/{i:02}.wav", i % 3 == 0) for i in range(12)]
 ROWS = [{"e": e, "t": t, "s": f"{0.37 * i % 1 - 0.2 + same:.4f}", "b": f"{same:d}",

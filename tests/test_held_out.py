@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from sv_ssl import audio, augment, held_out
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 from sv_ssl.trials import read_trials
 
 

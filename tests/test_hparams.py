@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from sv_ssl import settings
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 YAMLS = sorted(p for p in ROOT.glob("recipes/voxceleb/hparams/*.yaml") if p.stem != "demo")

@@ -6,7 +6,7 @@ from sv_ssl import embeddings, index
 from sv_ssl.calibrate import Calibration
 from sv_ssl.calibrate import write as write_calibration
 from sv_ssl.cli import index as command
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 DIM = 24
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.autograd import gradcheck
 
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 from sv_ssl.losses.angular import ACL, ADD, OPL, SoftADD, angular_pairs, pair_costs
 from sv_ssl.losses.contrastive import NTXent
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch.autograd import gradcheck
 
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 from sv_ssl.losses.classification import CLAR, Focal, MarginSoftmax
 from sv_ssl.losses.contrastive import NTXent
 from sv_ssl.losses.margin import additive, angular

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from hyperpyyaml import load_hyperpyyaml
 from torch.autograd import gradcheck
 
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 from sv_ssl.losses.contrastive import AngularPrototypical, InfoNCE, NTXent, enqueue
 from sv_ssl.losses.margin import additive, angular
 

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 from sv_ssl.losses.margin import additive, angular
 
 MARGINS = [partial(additive, m=0.2), *(partial(angular, m=0.2, beyond_pi=kind) for kind in ("arcface", "none", "easy"))]

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 from sv_ssl.losses import Focal, MarginSoftmax, SoftADD, SoftLabels, soft_cross_entropy
 from sv_ssl.losses.margin import angular
 

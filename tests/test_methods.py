@@ -8,7 +8,7 @@ from torch import nn
 
 from sv_ssl.encoders import Embedder, FastResNet34
 from sv_ssl.features import LogMel
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 from sv_ssl.heads import mlp
 from sv_ssl.losses import AngularPrototypical, InfoNCE, NTXent
 from sv_ssl.losses.margin import additive

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 from sv_ssl.losses import MarginSoftmax, Penalised, SoftADD, SoftLabels, soft_cross_entropy
 from sv_ssl.methods import Siamese
 from sv_ssl.methods.labelled import Labelled

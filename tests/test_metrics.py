@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import det_curve
 
 from sv_ssl import metrics
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 GOLDEN = Path(__file__).parent / "golden"
 METRICS = json.loads((GOLDEN / "metrics.json").read_text())

@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from sv_ssl import model
 from sv_ssl.encoders import ECAPA, Embedder, FastResNet34, ResNet34
 from sv_ssl.features import LogMel
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 
 def made(encoder):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sv_ssl import normalise
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 from sv_ssl.normalise import apart, read_speakers, speaker_means, statistics
 from sv_ssl.trials import Trials
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from sv_ssl import metrics, plots
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sv_ssl import plots_classes as plots
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sv_ssl import probe
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 CLASSES = np.array(["a", "b", "c"])
 

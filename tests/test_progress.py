@@ -1,7 +1,7 @@
 import sys
 import time
 
-from sv_ssl.progress import watched
+from sv_ssl.core.progress import watched
 
 
 def test_items_pass_through_whoever_watches(monkeypatch, capsys):

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 from data_prep import shards as pack
 from sv_ssl import audio, brain, model, recipe
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 SIMCLR, MOCO = (ROOT / "recipes" / "voxceleb" / f"train_{name}_am.py" for name in ("simclr", "moco"))

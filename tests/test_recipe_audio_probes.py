@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from sv_ssl import classify, model, settings, sounds
-from sv_ssl.files import alone
+from sv_ssl.core.files import alone
 from sv_ssl.methods.labelled import Labelled
 
 ROOT = Path(__file__).parents[1]

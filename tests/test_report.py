@@ -6,7 +6,7 @@ import pytest
 
 from sv_ssl import report, scoring
 from sv_ssl.conditions import evaluate_each
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 from sv_ssl.trials import Trials
 
 UGLY = ['<script src="http://x/a.js"></script>', "a&b\"c'd/\u8a71\u8005.wav", "\u202eevil", "</code></td>", "x" * 300,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sv_ssl import results
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 RESULTS = Path(__file__).parents[1] / "results"
 

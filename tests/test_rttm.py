@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sv_ssl import rttm
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 from sv_ssl.rttm import Region, Turn
 
 MEETINGS = Path(__file__).parents[1].parent / "shared" / "data" / "meetings"

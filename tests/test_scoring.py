@@ -6,7 +6,7 @@ import pytest
 
 from sv_ssl import scoring, trials
 from sv_ssl.bootstrap import intervals
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 from sv_ssl.metrics import evaluate
 
 CASES = json.loads((Path(__file__).parent / "golden" / "losses.json").read_text())["cases"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sv_ssl import audio, manifest, probe, sounds
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 
 def test_a_corpus_is_the_same_each_time_and_other_seeds_make_others(tmp_path):

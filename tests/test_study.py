@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from sv_ssl import settings
-from sv_ssl.files import InputError, alone
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import alone
 from sv_ssl.metrics import headline
 from sv_ssl.study import compare, errors, grid, kept, runner, tables
 from sv_ssl.study.__main__ import main

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 from sv_ssl import manifest, metrics
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 from sv_ssl.synthetic import corpus
 
 TINY = dict(n_train=4, n_valid=2, n_test=4, test_sessions=2, test_utterances=2, seconds=1.0, n_noises=6, n_rooms=4,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sv_ssl import trials
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 

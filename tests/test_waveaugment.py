@@ -8,7 +8,7 @@ import scipy.signal
 import torch
 
 from sv_ssl import waveaugment
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 from sv_ssl.waveaugment import (SAFE, WaveAugment, add_noise, coloured, fade, mask, pitch, shift, stretch)
 
 RATE = 16000

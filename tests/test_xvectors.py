@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from sv_ssl import xvectors
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 IDS = ["b-é-1", "a-2", "B-1", "a-1"]
 WHO = {"b-é-1": "b-é", "a-2": "a", "B-1": "B", "a-1": "a"}

@@ -35,8 +35,10 @@ import numpy as np
 import yaml
 
 from data_prep import positive
-from sv_ssl import classify, cli, clips, plots_classes, probe, settings
-from sv_ssl.files import InputError, aside
+from sv_ssl import classify, clips, plots_classes, probe, settings
+from sv_ssl.core import command
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import aside
 from sv_ssl.results import markdown
 from sv_ssl.study.runner import THREADS
 
@@ -69,12 +71,12 @@ class Run(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line -> exit code: 2 if a run failed."""
-    return cli.run(lambda: compare(parser().parse_args(argv)))
+    return command.run(lambda: compare(parser().parse_args(argv)))
 
 
-def parser() -> cli.Parser:
+def parser() -> command.Parser:
     """The command line."""
-    made = cli.Parser(prog="compare.py", description=__doc__)
+    made = command.Parser(prog="compare.py", description=__doc__)
     add = made.add_argument
     add("grid", metavar="FILE.yaml", help="the settings and the claims: a path, or one beside this file")
     add("--data_folder", metavar="FOLDER", help="prepared clips (default: the built-in sounds)")

@@ -26,9 +26,10 @@ from typing import Sequence
 
 import numpy as np
 
-from sv_ssl import audio, cli, cluster, der, diarize, model, results, rttm, synthetic
-from sv_ssl.files import InputError
-from sv_ssl.progress import watched
+from sv_ssl import audio, cluster, der, diarize, model, results, rttm, synthetic
+from sv_ssl.core import command
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.progress import watched
 from sv_ssl.rttm import Region, Turn
 
 COLUMNS = ["model", "number of speakers", "speakers found (true), mean", "DER %", "miss", "false alarm", "confusion",
@@ -37,12 +38,12 @@ COLUMNS = ["model", "number of speakers", "speakers found (true), mean", "DER %"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line -> exit code."""
-    return cli.run(lambda: experiment(parser().parse_args(argv)))
+    return command.run(lambda: experiment(parser().parse_args(argv)))
 
 
-def parser() -> cli.Parser:
+def parser() -> command.Parser:
     """The command line of the recipe."""
-    made = cli.Parser(prog="diarize.py", description=__doc__)
+    made = command.Parser(prog="diarize.py", description=__doc__)
     add = made.add_argument
     add("model", metavar="MODEL", help="model folder, as training writes it")
     add("--data_folder", metavar="FOLDER", help="recordings (default: the built-in meetings)")

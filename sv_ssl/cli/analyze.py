@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Sequence
 
-from sv_ssl.cli import Parser, run
-from sv_ssl.files import InputError, aside
+from sv_ssl.core.command import Parser, run
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import aside
 
 if TYPE_CHECKING:
     import numpy as np

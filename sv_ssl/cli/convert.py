@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Sequence
 
-from sv_ssl.cli import Parser, run
-from sv_ssl.files import InputError
+from sv_ssl.core.command import Parser, run
+from sv_ssl.core.errors import InputError
 
 ABOUT = """\
 Make a model folder of another toolkit's checkpoint. Every tensor must find its place in an encoder of ours, of the same

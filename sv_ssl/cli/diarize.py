@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Mapping, Sequence
 
-from sv_ssl.cli import Parser, run
-from sv_ssl.files import InputError, aside
+from sv_ssl.core.command import Parser, run
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import aside
 
 if TYPE_CHECKING:
     from sv_ssl.der import Errors
@@ -119,7 +120,7 @@ def _run(arguments: argparse.Namespace, paths: Mapping[str, str], given: Mapping
          uem: Mapping[str, list[Region]] | None, reference: Mapping[str, list[Turn]] | None) -> int:  # fmt: skip
     from sv_ssl import der, diarize, model, rttm
     from sv_ssl.audio import AudioError
-    from sv_ssl.progress import watched
+    from sv_ssl.core.progress import watched
 
     embed_windows = diarize.embedded_by(model.load(arguments.model, arguments.device), progress=len(paths) == 1)
     cluster, out, skipped, scored = _cluster(arguments), Path(arguments.out), [], []

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Sequence
 
-from sv_ssl.cli import Parser, run
-from sv_ssl.files import InputError
+from sv_ssl.core.command import Parser, run
+from sv_ssl.core.errors import InputError
 
 ABOUT = """\
 Write a model folder as one file that takes audio and gives embeddings, without sv_ssl: ONNX (onnxruntime, C++, C#,

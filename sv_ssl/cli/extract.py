@@ -9,8 +9,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Iterable, NamedTuple, Sequence
 
-from sv_ssl.cli import Parser, parts, run
-from sv_ssl.files import InputError, aside
+from sv_ssl.cli import parts
+from sv_ssl.core.command import Parser, run
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import aside
 
 if TYPE_CHECKING:
     from sv_ssl import sources
@@ -147,7 +149,7 @@ def _extract(arguments: argparse.Namespace) -> int:
     listed = trials.read_trials(arguments.score) if arguments.score else None
     started = time.perf_counter()
     if parts.processes() > 1:
-        from sv_ssl import distributed
+        from sv_ssl.core import distributed
 
         return distributed.run(lambda: _together(arguments, listed))
     if arguments.merge:
@@ -158,7 +160,7 @@ def _extract(arguments: argparse.Namespace) -> int:
 
 def _together(arguments: argparse.Namespace, listed: Trials | None) -> int:
     """One of the processes that torchrun has started: embed a shard; the first one plans before and merges after."""
-    from sv_ssl import distributed
+    from sv_ssl.core import distributed
 
     started = time.perf_counter()
     distributed.start("cpu")  # they talk little, so over gloo, whatever they embed on
@@ -198,7 +200,8 @@ def _embedded(arguments: argparse.Namespace, plan: Plan, shard: int, shards: int
     """The embeddings of a shard."""
     import torch
 
-    from sv_ssl import distributed, embed, model
+    from sv_ssl import embed, model
+    from sv_ssl.core import distributed
 
     device, cores = arguments.device, parts.cores()
     if parts.processes() > 1:

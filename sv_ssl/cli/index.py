@@ -7,8 +7,9 @@ import os
 import sys
 from typing import Any, Sequence
 
-from sv_ssl.cli import Parser, run
-from sv_ssl.files import InputError, aside
+from sv_ssl.core.command import Parser, run
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import aside
 
 ABOUT = """\
 Enrol speakers in a faiss index, add some, remove some. A speaker is a row of an embeddings file, or with --speakers the

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 
-from sv_ssl.cli import Parser
-from sv_ssl.files import InputError
+from sv_ssl.core.command import Parser
+from sv_ssl.core.errors import InputError
 
 ABOUT = """\
 Score a trial list with embeddings, or take the scores that its lines carry, and measure the errors.

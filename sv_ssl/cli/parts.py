@@ -11,7 +11,8 @@ from typing import Any, Callable, NamedTuple, Sequence
 
 import numpy as np
 
-from sv_ssl.files import InputError, aside, some
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import aside, some
 
 Row = tuple[str, str, str, str]  # of OUT's .windows.csv
 
@@ -129,14 +130,14 @@ def cores() -> int:
 
 def by_first(make: Callable[[], Any]) -> Any:
     """What the first process makes, for all of them; or its error."""
-    from sv_ssl import distributed
+    from sv_ssl.core import distributed
 
     return by_all(lambda: make() if distributed.is_main() else None)
 
 
 def by_all(make: Callable[[], Any]) -> Any:
     """What the first process has made, once all are done; the error of any is an error of all."""
-    from sv_ssl import distributed
+    from sv_ssl.core import distributed
 
     try:
         mine = make()

@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Sequence
 
-from sv_ssl.cli import options, run
-from sv_ssl.files import InputError, aside
+from sv_ssl.cli import options
+from sv_ssl.core.command import run
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import aside
 
 if TYPE_CHECKING:
     import numpy as np

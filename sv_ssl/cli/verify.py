@@ -7,8 +7,8 @@ import math
 import sys
 from typing import TYPE_CHECKING, Sequence
 
-from sv_ssl.cli import Parser, run
-from sv_ssl.files import InputError
+from sv_ssl.core.command import Parser, run
+from sv_ssl.core.errors import InputError
 
 if TYPE_CHECKING:
     from sv_ssl.calibrate import Calibration

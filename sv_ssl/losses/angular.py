@@ -11,8 +11,8 @@ from typing import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from sv_ssl.distributed import gather, gather_plain, rank, total
-from sv_ssl.files import InputError
+from sv_ssl.core.distributed import gather, gather_plain, rank, total
+from sv_ssl.core.errors import InputError
 from sv_ssl.geometry import cosines, unit
 from sv_ssl.losses.contrastive import NTXent
 from sv_ssl.losses.soft import SoftLabels

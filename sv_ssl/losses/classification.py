@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sv_ssl.distributed import total, world_size
-from sv_ssl.files import InputError
+from sv_ssl.core.distributed import total, world_size
+from sv_ssl.core.errors import InputError
 from sv_ssl.geometry import cosines, unit
 from sv_ssl.losses.margin import Margin
 from sv_ssl.losses.soft import SoftLabels

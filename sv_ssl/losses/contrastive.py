@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sv_ssl import geometry
-from sv_ssl.distributed import gather, gather_plain, rank, world_size
-from sv_ssl.files import InputError
+from sv_ssl.core.distributed import gather, gather_plain, rank, world_size
+from sv_ssl.core.errors import InputError
 from sv_ssl.losses import blocks
 from sv_ssl.losses.margin import Margin
 

@@ -12,7 +12,7 @@ from typing import Callable
 import torch
 from torch import Tensor
 
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 Margin = Callable[..., Tensor]
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sv_ssl.distributed import gather_plain
+from sv_ssl.core.distributed import gather_plain
 
 
 class SoftLabels(NamedTuple):

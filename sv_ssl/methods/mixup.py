@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sv_ssl.distributed import rank
-from sv_ssl.files import InputError
+from sv_ssl.core.distributed import rank
+from sv_ssl.core.errors import InputError
 from sv_ssl.losses.soft import SoftLabels
 
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sv_ssl.distributed import gather_batch
-from sv_ssl.files import InputError
+from sv_ssl.core.distributed import gather_batch
+from sv_ssl.core.errors import InputError
 from sv_ssl.losses.contrastive import InfoNCE, enqueue
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from sv_ssl.distributed import gather, gather_plain
-from sv_ssl.files import InputError
+from sv_ssl.core.distributed import gather, gather_plain
+from sv_ssl.core.errors import InputError
 from sv_ssl.losses.angular import ACL
 from sv_ssl.losses.contrastive import NTXent
 from sv_ssl.methods.mixup import Mixup

@@ -10,8 +10,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Sequence
 
-from sv_ssl import cli
-from sv_ssl.files import InputError, alone
+from sv_ssl.core import command
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import alone
 from sv_ssl.study import errors, grid, kept, runner, tables
 
 ABOUT = """\
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line -> exit code: 2 if a run failed, 130 after Ctrl-C."""
     before = signal.signal(signal.SIGTERM, _interrupted)  # the runs must not outlive us
     try:
-        return cli.run(lambda: _study(argv))
+        return command.run(lambda: _study(argv))
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -47,7 +48,7 @@ def _interrupted(number: int, frame: FrameType | None) -> None:
 
 
 def _study(argv: Sequence[str] | None) -> int:
-    parser = cli.Parser(prog="python -m sv_ssl.study", description=ABOUT, epilog=MORE)
+    parser = command.Parser(prog="python -m sv_ssl.study", description=ABOUT, epilog=MORE)
     add = parser.add_argument
     add("file", metavar="FILE", help="the study's YAML")
     add("--data", metavar="FOLDER", help="what $data in FILE stands for: where the speech is")

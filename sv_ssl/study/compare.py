@@ -18,7 +18,7 @@ from typing import Any, Callable, Mapping, NamedTuple, Sequence
 import numpy as np
 
 from sv_ssl import bootstrap
-from sv_ssl.files import aside
+from sv_ssl.core.files import aside
 from sv_ssl.metrics import headline
 from sv_ssl.study import kept
 from sv_ssl.study.grid import MEASURES, Grid, Run

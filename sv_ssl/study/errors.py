@@ -11,7 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sv_ssl import audio, conditions
-from sv_ssl.files import InputError, aside
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import aside
 from sv_ssl.results import markdown
 from sv_ssl.study import kept
 from sv_ssl.study.grid import DATA, Grid, Run

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sv_ssl import plots
-from sv_ssl.files import aside
+from sv_ssl.core.files import aside
 from sv_ssl.study import kept
 from sv_ssl.study.grid import Grid, Run
 

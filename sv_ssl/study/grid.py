@@ -30,7 +30,7 @@ from typing import Any, Mapping, NamedTuple
 
 import yaml
 
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 KEYS = {"name": str, "about": str, "recipes": str, "seeds": list, "options": dict, "lists": dict, "systems": dict,
         "pairs": list, "drawn": list, "manifests": list, "conclusions": str}  # fmt: skip

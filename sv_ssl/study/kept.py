@@ -14,7 +14,8 @@ from typing import Any, Iterable, NamedTuple
 
 import numpy as np
 
-from sv_ssl.files import InputError, aside
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import aside
 from sv_ssl.study.grid import DATA, Grid, Run, shown
 from sv_ssl.trials import Trials, read_trials, speakers
 

@@ -7,7 +7,8 @@ import statistics
 from pathlib import Path
 from typing import Any, Callable, Sequence
 
-from sv_ssl.files import InputError, aside
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import aside
 from sv_ssl.results import markdown
 from sv_ssl.study import compare, figures, kept
 from sv_ssl.study.grid import Grid, Run

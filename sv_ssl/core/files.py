@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and the error that a user can mend."""
+"""Files that are whole or absent."""
 
 from __future__ import annotations
 
@@ -8,12 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterable, Iterator
 
-
-class InputError(ValueError):
-    """Bad input: says what was wanted, what came, where, and what to do.
-
-    Commands print its text as one line and exit with 2.
-    """
+from sv_ssl.core.errors import InputError
 
 
 def some(items: Iterable[str], most: int = 10, separator: str = ", ") -> str:

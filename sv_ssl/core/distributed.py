@@ -24,7 +24,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from sv_ssl.files import InputError
+from sv_ssl.core.errors import InputError
 
 PATIENCE = float(os.environ.get("SV_SSL_PATIENCE", 20))    # seconds without a sign of life; torchrun's own 30 follow
 STEP = timedelta(minutes=10)

@@ -32,7 +32,8 @@ import torch
 from torch import Tensor, nn
 
 from parts import least
-from sv_ssl import audio, augment, data, manifest, results, synthetic
+from sv_ssl import audio, data, manifest, results, synthetic
+from sv_ssl.audio import noise as augment
 from sv_ssl.core import command
 from sv_ssl.encoders import ECAPA, Embedder, FastResNet34
 from sv_ssl.features import LogMel

@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from sv_ssl import augment, data, geometry
+from sv_ssl import data, geometry
+from sv_ssl.audio import noise
 from sv_ssl.checkpoints import AtomicCheckpointer, Journal
 from sv_ssl.data import Note
 from sv_ssl.core.distributed import gather_objects, is_main
@@ -330,7 +331,7 @@ def augmented(batch: dict[str, Tensor], name: str, prefix: str = "") -> Tensor:
     if prefix + "rir" not in batch:
         return crops
     drawn = [batch[prefix + key].flatten(0, 1) for key in ("noise", "snr_db", "rir")]
-    return augment.apply(crops.flatten(0, 1), *drawn).view_as(crops)
+    return noise.apply(crops.flatten(0, 1), *drawn).view_as(crops)
 
 
 def mean(states: list[dict[str, Any]]) -> dict[str, Any]:

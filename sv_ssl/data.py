@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sv_ssl import audio
-from sv_ssl.augment import Augment
+from sv_ssl.audio.noise import Augment
 from sv_ssl.core.errors import InputError
 
 

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sv_ssl import audio, augment
+from sv_ssl import audio
+from sv_ssl.audio import noise
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
 
@@ -35,7 +36,7 @@ def choose(train: pd.DataFrame, n: int, seed: int) -> np.ndarray:
     return np.isin(np.arange(len(train)), chosen)
 
 
-def write(held: pd.DataFrame, folder: Path, augmented: augment.Augment | None, seed: int, rate: int) -> Path:
+def write(held: pd.DataFrame, folder: Path, augmented: noise.Augment | None, seed: int, rate: int) -> Path:
     """Cut the utterances into `folder` -> the trial list there. What is there already is not made again."""
     listed = folder / "valid.txt"
     if not listed.is_file():
@@ -50,7 +51,7 @@ def write(held: pd.DataFrame, folder: Path, augmented: augment.Augment | None, s
     return listed
 
 
-def _halves(row, folder: Path, number: int, augmented: augment.Augment | None, rng: np.random.Generator,
+def _halves(row, folder: Path, number: int, augmented: noise.Augment | None, rng: np.random.Generator,
             rate: int) -> bool:
     """Write 0001-a.wav and 0001-b.wav; an utterance that cannot be read, or is silent in one half, is passed over."""
     try:
@@ -67,13 +68,13 @@ def _halves(row, folder: Path, number: int, augmented: augment.Augment | None, r
     return True
 
 
-def _moved(wave: np.ndarray, augmented: augment.Augment | None, rng: np.random.Generator) -> np.ndarray:
+def _moved(wave: np.ndarray, augmented: noise.Augment | None, rng: np.random.Generator) -> np.ndarray:
     """(T,) -> (T,): in a room and with a noise, no louder than a file can hold."""
     if augmented is None:
         return wave
     drawn = augmented.draw(rng, len(wave))
     rows = [torch.from_numpy(np.array(drawn[key]))[None] for key in ("noise", "snr_db", "rir")]
-    moved = augment.apply(torch.from_numpy(wave)[None], *rows)[0].numpy()
+    moved = noise.apply(torch.from_numpy(wave)[None], *rows)[0].numpy()
     return moved / max(1.0, float(np.abs(moved).max()))
 
 

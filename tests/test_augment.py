@@ -8,8 +8,9 @@ import pytest
 import soundfile
 import torch
 
-from sv_ssl import audio, augment
-from sv_ssl.augment import Augment, Noises, Rooms, apply, reverberate
+from sv_ssl import audio
+from sv_ssl.audio import noise as augment
+from sv_ssl.audio.noise import Augment, Noises, Rooms, apply, reverberate
 from sv_ssl.core.errors import InputError
 
 RATE = 16000

@@ -19,7 +19,7 @@ from sv_ssl.losses import ACL, ADD, CLAR, MarginSoftmax, NTXent, Penalised
 from sv_ssl.losses.margin import angular
 from sv_ssl.methods.labelled import Labelled
 from sv_ssl.methods.mixup import Mixup
-from sv_ssl.waveaugment import WaveAugment
+from sv_ssl.audio.effects import WaveAugment
 
 
 def frame_of(labels, folds, **more):

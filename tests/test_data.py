@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sv_ssl import audio, data, manifest
-from sv_ssl.augment import Augment, Noises, Rooms
+from sv_ssl.audio.noise import Augment, Noises, Rooms
 from sv_ssl.core.errors import InputError
 
 

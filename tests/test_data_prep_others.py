@@ -18,7 +18,7 @@ import soundfile
 import data_prep
 from data_prep import folder, kaldi, librispeech, musan, rirs
 from sv_ssl import audio, manifest
-from sv_ssl.augment import Augment, Noises, Rooms
+from sv_ssl.audio.noise import Augment, Noises, Rooms
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ["voxceleb", "musan", "rirs", "librispeech", "folder", "kaldi"]

@@ -13,7 +13,7 @@ import pytest
 
 from data_prep import fsdnoisy18k, nsynth, speech_commands
 from sv_ssl import audio
-from sv_ssl.waveaugment import SAFE, WaveAugment
+from sv_ssl.audio.effects import SAFE, WaveAugment
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "audio.md").read_text()

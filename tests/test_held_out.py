@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sv_ssl import audio, augment, held_out
+from sv_ssl import audio, held_out
+from sv_ssl.audio import noise
 from sv_ssl.core.errors import InputError
 from sv_ssl.trials import read_trials
 
@@ -36,7 +37,7 @@ def test_each_utterance_meets_its_other_half_and_ten_others(held, tmp_path):
 
 
 def test_the_second_half_is_moved_and_the_same_seed_moves_it_alike(held, tmp_path, tiny):
-    moving = augment.Augment(augment.Noises(tiny / "noise"), augment.Rooms(tiny / "rir"))
+    moving = noise.Augment(noise.Noises(tiny / "noise"), noise.Rooms(tiny / "rir"))
     for name in ("one", "two"):
         held_out.write(held, tmp_path / name, moving, seed=0, rate=16000)
     held_out.write(held, tmp_path / "plain", None, seed=0, rate=16000)

@@ -11,7 +11,7 @@ import torch
 
 from data_prep import shards as packing
 from sv_ssl import audio, data, manifest, shards
-from sv_ssl.augment import Augment, Noises, Rooms
+from sv_ssl.audio.noise import Augment, Noises, Rooms
 from sv_ssl.core.errors import InputError
 
 

@@ -7,9 +7,9 @@ import pytest
 import scipy.signal
 import torch
 
-from sv_ssl import waveaugment
+from sv_ssl.audio import effects
 from sv_ssl.core.errors import InputError
-from sv_ssl.waveaugment import (SAFE, WaveAugment, add_noise, coloured, fade, mask, pitch, shift, stretch)
+from sv_ssl.audio.effects import (SAFE, WaveAugment, add_noise, coloured, fade, mask, pitch, shift, stretch)
 
 RATE = 16000
 ALL = tuple(WaveAugment().steps)
@@ -222,9 +222,9 @@ def test_the_ranges_are_the_papers():
 
 def test_what_is_drawn_fills_the_ranges(monkeypatch):
     seen = {"fade": [], "stretch": [], "pitch": []}
-    monkeypatch.setattr(waveaugment, "fade", lambda wave, a, b, shape: seen["fade"].append((a, b, shape)) or wave)
+    monkeypatch.setattr(effects, "fade", lambda wave, a, b, shape: seen["fade"].append((a, b, shape)) or wave)
     for name in ("stretch", "pitch"):
-        monkeypatch.setattr(waveaugment, name, lambda wave, drawn, name=name: seen[name].append(drawn) or wave)
+        monkeypatch.setattr(effects, name, lambda wave, drawn, name=name: seen[name].append(drawn) or wave)
     WaveAugment(["fade", "stretch", "pitch"], prob=1.0)(torch.zeros(600, 1000), torch.Generator().manual_seed(0))
     [(fade_in, fade_out, shape)], [rate], [semitones] = seen.values()
     assert sorted(shape.unique().tolist()) == [0, 1, 2] and shape.bincount().min() > 150

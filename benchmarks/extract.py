@@ -27,11 +27,12 @@ from typing import Any, Iterator, NamedTuple, Sequence
 import numpy as np
 import torch
 
-from sv_ssl import audio, embed, export, model, results
+from sv_ssl import audio, embed, results
+from sv_ssl.models import folder as model, onnx as export
 from sv_ssl.core import command
 from sv_ssl.embeddings import unit
-from sv_ssl.encoders import ECAPA, Embedder, FastResNet34
-from sv_ssl.features import SpeechBrainFbank
+from sv_ssl.models.encoders import ECAPA, Embedder, FastResNet34
+from sv_ssl.models.features import SpeechBrainFbank
 from sv_ssl.core.errors import InputError
 from sv_ssl.sources import Utterance
 

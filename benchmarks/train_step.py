@@ -35,8 +35,8 @@ from parts import least
 from sv_ssl import audio, data, manifest, results, synthetic
 from sv_ssl.audio import noise as augment
 from sv_ssl.core import command
-from sv_ssl.encoders import ECAPA, Embedder, FastResNet34
-from sv_ssl.features import LogMel
+from sv_ssl.models.encoders import ECAPA, Embedder, FastResNet34
+from sv_ssl.models.features import LogMel
 from sv_ssl.core.errors import InputError
 from sv_ssl.losses import InfoNCE, MarginSoftmax, NTXent
 from sv_ssl.losses.margin import additive, angular

@@ -12,9 +12,10 @@ from typing import Any, Sequence
 
 import numpy as np
 
-from sv_ssl import model, scoring, sources
+from sv_ssl import scoring, sources
+from sv_ssl.models import folder as model
 from sv_ssl.embed import Extracted, How, extract
-from sv_ssl.encoders import Embedder
+from sv_ssl.models.encoders import Embedder
 from sv_ssl.core.errors import InputError
 from sv_ssl.sources import Memory, Utterance
 
@@ -30,8 +31,8 @@ def load(folder: str | os.PathLike, device: str = "cpu", precision: str = "fp32"
 class Model:
     """What compares recordings.
 
-    >>> from sv_ssl.encoders import FastResNet34
-    >>> from sv_ssl.features import LogMel
+    >>> from sv_ssl.models.encoders import FastResNet34
+    >>> from sv_ssl.models.features import LogMel
     >>> untrained = Model(Embedder(LogMel(40), FastResNet34(40, "small")))
     >>> one, other = (np.random.default_rng(seed).normal(size=(16000, 2)) for seed in (0, 1))
     >>> round(untrained.verify((one, 16000), (one, 16000)), 3)

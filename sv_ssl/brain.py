@@ -25,7 +25,7 @@ from sv_ssl.audio import noise
 from sv_ssl.checkpoints import AtomicCheckpointer, Journal
 from sv_ssl.data import Note
 from sv_ssl.core.distributed import gather_objects, is_main
-from sv_ssl.encoders import Embedder
+from sv_ssl.models.encoders import Embedder
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
 from sv_ssl.losses.contrastive import Scheduled

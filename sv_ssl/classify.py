@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sv_ssl import analyze, clips, data, model, plots_classes, probe, results, settings, sounds
+from sv_ssl import analyze, clips, data, plots_classes, probe, results, settings, sounds
+from sv_ssl.models import folder as model
 from sv_ssl.core import command, distributed
 from sv_ssl.brain import SSLBrain, fitted
 from sv_ssl.core.distributed import barrier, is_main, rank, world_size

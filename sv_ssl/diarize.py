@@ -12,7 +12,7 @@ from typing import Callable, Sequence
 import numpy as np
 
 from sv_ssl import audio, embed
-from sv_ssl.encoders import Embedder
+from sv_ssl.models.encoders import Embedder
 from sv_ssl.core.errors import InputError
 from sv_ssl.rttm import Region, Turn, common, merged
 from sv_ssl.sources import Utterance, cut

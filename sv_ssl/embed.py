@@ -30,7 +30,7 @@ from tqdm import tqdm
 from sv_ssl import audio, scoring
 from sv_ssl.cache import Cache, content
 from sv_ssl.embeddings import unit
-from sv_ssl.encoders import Embedder
+from sv_ssl.models.encoders import Embedder
 from sv_ssl.core.errors import InputError
 from sv_ssl.sources import Skipped, Utterance
 from sv_ssl.trials import Trials

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sv_ssl import model
-from sv_ssl.encoders import Embedder
+from sv_ssl.models import folder
+from sv_ssl.models.encoders import Embedder
 
 SHARE = 0.5  # of a sample's mask above which it is the speaker's
 
@@ -31,7 +31,7 @@ class SpeakerEmbedding:
     metric = "cosine"
 
     def __init__(self, embedder: Embedder | str | os.PathLike, device: torch.device | str = "cpu"):
-        self.embedder = embedder if isinstance(embedder, nn.Module) else model.load(embedder)
+        self.embedder = embedder if isinstance(embedder, nn.Module) else folder.load(embedder)
         self.to(torch.device(device))
 
     def to(self, device: torch.device) -> SpeakerEmbedding:

@@ -12,12 +12,13 @@ from typing import Any, Sequence
 import numpy as np
 import torch
 
-from sv_ssl import corpus, data, embed, embeddings, features, metrics, model, normalise, plots, results, scoring, settings, shards
+from sv_ssl import corpus, data, embed, embeddings, metrics, normalise, plots, results, scoring, settings, shards
+from sv_ssl.models import features, folder as model
 from sv_ssl.core import command
 from sv_ssl.brain import SSLBrain, augmented, fitted
 from sv_ssl.corpus import Corpus, Listed
 from sv_ssl.core.distributed import barrier, is_main, rank, world_size
-from sv_ssl.encoders import Embedder, FrameStatistics
+from sv_ssl.models.encoders import Embedder, FrameStatistics
 from sv_ssl.core.errors import InputError
 from sv_ssl.losses import MarginSoftmax
 from sv_ssl.methods import Momentum

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 import sv_ssl
-from sv_ssl import audio, embed, model, scoring
-from sv_ssl.encoders import Embedder, FastResNet34
-from sv_ssl.features import LogMel
+from sv_ssl import audio, embed, scoring
+from sv_ssl.models import folder as model
+from sv_ssl.models.encoders import Embedder, FastResNet34
+from sv_ssl.models.features import LogMel
 from sv_ssl.core.errors import InputError
 
 

@@ -8,10 +8,10 @@ import torch
 import torchaudio
 from speechbrain.lobes.models import beats
 
-from sv_ssl import audio_encoders, model
-from sv_ssl.audio_encoders import AST, BEATs, Pretrained, RawResNet18, ResNet18, ThreeSpectra, Waveform
-from sv_ssl.encoders import Embedder, FastResNet34
-from sv_ssl.features import LogMel
+from sv_ssl.models import audio_papers, folder as model
+from sv_ssl.models.audio_papers import AST, BEATs, Pretrained, RawResNet18, ResNet18, ThreeSpectra, Waveform
+from sv_ssl.models.encoders import Embedder, FastResNet34
+from sv_ssl.models.features import LogMel
 from sv_ssl.core.errors import InputError
 
 MADE = {"raw": lambda: Embedder(Waveform(), RawResNet18("small")),
@@ -60,7 +60,7 @@ def test_a_tenth_of_a_second_is_enough_and_gradients_are_finite(name):
 
 def test_those_are_all():
     made = {type(make().encoder).__name__ for make in MADE.values()} | {"BEATs", "Pretrained"}
-    assert sorted(audio_encoders.__all__) == sorted(made)
+    assert sorted(audio_papers.__all__) == sorted(made)
 
 
 def test_an_encoder_of_transformers_that_is_not_there_is_one_line(tmp_path):

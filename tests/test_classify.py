@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 
 from sv_ssl import audio, classify, clips, data, manifest, sounds
-from sv_ssl.audio_encoders import ResNet18
-from sv_ssl.encoders import Embedder
-from sv_ssl.features import LogMel
+from sv_ssl.models.audio_papers import ResNet18
+from sv_ssl.models.encoders import Embedder
+from sv_ssl.models.features import LogMel
 from sv_ssl.core.errors import InputError
-from sv_ssl.heads import mlp
+from sv_ssl.models.heads import mlp
 from sv_ssl.losses import ACL, ADD, CLAR, MarginSoftmax, NTXent, Penalised
 from sv_ssl.losses.margin import angular
 from sv_ssl.methods.labelled import Labelled

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from sv_ssl import audio, der, model, rttm, synthetic
+from sv_ssl import audio, der, rttm, synthetic
+from sv_ssl.models import folder as model
 from sv_ssl.cli import diarize
-from sv_ssl.encoders import Embedder, FastResNet34
-from sv_ssl.features import LogMel
+from sv_ssl.models.encoders import Embedder, FastResNet34
+from sv_ssl.models.features import LogMel
 from sv_ssl.rttm import Region, Turn
 
 

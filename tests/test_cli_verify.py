@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from sv_ssl import calibrate, embed, model, scoring
+from sv_ssl import calibrate, embed, scoring
+from sv_ssl.models import folder as model
 from sv_ssl.cli import verify
-from sv_ssl.encoders import Embedder, FastResNet34
-from sv_ssl.features import LogMel
+from sv_ssl.models.encoders import Embedder, FastResNet34
+from sv_ssl.models.features import LogMel
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 from speechbrain.processing.features import InputNormalization
 from speechbrain.utils.checkpoints import Checkpointer
 
-from sv_ssl import convert, model
+from sv_ssl.models import convert, folder
 from sv_ssl.cli import convert as command
 from sv_ssl.core.errors import InputError
 
@@ -113,7 +113,7 @@ def sslsv_file(path, weights, window=torch.hamming_window):
 def through_a_folder(tmp_path, path, kind):
     """Imported, saved and loaded again."""
     found = convert.read(path, kind)
-    return model.load(model.save(tmp_path / "folder", found.embedder, {})), found
+    return folder.load(folder.save(tmp_path / "folder", found.embedder, {})), found
 
 
 @torch.no_grad()
@@ -226,7 +226,7 @@ def test_the_command_reports_and_writes(tmp_path, capsys):
     assert command.main(arguments) == 0
     printed = capsys.readouterr().out
     assert "fc.conv.weight" in printed and "(192, 768, 1)" in printed and "front end: SpeechBrain's Fbank" in printed
-    described = model.describe(tmp_path / "m")
+    described = folder.describe(tmp_path / "m")
     assert described["features"] == {"name": "SpeechBrainFbank", "n_mels": 80, "sample_rate": 16000}
     assert "its VoxCeleb recipes" in described["training"]["front_end"]
     assert command.main(arguments) == 2 and "is there already" in capsys.readouterr().err

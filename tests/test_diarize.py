@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from sv_ssl import audio, cluster, diarize
-from sv_ssl.encoders import Embedder, FastResNet34
-from sv_ssl.features import LogMel
+from sv_ssl.models.encoders import Embedder, FastResNet34
+from sv_ssl.models.features import LogMel
 from sv_ssl.core.errors import InputError
 from sv_ssl.rttm import Region, Turn
 from sv_ssl.vad import energy

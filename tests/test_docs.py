@@ -92,9 +92,9 @@ def test_every_command_runs(run, there):
     """In the page's order; what one writes the next may read."""
     import torch
 
-    from sv_ssl import model
-    from sv_ssl.encoders import Embedder, FastResNet34
-    from sv_ssl.features import LogMel
+    from sv_ssl.models import folder as model
+    from sv_ssl.models.encoders import Embedder, FastResNet34
+    from sv_ssl.models.features import LogMel
 
     torch.manual_seed(0)
     model.save("MODEL", Embedder(LogMel(40), FastResNet34(40, "small")), {})

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from sv_ssl import audio, convert, model
-from sv_ssl.encoders import ECAPA, Embedder, FrameStatistics
-from sv_ssl.features import LogMel
+from sv_ssl import audio
+from sv_ssl.models import convert, folder
+from sv_ssl.models.encoders import ECAPA, Embedder, FrameStatistics
+from sv_ssl.models.features import LogMel
 from test_readme import setup
 
 ROOT = Path(__file__).parents[1]
@@ -26,7 +27,7 @@ def there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     torch.manual_seed(0)
-    model.save("MODEL", Embedder(LogMel(20), FrameStatistics(20)), {})
+    folder.save("MODEL", Embedder(LogMel(20), FrameStatistics(20)), {})
     torch.save(ECAPA(80, "small").tdnn.state_dict(), "embedding_model.ckpt")
     rng = np.random.default_rng(0)
     for i in range(6):
@@ -57,7 +58,7 @@ def test_the_page_runs(there):
     assert set(found["means"]) == {"a", "b"} and len(found["nearest"][0]) == 2
     assert np.allclose(found["cosines"][0], [cosine for _, cosine in found["nearest"][0]])
     assert np.allclose(found["vector"], found["same"].numpy(), atol=1e-3)
-    assert model.load("ecapa").dim == 192
+    assert folder.load("ecapa").dim == 192
 
 
 def test_enough_of_each_kind():

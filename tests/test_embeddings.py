@@ -24,10 +24,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from sv_ssl import embeddings, model
+from sv_ssl import embeddings
+from sv_ssl.models import folder as model
 from sv_ssl.cli import extract
-from sv_ssl.encoders import Embedder, FastResNet34
-from sv_ssl.features import LogMel
+from sv_ssl.models.encoders import Embedder, FastResNet34
+from sv_ssl.models.features import LogMel
 from sv_ssl.core.errors import InputError
 
 IDS = ["id1/a.wav", "Zoë/été.1.wav", "id2/中文"]

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from sv_ssl import encoders
-from sv_ssl.encoders import ECAPA, Embedder, FastResNet34, FrameStatistics, ResNet34
-from sv_ssl.features import LogMel
+from sv_ssl.models import encoders
+from sv_ssl.models.encoders import ECAPA, Embedder, FastResNet34, FrameStatistics, ResNet34
+from sv_ssl.models.features import LogMel
 from sv_ssl.core.errors import InputError
 
 

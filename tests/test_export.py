@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from sv_ssl import embed, export, model
+from sv_ssl import embed
+from sv_ssl.models import folder as model, onnx as export
 from sv_ssl.cli import export as command
-from sv_ssl.encoders import ECAPA, Embedder, FastResNet34, FrameStatistics
-from sv_ssl.features import KaldiFbank, LogMel, SpeechBrainFbank, SslsvMel
+from sv_ssl.models.encoders import ECAPA, Embedder, FastResNet34, FrameStatistics
+from sv_ssl.models.features import KaldiFbank, LogMel, SpeechBrainFbank, SslsvMel
 from sv_ssl.core.errors import InputError
 
 
@@ -117,7 +118,8 @@ def test_the_command(small, tmp_path, capsys):
 
 def test_sv_extract_takes_an_onnx_file(tmp_path, speech):
     pytest.importorskip("onnxruntime")
-    from sv_ssl import embeddings, model
+    from sv_ssl import embeddings
+    from sv_ssl.models import folder as model
     from sv_ssl.cli import extract
 
     embedder = Embedder(LogMel(40), FastResNet34(40, "small")).eval()

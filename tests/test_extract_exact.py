@@ -15,11 +15,12 @@ import torch
 
 from test_embed import rows_kept
 
-from sv_ssl import audio, embed, model, sources
+from sv_ssl import audio, embed, sources
+from sv_ssl.models import folder as model
 from sv_ssl.cli import extract, parts
 from sv_ssl.embed import How
-from sv_ssl.encoders import Embedder, FastResNet34
-from sv_ssl.features import LogMel
+from sv_ssl.models.encoders import Embedder, FastResNet34
+from sv_ssl.models.features import LogMel
 
 ROOT = Path(__file__).parents[1]
 FILES = 300

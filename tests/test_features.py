@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from sv_ssl import model
-from sv_ssl.encoders import Embedder, FrameStatistics
-from sv_ssl.features import LogMel, SpecAugment
+from sv_ssl.models import folder
+from sv_ssl.models.encoders import Embedder, FrameStatistics
+from sv_ssl.models.features import LogMel, SpecAugment
 from sv_ssl.core.errors import InputError
 
 
@@ -109,15 +109,15 @@ def test_it_acts_in_training_alone_and_stays_out_of_the_model_folder(tmp_path):
     assert not torch.equal(training, plain.features(wave)) and training.abs().min(dim=2).values.max() > 0
     assert (training.abs() < 1e-5).float().mean() > 0.05      # zeros, up to the rounding of the mean
     assert embedder.features.config == plain.features.config and not embedder.state_dict()
-    loaded = model.load(model.save(tmp_path / "model", embedder, {}))
+    loaded = folder.load(folder.save(tmp_path / "model", embedder, {}))
     assert loaded.features.spec_augment is None and torch.equal(loaded(wave), plain(wave))
     assert "spec_augment" not in (tmp_path / "model" / "hyperparams.yaml").read_text()
 
 
 def test_it_is_built_from_yaml():
     from hyperpyyaml import load_hyperpyyaml
-    given, plain = (load_hyperpyyaml("features: !new:sv_ssl.features.LogMel\n  n_mels: 40\n  spec_augment: "
-                                     f"!new:sv_ssl.features.SpecAugment{rest}")["features"]
+    given, plain = (load_hyperpyyaml("features: !new:sv_ssl.models.features.LogMel\n  n_mels: 40\n  spec_augment: "
+                                     f"!new:sv_ssl.models.features.SpecAugment{rest}")["features"]
                     for rest in ("\n    max_mels: 3", ""))
     assert given.spec_augment.max_mels == 3 and plain.spec_augment.max_mels == 5
     wave = torch.randn(1, 16000)

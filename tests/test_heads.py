@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from sv_ssl.heads import mlp
+from sv_ssl.models.heads import mlp
 
 
 def test_layers_and_width():

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sv_ssl.encoders import Embedder, FastResNet34
-from sv_ssl.features import LogMel
+from sv_ssl.models.encoders import Embedder, FastResNet34
+from sv_ssl.models.features import LogMel
 from sv_ssl.core.errors import InputError
-from sv_ssl.heads import mlp
+from sv_ssl.models.heads import mlp
 from sv_ssl.losses import AngularPrototypical, InfoNCE, NTXent
 from sv_ssl.losses.margin import additive
 from sv_ssl.methods import Momentum, Siamese

@@ -4,9 +4,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sv_ssl import model
-from sv_ssl.encoders import ECAPA, Embedder, FastResNet34, ResNet34
-from sv_ssl.features import LogMel
+from sv_ssl.models import folder as model
+from sv_ssl.models.encoders import ECAPA, Embedder, FastResNet34, ResNet34
+from sv_ssl.models.features import LogMel
 from sv_ssl.core.errors import InputError
 
 

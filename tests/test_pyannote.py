@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from sv_ssl import model
-from sv_ssl.encoders import ECAPA, Embedder, FastResNet34
-from sv_ssl.features import LogMel
+from sv_ssl.models import folder
+from sv_ssl.models.encoders import ECAPA, Embedder, FastResNet34
+from sv_ssl.models.features import LogMel
 from sv_ssl.pyannote import SpeakerEmbedding
 
 
@@ -20,7 +20,7 @@ def waves():
 
 
 def test_what_a_pipeline_asks_of_it(embedder, tmp_path):
-    ours = SpeakerEmbedding(model.save(tmp_path / "m", embedder, {}))
+    ours = SpeakerEmbedding(folder.save(tmp_path / "m", embedder, {}))
     assert (ours.sample_rate, ours.dimension, ours.metric) == (16000, 24, "cosine")
     assert 0 < ours.min_num_samples <= 16000
     assert ours.to(torch.device("cpu")) is ours

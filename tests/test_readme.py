@@ -80,12 +80,12 @@ def test_python_example(tiny, tmp_path, monkeypatch):
 
     import torch
 
-    from sv_ssl import model
-    from sv_ssl.encoders import Embedder, FastResNet34
-    from sv_ssl.features import LogMel
+    from sv_ssl.models import folder
+    from sv_ssl.models.encoders import Embedder, FastResNet34
+    from sv_ssl.models.features import LogMel
     torch.manual_seed(0)
     monkeypatch.chdir(tmp_path)
-    model.save("exp/built-in/simclr_am/0/model", Embedder(LogMel(40), FastResNet34(40, "small")), {})
+    folder.save("exp/built-in/simclr_am/0/model", Embedder(LogMel(40), FastResNet34(40, "small")), {})
     shutil.copy(next(tiny.rglob("00001.wav")), "a.wav")
     found = {}
     exec(re.search(r"```python\n(.*?)```", README, re.DOTALL)[1], found)

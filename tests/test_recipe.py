@@ -16,7 +16,8 @@ import soundfile
 from safetensors.numpy import load_file
 
 from data_prep import shards as pack
-from sv_ssl import audio, brain, model, recipe
+from sv_ssl import audio, brain, recipe
+from sv_ssl.models import folder as model
 from sv_ssl.core.errors import InputError
 
 ROOT = Path(__file__).parents[1]

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from sv_ssl import audio, model, results, rttm, synthetic
-from sv_ssl.encoders import Embedder, FastResNet34
-from sv_ssl.features import LogMel
+from sv_ssl import audio, results, rttm, synthetic
+from sv_ssl.models import folder as model
+from sv_ssl.models.encoders import Embedder, FastResNet34
+from sv_ssl.models.features import LogMel
 from sv_ssl.rttm import Region, Turn
 
 PATH = Path(__file__).parents[1] / "recipes" / "diarization" / "diarize.py"

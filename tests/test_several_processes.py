@@ -76,14 +76,14 @@ def test_the_cases_differ_and_learn(one):
 
 
 # ------------------------------------------------------------------------------------------------------ whole recipes
-ENCODER = """  encoder: !apply:sv_ssl.encoders.named
+ENCODER = """  encoder: !apply:sv_ssl.models.encoders.named
     name: !ref <encoder>
     n_mels: !ref <n_mels>
     size: !ref <encoder_size>
     dim: !ref <dim>
 """
 STATISTICS = """    sentence_mean: False
-  encoder: !new:sv_ssl.encoders.FrameStatistics
+  encoder: !new:sv_ssl.models.encoders.FrameStatistics
 """
 HEAD = """  head: !new:torch.nn.Linear
     in_features: 80

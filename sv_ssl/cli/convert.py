@@ -44,11 +44,11 @@ def _parser() -> Parser:
 def _import(arguments: argparse.Namespace) -> None:
     if Path(arguments.out).exists():
         raise InputError(f"{arguments.out} is there already: name a new folder")
-    from sv_ssl import convert, model
+    from sv_ssl.models import convert, folder
 
     found = convert.read(arguments.checkpoint, arguments.kind)
     print(found.report())
-    model.save(arguments.out, found.embedder, {"name": f"{Path(arguments.checkpoint).name} of {arguments.kind}",
+    folder.save(arguments.out, found.embedder, {"name": f"{Path(arguments.checkpoint).name} of {arguments.kind}",
                                                "imported_from": arguments.kind, "front_end": found.front_end})
     print(f"wrote {arguments.out}: {len(found.matched)} tensors, {found.embedder.dim} dimensions")
     print(f"next: sv-extract {arguments.out} AUDIO_FOLDER --out embeddings.npz")

@@ -118,11 +118,12 @@ def _names(paths: Sequence[str]) -> dict[str, str]:
 
 def _run(arguments: argparse.Namespace, paths: Mapping[str, str], given: Mapping[str, list[Turn]] | None,
          uem: Mapping[str, list[Region]] | None, reference: Mapping[str, list[Turn]] | None) -> int:  # fmt: skip
-    from sv_ssl import der, diarize, model, rttm
+    from sv_ssl import der, diarize, rttm
+    from sv_ssl.models import folder
     from sv_ssl.audio import AudioError
     from sv_ssl.core.progress import watched
 
-    embed_windows = diarize.embedded_by(model.load(arguments.model, arguments.device), progress=len(paths) == 1)
+    embed_windows = diarize.embedded_by(folder.load(arguments.model, arguments.device), progress=len(paths) == 1)
     cluster, out, skipped, scored = _cluster(arguments), Path(arguments.out), [], []
     for name in watched(list(paths), "diarizing", "recording"):
         limits = uem[name] if uem else None

@@ -41,10 +41,10 @@ def _parser() -> Parser:
 def _export(arguments: argparse.Namespace) -> None:
     if not (arguments.onnx or arguments.torchscript):
         raise InputError("nothing to write: pass --onnx OUT.onnx or --torchscript OUT.pt")
-    from sv_ssl import export, model
+    from sv_ssl.models import folder, onnx
 
-    embedder = model.load(arguments.model)
-    for path, write in ((arguments.onnx, export.to_onnx), (arguments.torchscript, export.to_torchscript)):
+    embedder = folder.load(arguments.model)
+    for path, write in ((arguments.onnx, onnx.to_onnx), (arguments.torchscript, onnx.to_torchscript)):
         if path:
             print(f"wrote {path}: embeddings differ from PyTorch's by at most {write(embedder, path):.1g}")
     print(f"input: (1, samples) float32 at {embedder.sample_rate} Hz; output: (1, {embedder.dim})")

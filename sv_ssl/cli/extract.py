@@ -200,14 +200,15 @@ def _embedded(arguments: argparse.Namespace, plan: Plan, shard: int, shards: int
     """The embeddings of a shard."""
     import torch
 
-    from sv_ssl import embed, model
+    from sv_ssl import embed
+    from sv_ssl.models import folder
     from sv_ssl.core import distributed
 
     device, cores = arguments.device, parts.cores()
     if parts.processes() > 1:
         device = distributed.device(device)
         torch.set_num_threads(cores)
-    embedder = model.load(arguments.model, device)
+    embedder = folder.load(arguments.model, device)
     how = embed.How(arguments.precision, arguments.batch or (1 if device == "cpu" else 32), arguments.length_grid,
                     arguments.crops or 0, arguments.crop_seconds or 3.5, arguments.longest)  # fmt: skip
     begin, end = parts.cuts(plan.seconds, shards)[shard - 1:shard + 1]

@@ -160,7 +160,8 @@ def _file(arguments: argparse.Namespace, listed: Trials) -> tuple[Callable, str]
 
 
 def _model(arguments: argparse.Namespace) -> tuple[Callable, str]:
-    from sv_ssl import embed, model
+    from sv_ssl import embed
+    from sv_ssl.models import folder as model
 
     embedder = model.load(arguments.model, arguments.device)
 

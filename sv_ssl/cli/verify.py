@@ -89,9 +89,10 @@ def _calibration(path: str) -> Calibration:
 
 
 def _cosine(model_folder: str, recordings: Sequence[str]) -> float:
-    from sv_ssl import embed, model, scoring
+    from sv_ssl import embed, scoring
+    from sv_ssl.models import folder
 
-    embedder = model.load(model_folder)
+    embedder = folder.load(model_folder)
     _, rows, skipped = embed.embed(embedder, [embed.Utterance(path, path) for path in recordings])
     if skipped:
         raise InputError(skipped[0][1])

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sv_ssl.encoders import Embedder
+from sv_ssl.models.encoders import Embedder
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
 

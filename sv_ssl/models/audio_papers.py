@@ -5,7 +5,7 @@
     LogMel        (B, samples) -> (B, frames, n_mels)        ResNet18: ACL's; AST: the transformer of the ADD paper
     Waveform      (B, samples) -> (B, samples, 1)            Pretrained: one that `transformers` loads; BEATs
 
-The contract is that of `sv_ssl.encoders`: (B, T, F) -> (B, dim), and `config` holds what rebuilds it.
+The contract is that of `sv_ssl.models.encoders`: (B, T, F) -> (B, dim), and `config` holds what rebuilds it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 import torchaudio
 from torch import Tensor, nn
 
-from sv_ssl.encoders import preset, stages
+from sv_ssl.models.encoders import preset, stages
 from sv_ssl.core.errors import InputError
 
 __all__ = ["AST", "BEATs", "Pretrained", "RawResNet18", "ResNet18"]

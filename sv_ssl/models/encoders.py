@@ -227,7 +227,7 @@ class FrameStatistics(nn.Module):
 class Embedder(nn.Module):
     """(B, samples) -> (B, dim): features, then an encoder.
 
-    >>> from sv_ssl.features import LogMel
+    >>> from sv_ssl.models.features import LogMel
     >>> Embedder(LogMel(40), FastResNet34(40, "small"))(torch.randn(2, 16000)).shape
     torch.Size([2, 512])
     """

@@ -21,17 +21,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from sv_ssl import audio_encoders, encoders, export, peer_encoders
+from sv_ssl.models import audio_papers, encoders, onnx, peer_resnet
 from sv_ssl.core import distributed
-from sv_ssl.audio_encoders import ThreeSpectra, Waveform
-from sv_ssl.encoders import Embedder
-from sv_ssl.features import KaldiFbank, LogMel, SpeechBrainFbank, SslsvMel
+from sv_ssl.models.audio_papers import ThreeSpectra, Waveform
+from sv_ssl.models.encoders import Embedder
+from sv_ssl.models.features import KaldiFbank, LogMel, SpeechBrainFbank, SslsvMel
 from sv_ssl.core.errors import InputError
 
 FORMAT = "sv_ssl model 1"
 FEATURES: dict[str, type] = {kind.__name__: kind for kind in (LogMel, Waveform, ThreeSpectra, SpeechBrainFbank,
                                                               KaldiFbank, SslsvMel)}
-ENCODERS: dict[str, type] = {name: getattr(module, name) for module in (encoders, audio_encoders, peer_encoders)
+ENCODERS: dict[str, type] = {name: getattr(module, name) for module in (encoders, audio_papers, peer_resnet)
                              for name in module.__all__}
 
 
@@ -78,7 +78,7 @@ def load(folder: str | os.PathLike, device: str = "cpu") -> Embedder:
     if os.fspath(folder).endswith(".onnx"):
         if device != "cpu":
             raise InputError(f"{folder} runs on the CPU, in float32: leave --device out, or load the model folder")
-        return cast(Embedder, export.load_onnx(folder))
+        return cast(Embedder, onnx.load_onnx(folder))
     config = describe(folder)
     try:
         embedder = Embedder(*(kind(**arguments) for kind, arguments in _parts(config, folder)))
@@ -176,9 +176,9 @@ def speechbrain_yaml(config: dict) -> str:
     (features, of_features), (encoder, of_encoder) = _parts(config, "this model")
     return (f"""# For SpeechBrain: EncoderClassifier.from_hparams(source=<this folder>).encode_batch(wavs)
 compute_features: !new:{features.__module__}.{features.__name__}
-{lines(of_features, 2)}mean_var_norm: !new:sv_ssl.model.Unpadded
+{lines(of_features, 2)}mean_var_norm: !new:sv_ssl.models.folder.Unpadded
 encoder: !new:{encoder.__module__}.{encoder.__name__}
-{lines(of_encoder, 2)}embedding_model: !new:sv_ssl.model.ForSpeechBrain
+{lines(of_encoder, 2)}embedding_model: !new:sv_ssl.models.folder.ForSpeechBrain
   encoder: !ref <encoder>
 modules:
   compute_features: !ref <compute_features>
@@ -189,7 +189,7 @@ pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
   loadables:
     embedding_model: !ref <embedding_model>
   custom_hooks:
-    embedding_model: !name:sv_ssl.model.load_for_speechbrain
+    embedding_model: !name:sv_ssl.models.folder.load_for_speechbrain
 """)
 
 

@@ -1,11 +1,11 @@
-"""Encoders that other toolkits trained and that `sv_ssl.encoders` has not, so that their weights can be loaded."""
+"""Encoders that other toolkits trained and that `sv_ssl.models.encoders` has not, so that their weights can be loaded."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from sv_ssl.encoders import preset, stages
+from sv_ssl.models.encoders import preset, stages
 
 __all__ = ["WeSpeakerResNet34"]
 

@@ -1,0 +1,1 @@
+"""Waves to a vector, and models on disk."""

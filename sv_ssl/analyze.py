@@ -1,7 +1,7 @@
 """How labelled embeddings lie on the sphere: uniformity, tolerance, the distances of every two classes, a map.
 
 Distances are d = 1 - cosine, as in the ADD paper, over ordered pairs of different rows, in float64. The definitions are
-those of `sv_ssl.geometry`; here all of them come from one pass over the pairs, in blocks, for many rows and classes.
+those of `sv_ssl.losses.geometry`; here all of them come from one pass over the pairs, in blocks, for many rows and classes.
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from sv_ssl import data, geometry
+from sv_ssl import data
+from sv_ssl.losses import geometry
 from sv_ssl.audio import noise
 from sv_ssl.checkpoints import AtomicCheckpointer, Journal
 from sv_ssl.data import Note

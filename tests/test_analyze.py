@@ -1,4 +1,4 @@
-"""The analysis of labelled embeddings: the same numbers as sv_ssl.geometry's loops, known configurations, maps."""
+"""The analysis of labelled embeddings: the same numbers as sv_ssl.losses.geometry's loops, known configurations, maps."""
 
 import math
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from sv_ssl import analyze, geometry
+from sv_ssl import analyze
+from sv_ssl.losses import geometry
 from sv_ssl.core.errors import InputError
 
 

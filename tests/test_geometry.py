@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sv_ssl import geometry
+from sv_ssl.losses import geometry
 
 LABELS = torch.tensor([0, 0, 1, 0, 1])
 

@@ -12,7 +12,7 @@ from typing import Iterator
 import torch
 from torch import Tensor
 
-from sv_ssl.geometry import cosines
+from sv_ssl.losses.geometry import cosines
 from sv_ssl.losses.margin import Margin
 
 ELEMENTS = {"cpu": 2 ** 20, "cuda": 2 ** 26}  # of a block: what a CPU's cache holds, what keeps a GPU busy

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sv_ssl.core.distributed import total, world_size
 from sv_ssl.core.errors import InputError
-from sv_ssl.geometry import cosines, unit
+from sv_ssl.losses.geometry import cosines, unit
 from sv_ssl.losses.margin import Margin
 from sv_ssl.losses.soft import SoftLabels
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sv_ssl import geometry
+from sv_ssl.losses import geometry
 from sv_ssl.core.distributed import gather, gather_plain, rank, world_size
 from sv_ssl.core.errors import InputError
 from sv_ssl.losses import blocks

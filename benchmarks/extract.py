@@ -34,7 +34,7 @@ from sv_ssl.embeddings import unit
 from sv_ssl.models.encoders import ECAPA, Embedder, FastResNet34
 from sv_ssl.models.features import SpeechBrainFbank
 from sv_ssl.core.errors import InputError
-from sv_ssl.sources import Utterance
+from sv_ssl.data.sources import Utterance
 
 COLUMNS = ("encoder", "system", "precision", "cores", "files", "utt/s", "x real time", "of SpeechBrain's loop",
            "of one core", "differs from ours by")

@@ -32,7 +32,9 @@ import torch
 from torch import Tensor, nn
 
 from parts import least
-from sv_ssl import audio, data, manifest, results, synthetic
+from sv_ssl import audio, results
+from sv_ssl.data import manifest, views as data
+from sv_ssl.data.synthetic import corpus as synthetic
 from sv_ssl.audio import noise as augment
 from sv_ssl.core import command
 from sv_ssl.models.encoders import ECAPA, Embedder, FastResNet34

@@ -13,7 +13,8 @@ from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence, TypeV
 import pandas as pd
 from tqdm import tqdm
 
-from sv_ssl import audio, manifest
+from sv_ssl import audio
+from sv_ssl.data import manifest
 from sv_ssl.core.command import Parser, run
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside

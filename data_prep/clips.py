@@ -15,7 +15,7 @@ from typing import Mapping, Sequence
 import pandas as pd
 
 from data_prep import Problem, finish, rerooted
-from sv_ssl import manifest
+from sv_ssl.data import manifest
 from sv_ssl.core.errors import InputError
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Sequence
 
 from data_prep import TRAIN, Problem, command, finish, parser, rerooted, save
-from sv_ssl import manifest
+from sv_ssl.data import manifest
 
 
 def prepare(source: str | os.PathLike, out: str | os.PathLike, speakers: bool = False,

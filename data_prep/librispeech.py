@@ -14,7 +14,7 @@ from typing import Sequence
 import pandas as pd
 
 from data_prep import TRAIN, Problem, command, finish, parser, rerooted, save
-from sv_ssl import manifest
+from sv_ssl.data import manifest
 from sv_ssl.core.errors import InputError
 
 PUBLISHED = {"train-clean-100": (28_539, 251), "train-clean-360": (104_014, 921), "train-other-500": (148_688, 1_166),

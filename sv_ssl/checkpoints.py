@@ -12,7 +12,7 @@ import torch
 from speechbrain.utils.checkpoints import (Checkpointer, ckpt_recency, mark_as_loader, mark_as_saver,
                                            register_checkpoint_hooks)
 
-from sv_ssl.data import Note
+from sv_ssl.data.views import Note
 from sv_ssl.core.distributed import barrier, gather_objects, is_loss, is_main
 from sv_ssl.core.errors import InputError
 

@@ -13,7 +13,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sv_ssl import analyze, clips, data, plots_classes, probe, results, settings, sounds
+from sv_ssl import analyze, plots_classes, probe, results, settings
+from sv_ssl.data import clips, views as data
+from sv_ssl.data.synthetic import sounds
 from sv_ssl.models import folder as model
 from sv_ssl.core import command, distributed
 from sv_ssl.brain import SSLBrain, fitted

@@ -15,7 +15,7 @@ from sv_ssl import audio, embed
 from sv_ssl.models.encoders import Embedder
 from sv_ssl.core.errors import InputError
 from sv_ssl.rttm import Region, Turn, common, merged
-from sv_ssl.sources import Utterance, cut
+from sv_ssl.data.sources import Utterance, cut
 from sv_ssl.vad import Detector
 
 WINDOW, HOP, LEAST = 1.5, 0.75, 0.5  # seconds

@@ -32,7 +32,7 @@ from sv_ssl.cache import Cache, content
 from sv_ssl.embeddings import unit
 from sv_ssl.models.encoders import Embedder
 from sv_ssl.core.errors import InputError
-from sv_ssl.sources import Skipped, Utterance
+from sv_ssl.data.sources import Skipped, Utterance
 from sv_ssl.trials import Trials
 
 PRECISIONS = ("fp32", "bf16")

@@ -12,7 +12,8 @@ from typing import Any, Sequence
 import numpy as np
 import torch
 
-from sv_ssl import corpus, data, embed, embeddings, metrics, normalise, plots, results, scoring, settings, shards
+from sv_ssl import corpus, embed, embeddings, metrics, normalise, plots, results, scoring, settings
+from sv_ssl.data import shards, views as data
 from sv_ssl.models import features, folder as model
 from sv_ssl.core import command
 from sv_ssl.brain import SSLBrain, augmented, fitted
@@ -24,7 +25,7 @@ from sv_ssl.losses import MarginSoftmax
 from sv_ssl.methods import Momentum
 from sv_ssl.methods.labelled import Labelled
 from sv_ssl.methods.mixup import Mixup
-from sv_ssl.sources import Utterance
+from sv_ssl.data.sources import Utterance
 from sv_ssl.trials import write_scores
 
 # Settings that may differ when a run is resumed: they do not change what is learnt up to an epoch.

@@ -16,7 +16,8 @@ from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from sv_ssl import results, synthetic
+from sv_ssl import results
+from sv_ssl.data.synthetic import corpus
 from sv_ssl.core import distributed
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import alone, aside
@@ -287,9 +288,9 @@ def folders(plain: dict) -> dict[str, str]:
             raise InputError(f"{key} {value} does not exist: check --{key}")
     if None in named.values():
         if distributed.is_main():
-            synthetic.corpus()
+            corpus.corpus()
         distributed.barrier()
-        built_in = synthetic.corpus()
+        built_in = corpus.corpus()
         named = {key: value or built_in / keys[key] for key, value in named.items()}
     return {key: str(value) for key, value in named.items()}
 

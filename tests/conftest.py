@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from sv_ssl import audio, synthetic
+from sv_ssl import audio
+from sv_ssl.data.synthetic import corpus
 
 
 # A busy machine is no fault.
@@ -33,7 +34,7 @@ def pytest_collection_modifyitems():
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """A built-in corpus of a second or two: 6 training, 2 validation and 3 test speakers."""
-    return synthetic.corpus(tmp_path_factory.mktemp("tiny") / "corpus", progress=False, workers=1, n_train=6, n_valid=2,
+    return corpus.corpus(tmp_path_factory.mktemp("tiny") / "corpus", progress=False, workers=1, n_train=6, n_valid=2,
                             n_test=3, sessions=2, utterances=2, test_sessions=2, test_utterances=2, seconds=1.5,
                             n_noises=6, n_rooms=4, n_meetings=0)
 

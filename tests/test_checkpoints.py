@@ -7,7 +7,7 @@ import torch
 
 from sv_ssl import checkpoints
 from sv_ssl.checkpoints import AtomicCheckpointer, Journal
-from sv_ssl.data import Note
+from sv_ssl.data.views import Note
 
 
 @pytest.fixture

@@ -9,7 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sv_ssl import audio, classify, clips, data, manifest, sounds
+from sv_ssl import audio, classify
+from sv_ssl.data import clips, manifest, views as data
+from sv_ssl.data.synthetic import sounds
 from sv_ssl.models.audio_papers import ResNet18
 from sv_ssl.models.encoders import Embedder
 from sv_ssl.models.features import LogMel

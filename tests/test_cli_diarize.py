@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from sv_ssl import audio, der, rttm, synthetic
+from sv_ssl import audio, der, rttm
+from sv_ssl.data.synthetic import corpus
 from sv_ssl.models import folder as model
 from sv_ssl.cli import diarize
 from sv_ssl.models.encoders import Embedder, FastResNet34
@@ -26,7 +27,7 @@ def folder(tmp_path_factory):
 def meetings(tmp_path_factory):
     """Two built-in meetings of 12 s."""
     tiny = dict(n_train=2, n_valid=2, n_test=2, seconds=0.5, n_noises=0, n_rooms=0)
-    made = synthetic.corpus(tmp_path_factory.mktemp("corpus") / "c", workers=1, progress=False, n_meetings=2,
+    made = corpus.corpus(tmp_path_factory.mktemp("corpus") / "c", workers=1, progress=False, n_meetings=2,
                             meeting_seconds=12.0, **tiny)
     return made / "meetings"
 

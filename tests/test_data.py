@@ -10,7 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sv_ssl import audio, data, manifest
+from sv_ssl import audio
+from sv_ssl.data import manifest, views as data
 from sv_ssl.audio.noise import Augment, Noises, Rooms
 from sv_ssl.core.errors import InputError
 

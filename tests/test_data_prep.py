@@ -17,7 +17,8 @@ import pytest
 import soundfile
 
 from data_prep import archives, decode, vox_lists, vox_sources, voxceleb
-from sv_ssl import audio, corpus, manifest, recipe, settings
+from sv_ssl import audio, corpus, recipe, settings
+from sv_ssl.data import manifest
 from sv_ssl.core.errors import InputError
 
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from data_prep import clips, esc50, fsdnoisy18k, iemocap, nsynth, speech_commands, words
-from sv_ssl import audio, manifest
+from sv_ssl import audio
+from sv_ssl.data import manifest
 
 ROOT = Path(__file__).parents[1]
 WORDS = ROOT / "../shared/data/words"

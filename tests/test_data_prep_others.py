@@ -17,7 +17,8 @@ import soundfile
 
 import data_prep
 from data_prep import folder, kaldi, librispeech, musan, rirs
-from sv_ssl import audio, manifest
+from sv_ssl import audio
+from sv_ssl.data import manifest
 from sv_ssl.audio.noise import Augment, Noises, Rooms
 
 ROOT = Path(__file__).parents[1]

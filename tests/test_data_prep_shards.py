@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from data_prep import shards
-from sv_ssl import manifest
+from sv_ssl.data import manifest
 from sv_ssl.core.errors import InputError
 
 

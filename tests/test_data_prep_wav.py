@@ -7,7 +7,8 @@ import pytest
 import soundfile
 
 from data_prep import wav
-from sv_ssl import audio, manifest
+from sv_ssl import audio
+from sv_ssl.data import manifest
 
 
 @pytest.fixture

@@ -13,14 +13,15 @@ import pytest
 import soundfile
 import torch
 
-from sv_ssl import audio, embed, scoring, sources
+from sv_ssl import audio, embed, scoring
+from sv_ssl.data import sources
 from sv_ssl.models import folder as model
 from sv_ssl.cli import extract, score
 from sv_ssl.embed import How
 from sv_ssl.models.encoders import Embedder, FastResNet34, FrameStatistics
 from sv_ssl.models.features import LogMel
 from sv_ssl.core.errors import InputError
-from sv_ssl.sources import Utterance
+from sv_ssl.data.sources import Utterance
 from sv_ssl.trials import read_trials
 
 ROOT = Path(__file__).parents[1]

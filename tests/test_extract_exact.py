@@ -15,7 +15,8 @@ import torch
 
 from test_embed import rows_kept
 
-from sv_ssl import audio, embed, sources
+from sv_ssl import audio, embed
+from sv_ssl.data import sources
 from sv_ssl.models import folder as model
 from sv_ssl.cli import extract, parts
 from sv_ssl.embed import How

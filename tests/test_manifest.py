@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sv_ssl import audio, manifest
-from sv_ssl.manifest import ManifestError
+from sv_ssl import audio
+from sv_ssl.data import manifest
+from sv_ssl.data.manifest import ManifestError
 
 HEADER = "ID,duration,wav,start,stop,spk_id\n"
 LINE = "u{0},2.0,$data_root/u{0}.wav,0,32000,s{0}\n"

@@ -14,7 +14,8 @@ import pytest
 import torch
 import yaml
 
-from sv_ssl import classify, settings, sounds
+from sv_ssl import classify, settings
+from sv_ssl.data.synthetic import sounds
 from sv_ssl.models import folder as model
 from sv_ssl.core.files import alone
 from sv_ssl.methods.labelled import Labelled

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from sv_ssl import audio, results, rttm, synthetic
+from sv_ssl import audio, results, rttm
+from sv_ssl.data.synthetic import corpus
 from sv_ssl.models import folder as model
 from sv_ssl.models.encoders import Embedder, FastResNet34
 from sv_ssl.models.features import LogMel
@@ -29,7 +30,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def meetings(tmp_path_factory):
     tiny = dict(n_train=2, n_valid=2, n_test=2, seconds=0.5, n_noises=0, n_rooms=0)
-    return synthetic.corpus(tmp_path_factory.mktemp("corpus") / "c", workers=1, progress=False, n_meetings=2,
+    return corpus.corpus(tmp_path_factory.mktemp("corpus") / "c", workers=1, progress=False, n_meetings=2,
                             meeting_seconds=10.0, **tiny) / "meetings"
 
 
@@ -83,7 +84,7 @@ def test_one_speaker_and_an_empty_recording(folder, tmp_path, capsys):
 def test_the_built_in_meetings_need_no_other_part_of_the_corpus(tmp_path, monkeypatch):
     """They are those of the corpus that is trained on."""
     made = []
-    monkeypatch.setattr(synthetic, "corpus", lambda **sizes: made.append(sizes) or tmp_path)
+    monkeypatch.setattr(corpus, "corpus", lambda **sizes: made.append(sizes) or tmp_path)
     assert recipe.built_in() == tmp_path / "meetings"
-    sizes = synthetic.Sizes(**made[0])
-    assert sizes[-2:] == synthetic.Sizes()[-2:] and sizes._fields[-2:] == ("n_meetings", "meeting_seconds")
+    sizes = corpus.Sizes(**made[0])
+    assert sizes[-2:] == corpus.Sizes()[-2:] and sizes._fields[-2:] == ("n_meetings", "meeting_seconds")

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from sv_ssl import brain, corpus, embeddings, manifest, recipe
+from sv_ssl import brain, corpus, embeddings, recipe
+from sv_ssl.data import manifest
 from sv_ssl.cli import score
 from test_recipe import MOCO, SIMCLR, options, run
 

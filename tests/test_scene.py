@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sv_ssl.scene import channel, draw_scene, music, noise, record, room
-from sv_ssl.voice import RATE
+from sv_ssl.data.synthetic.scene import channel, draw_scene, music, noise, record, room
+from sv_ssl.data.synthetic.voice import RATE
 
 
 def test_a_recording_has_the_level_of_its_scene_and_never_clips():

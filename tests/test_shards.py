@@ -10,7 +10,8 @@ import soundfile
 import torch
 
 from data_prep import shards as packing
-from sv_ssl import audio, data, manifest, shards
+from sv_ssl import audio
+from sv_ssl.data import manifest, shards, views as data
 from sv_ssl.audio.noise import Augment, Noises, Rooms
 from sv_ssl.core.errors import InputError
 

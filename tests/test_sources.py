@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sv_ssl import sources
+from sv_ssl.data import sources
 from sv_ssl.core.errors import InputError
-from sv_ssl.sources import Utterance
+from sv_ssl.data.sources import Utterance
 
 TURNS = ("SPEAKER talk 1 0.5 1.0 <NA> <NA> ann <NA> <NA>\nSPEAKER talk 1 1.25 0.5 <NA> <NA> bob <NA> <NA>\n"
          "SPEAKER talk 1 1.25 0.5 <NA> <NA> cat <NA> <NA>\nSPEAKER talk 1 2.0 0.75 <NA> <NA> ann <NA> <NA>\n")

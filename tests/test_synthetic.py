@@ -14,9 +14,10 @@ import pandas as pd
 import pytest
 import soundfile
 
-from sv_ssl import manifest, metrics
+from sv_ssl import metrics
+from sv_ssl.data import manifest
 from sv_ssl.core.errors import InputError
-from sv_ssl.synthetic import corpus
+from sv_ssl.data.synthetic.corpus import corpus
 
 TINY = dict(n_train=4, n_valid=2, n_test=4, test_sessions=2, test_utterances=2, seconds=1.0, n_noises=6, n_rooms=4,
             n_meetings=1, meeting_seconds=10.0)
@@ -102,7 +103,7 @@ def test_without_a_folder_it_is_kept_in_the_cache(tmp_path, monkeypatch):
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no kill on this system")
 def test_a_kill_leaves_no_half_and_the_next_call_clears_up(tmp_path):
     folder, root = tmp_path / "corpus", Path(__file__).parents[1]
-    code = f"from sv_ssl.synthetic import corpus; corpus({str(folder)!r}, workers=2, n_train=2000)"
+    code = f"from sv_ssl.data.synthetic.corpus import corpus; corpus({str(folder)!r}, workers=2, n_train=2000)"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=root, stderr=subprocess.DEVNULL)
     while not list(tmp_path.glob(".aside-corpus/wav/*/*/*.wav")):
         assert process.poll() is None

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from sv_ssl import audio, synthetic
+from sv_ssl import audio
+from sv_ssl.data.synthetic import corpus
 from sv_ssl.rttm import Region, common, merged, read
 from sv_ssl.vad import energy
 
@@ -59,7 +60,7 @@ def test_regions_stay_in_the_recording():
 def test_built_in_meetings(tmp_path):
     """At least three quarters of all time are judged as the reference has it."""
     tiny = dict(n_train=2, n_valid=2, n_test=2, seconds=0.5, n_noises=0, n_rooms=0)
-    folder = synthetic.corpus(tmp_path / "c", workers=1, progress=False, n_meetings=2, meeting_seconds=30.0, **tiny)
+    folder = corpus.corpus(tmp_path / "c", workers=1, progress=False, n_meetings=2, meeting_seconds=30.0, **tiny)
     for path in sorted(folder.glob("meetings/*.wav")):
         true = merged(read(path.with_suffix(".rttm"))[path.stem])
         found = energy(audio.read(path), RATE)

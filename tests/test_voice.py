@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sv_ssl.voice import HOP, N_FFT, RATE, antiresonance, draw_speaker, pulses, speak, windows
+from sv_ssl.data.synthetic.voice import HOP, N_FFT, RATE, antiresonance, draw_speaker, pulses, speak, windows
 
 
 def pitch_of(wave):

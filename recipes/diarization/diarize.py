@@ -26,7 +26,8 @@ from typing import Sequence
 
 import numpy as np
 
-from sv_ssl import audio, cluster, der, diarize, results, rttm, synthetic
+from sv_ssl import audio, cluster, der, diarize, results, rttm
+from sv_ssl.data.synthetic import corpus as synthetic
 from sv_ssl.models import folder as model
 from sv_ssl.core import command
 from sv_ssl.core.errors import InputError

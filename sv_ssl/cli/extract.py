@@ -15,7 +15,7 @@ from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
 
 if TYPE_CHECKING:
-    from sv_ssl import sources
+    from sv_ssl.data import sources
     from sv_ssl.trials import Trials
 
 LONGEST = 1200  # seconds
@@ -181,7 +181,8 @@ class Plan(NamedTuple):
 
 
 def _planned(arguments: argparse.Namespace, divided: bool = False) -> Plan:
-    from sv_ssl import embeddings, sources
+    from sv_ssl import embeddings
+    from sv_ssl.data import sources
 
     utterances, skipped = sources.find(arguments.input, arguments.audio, joined=arguments.window is not None)
     sources.refuse_twins(utterance.id for utterance in utterances)

@@ -29,10 +29,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from sv_ssl import audio, cache, manifest
+from sv_ssl import audio, cache
+from sv_ssl.data import manifest
 from sv_ssl.core.errors import InputError
-from sv_ssl.scene import draw_scene, music, noise, record, room
-from sv_ssl.voice import RATE, draw_speaker, speak
+from sv_ssl.data.synthetic.scene import draw_scene, music, noise, record, room
+from sv_ssl.data.synthetic.voice import RATE, draw_speaker, speak
 
 FORMAT = 2  # raise it whenever a sample changes: caches are named by it
 _FIRST = {"train": 10001, "valid": 20001, "test": 30001, "talkers": 40001, "meetings": 50001}

@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sv_ssl import audio, manifest
-from sv_ssl.data import Batches, Views
+from sv_ssl import audio
+from sv_ssl.data import manifest
+from sv_ssl.data.views import Batches, Views
 from sv_ssl.core.errors import InputError
 
 COLUMNS = ("shard", "offset", "size", "first")

@@ -12,7 +12,8 @@ from typing import Any, Iterable, NamedTuple, Sequence
 import numpy as np
 import pandas as pd
 
-from sv_ssl import audio, manifest, rttm
+from sv_ssl import audio, rttm
+from sv_ssl.data import manifest
 from sv_ssl.core.errors import InputError
 
 Skipped = list[tuple[str, str]]  # id or path, and why there is no embedding

@@ -11,7 +11,8 @@ import pandas as pd
 import torch
 from torch.utils.data import Dataset
 
-from sv_ssl import audio, manifest, probe
+from sv_ssl import audio, probe
+from sv_ssl.data import manifest
 from sv_ssl.core import progress
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import some
@@ -140,7 +141,7 @@ class Audio:
 class ClipViews(Dataset):
     """(epoch, place in `numbers`) -> V random crops of that clip, and its label; a shorter clip is repeated.
 
-    The batches are those of `sv_ssl.data`: what is drawn depends on (seed, epoch, place) alone.
+    The batches are those of `sv_ssl.data.views`: what is drawn depends on (seed, epoch, place) alone.
     """
 
     n_short = 0

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sv_ssl.voice import RATE
+from sv_ssl.data.synthetic.voice import RATE
 
 _LENGTH = 8192  # samples of a recording's response
 _LEAD = 128  # samples kept before its direct path, for what a channel of zero phase spreads forward

@@ -1,0 +1,1 @@
+"""Corpora that a program makes: voices, rooms, noises and sounds."""

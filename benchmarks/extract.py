@@ -27,10 +27,11 @@ from typing import Any, Iterator, NamedTuple, Sequence
 import numpy as np
 import torch
 
-from sv_ssl import audio, embed, results
+from sv_ssl import audio, results
+from sv_ssl.embeddings import extraction
 from sv_ssl.models import folder as model, onnx as export
 from sv_ssl.core import command
-from sv_ssl.embeddings import unit
+from sv_ssl.embeddings.store import unit
 from sv_ssl.models.encoders import ECAPA, Embedder, FastResNet34
 from sv_ssl.models.features import SpeechBrainFbank
 from sv_ssl.core.errors import InputError
@@ -95,7 +96,7 @@ def work(system: System, cores: int, folder: str, wavs: list[str]) -> Timed:
     if system.part in ("loop", "padded"):
         return by_speechbrain(system, folder, wavs)
     embedder = ours(folder if system.part == "ours" else f"{folder}.onnx")
-    extractor = embed.Extractor(embedder, embed.How(system.precision), None)
+    extractor = extraction.Extractor(embedder, extraction.How(system.precision), None)
     utterances = [Utterance(wav, wav) for wav in wavs]
     if cores == 1:
         list(extractor(utterances[:1]))
@@ -104,14 +105,14 @@ def work(system: System, cores: int, folder: str, wavs: list[str]) -> Timed:
     # The clock starts when both processes have been at work for a while: two fifths of the files are not counted.
     warm = 2 * len(wavs) // 5
     done, began = [], time.perf_counter()
-    for one in embed._in_processes(extractor, utterances, cores):
+    for one in extraction._in_processes(extractor, utterances, cores):
         done.append(one)
         if len(done) == warm:
             began = time.perf_counter()
     return told(done, warm, began)
 
 
-def told(done: list[embed.One], warm: int, began: float) -> Timed:
+def told(done: list[extraction.One], warm: int, began: float) -> Timed:
     seconds = time.perf_counter() - began
     if faults := [one.found for one in done if isinstance(one.found, InputError)]:
         raise faults[0]

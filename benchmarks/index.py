@@ -19,7 +19,8 @@ from typing import Any, Callable, Iterator
 import faiss
 import numpy as np
 
-from sv_ssl import index, results
+from sv_ssl import results
+from sv_ssl.embeddings import search as index
 from sv_ssl.core import command
 
 COLUMNS = ("kind", "enrol all", "a voice alone", "1,000 voices, each", "recall at 1, at 10", "right speaker",

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from parts import Row, least, run
-from sv_ssl import bootstrap, embeddings, metrics, normalise
+from sv_ssl import bootstrap, metrics, normalise
+from sv_ssl.embeddings import store
 from sv_ssl.core import command
 
 POINTS = ((0.01, 1, 1), (0.05, 1, 1), (0.001, 1, 1))
@@ -64,7 +65,7 @@ def bootstrap_rows() -> list[Row]:
 def norm_rows() -> list[Row]:
     """AS-norm statistics against the product alone."""
     rng = np.random.default_rng(0)
-    rows, cohort = (embeddings.unit(rng.normal(size=(n, 192)).astype(np.float32)) for n in (4708, 20_000))
+    rows, cohort = (store.unit(rng.normal(size=(n, 192)).astype(np.float32)) for n in (4708, 20_000))
     seconds = least(lambda: normalise.statistics(rows, cohort, 300), 3)
     product = least(lambda: rows @ cohort.T, 3)
     return [("AS-norm: 4,708 against a cohort of 20,000 x 192, top 300", f"{seconds:.2f} s", "2 s",
@@ -123,7 +124,7 @@ def make_list(folder: Path, n: int, utterances: int) -> tuple[str, str]:
     enroll, test = np.sort(rng.integers(0, utterances, n)).tolist(), rng.integers(0, utterances, n).tolist()
     with open(folder / "trials.txt", "w", encoding="utf-8") as file:
         file.writelines(f"{(e + t) % 2} {ids[e]} {ids[t]}\n" for e, t in zip(enroll, test))
-    embeddings.write(folder / "emb.npz", ids, rng.normal(size=(utterances, 192)).astype(np.float32))
+    store.write(folder / "emb.npz", ids, rng.normal(size=(utterances, 192)).astype(np.float32))
     return str(folder / "trials.txt"), str(folder / "emb.npz")
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from sv_ssl import scoring
 from sv_ssl.data import sources
 from sv_ssl.models import folder as model
-from sv_ssl.embed import Extracted, How, extract
+from sv_ssl.embeddings.extraction import Extracted, How, extract
 from sv_ssl.models.encoders import Embedder
 from sv_ssl.core.errors import InputError
 from sv_ssl.data.sources import Memory, Utterance

@@ -11,7 +11,8 @@ from typing import Callable, Sequence
 
 import numpy as np
 
-from sv_ssl import audio, embed
+from sv_ssl import audio
+from sv_ssl.embeddings import extraction
 from sv_ssl.models.encoders import Embedder
 from sv_ssl.core.errors import InputError
 from sv_ssl.rttm import Region, Turn, common, merged
@@ -111,13 +112,13 @@ def turns(regions: Sequence[Region], home: np.ndarray, centres: np.ndarray, labe
 
 def embedded_by(embedder: Embedder, progress: bool = False) -> EmbedWindows:
     """What embeds each window alone and unpadded; a digitally silent one gets NaN."""
-    how = embed.How(batch=1 if next(embedder.parameters()).device.type == "cpu" else BATCH)
+    how = extraction.How(batch=1 if next(embedder.parameters()).device.type == "cpu" else BATCH)
 
     def embed_windows(path: str, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
         about = audio.info(path)
         samples = (np.stack([starts, stops], axis=1) * about.rate).round().astype(int).clip(0, about.frames).tolist()
         utterances = [Utterance(str(number), path, *span) for number, span in enumerate(samples)]
-        found = embed.extract(embedder, utterances, how, progress=progress)
+        found = extraction.extract(embedder, utterances, how, progress=progress)
         if faults := [reason for _, reason in found.skipped if ": silent: " not in reason]:
             raise audio.AudioError(faults[0])
         rows = np.full((len(utterances), embedder.dim), np.nan, np.float32)

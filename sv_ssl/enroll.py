@@ -17,7 +17,7 @@ from typing import Mapping, NamedTuple, Sequence
 
 import numpy as np
 
-from sv_ssl.embeddings import Embeddings, unit
+from sv_ssl.embeddings.store import Embeddings, unit
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import some
 from sv_ssl.layout import quoted, split

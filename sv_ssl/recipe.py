@@ -12,7 +12,8 @@ from typing import Any, Sequence
 import numpy as np
 import torch
 
-from sv_ssl import corpus, embed, embeddings, metrics, normalise, plots, results, scoring, settings
+from sv_ssl import corpus, metrics, normalise, plots, results, scoring, settings
+from sv_ssl.embeddings import extraction, store
 from sv_ssl.data import shards, views as data
 from sv_ssl.models import features, folder as model
 from sv_ssl.core import command
@@ -133,26 +134,26 @@ def scored(embedder: Embedder, lists: Sequence[Listed]) -> list[np.ndarray]:
     return cosines(embedded(embedder, lists), lists)
 
 
-def embedded(embedder: Embedder, lists: Sequence[Listed], how: embed.How = embed.How()) -> embed.Extracted:
+def embedded(embedder: Embedder, lists: Sequence[Listed], how: extraction.How = extraction.How()) -> extraction.Extracted:
     """The recordings of trial lists, all of them."""
     utterances = {(one.audio_root, name): Utterance(name, str(one.audio_root / name))
                   for one in lists for name in one.trials.ids}
-    extracted = embed.extract(embedder, list(utterances.values()), how)
+    extracted = extraction.extract(embedder, list(utterances.values()), how)
     if extracted.skipped:
         raise InputError(f"{len(extracted.skipped)} of {len(utterances)} recordings of the trial lists cannot be used; "
                          f"the first: {extracted.skipped[0][1]}")
     return extracted
 
 
-def cosines(found: embed.Extracted, lists: Sequence[Listed]) -> list[np.ndarray]:
+def cosines(found: extraction.Extracted, lists: Sequence[Listed]) -> list[np.ndarray]:
     return [scoring.cosine((found.ids, found.rows[:, 0]), one.trials) for one in lists]
 
 
-def normalised(found: embed.Extracted, lists: Sequence[Listed], scores: Sequence[np.ndarray],
+def normalised(found: extraction.Extracted, lists: Sequence[Listed], scores: Sequence[np.ndarray],
                others: np.ndarray) -> list[np.ndarray]:
     """The cosines of each list, normalised by the embeddings of others (AS-norm)."""
     place = {name: i for i, name in enumerate(found.ids)}
-    mean, sd = normalise.statistics(embeddings.unit(found.rows[:, 0]), embeddings.unit(others), TOP_N)
+    mean, sd = normalise.statistics(store.unit(found.rows[:, 0]), store.unit(others), TOP_N)
     chosen = [[place[name] for name in one.trials.ids] for one in lists]
     return [normalise.normalise(cosine, one.trials, mean[some], sd[some], "as")
             for cosine, one, some in zip(scores, lists, chosen)]
@@ -233,7 +234,7 @@ def judge(hparams: dict, found: Corpus, embedder: Embedder, folder: Path) -> tup
     if hparams["cohort"] and found.tests:
         by_cosine = errors(found, of_lists)
         ids, others = cohort(hparams, found, embedder)
-        embeddings.write(folder / "cohort.npz", ids, others)
+        store.write(folder / "cohort.npz", ids, others)
         of_lists = normalised(rows, found.tests, of_lists, others)
     for one, scores in zip(found.tests, of_lists):
         main_list = not reports
@@ -255,8 +256,8 @@ def judge_crops(hparams: dict, found: Corpus, embedder: Embedder) -> dict[str, A
     """{list: EER and minDCF} by the papers' protocol: the mean cosine over all pairs of crops."""
     n, seconds = hparams["score_crops"], hparams["score_crop_seconds"]
     try:
-        rows = embedded(embedder, found.tests, embed.How(crops=n, crop_seconds=seconds))
-        scores = [embed.crop_scores(rows, one.trials) for one in found.tests]
+        rows = embedded(embedder, found.tests, extraction.How(crops=n, crop_seconds=seconds))
+        scores = [extraction.crop_scores(rows, one.trials) for one in found.tests]
     except InputError as error:             # a silent crop, say, of a recording that is none
         print(f"not scored by crops: {error}")
         return {}

@@ -9,7 +9,7 @@ from typing import Any, Sequence
 import numpy as np
 
 from sv_ssl.bootstrap import intervals
-from sv_ssl.embeddings import Embeddings, unit
+from sv_ssl.embeddings.store import Embeddings, unit
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import some
 from sv_ssl.metrics import POINTS, Point, evaluate

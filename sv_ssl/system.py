@@ -6,8 +6,9 @@ from typing import Callable, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
-from sv_ssl import calibrate, conditions, embeddings, enroll, normalise, scoring
-from sv_ssl.embeddings import Embeddings
+from sv_ssl import calibrate, conditions, enroll, normalise, scoring
+from sv_ssl.embeddings import store as embeddings
+from sv_ssl.embeddings.store import Embeddings
 from sv_ssl.core.errors import InputError
 from sv_ssl.trials import Trials
 

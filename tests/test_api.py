@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import sv_ssl
-from sv_ssl import audio, embed, scoring
+from sv_ssl import audio, scoring
+from sv_ssl.embeddings import extraction
 from sv_ssl.models import folder as model
 from sv_ssl.models.encoders import Embedder, FastResNet34
 from sv_ssl.models.features import LogMel
@@ -41,7 +42,7 @@ def test_embeddings_are_those_of_the_files(loaded, folder, speech):
     one, both = loaded.embed(paths[0]), loaded.embed([paths[1], str(paths[0])])
     assert one.shape == (16,) and both.shape == (2, 16) and (loaded.dim, loaded.sample_rate) == (16, 16000)
     embedder = model.load(folder)
-    expected = [embed.embed_wave(embedder, audio.read(path)) for path in paths]
+    expected = [extraction.embed_wave(embedder, audio.read(path)) for path in paths]
     assert np.allclose(one, expected[0], atol=1e-6) and np.allclose(both, expected[::-1], atol=1e-6)
 
 

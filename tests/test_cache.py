@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from sv_ssl import cache
+from sv_ssl.embeddings import cache
 
 
 def test_rows_survive_the_process_and_models_are_kept_apart(tmp_path):

@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from sv_ssl import analyze, embeddings
+from sv_ssl import analyze
+from sv_ssl.embeddings import store
 from sv_ssl.cli import analyze as command
 
 
@@ -17,7 +18,7 @@ def made(tmp_path):
     labels = np.array(["yes", "no", "up"])[np.arange(30) % 3]
     rows = np.repeat(np.eye(3, 8)[None], 10, axis=0).reshape(30, 8) + 0.3 * rng.standard_normal((30, 8))
     ids = [f"w/{i}.wav" for i in range(30)]
-    embeddings.write(tmp_path / "e.npz", ids, rows)
+    store.write(tmp_path / "e.npz", ids, rows)
     lines = [f"{i},1.0,$data_root/w/{i}.wav,0,16000,s{i % 5},{labels[i]}" for i in reversed(range(30))]
     (tmp_path / "words.csv").write_text("\n".join(["ID,duration,wav,start,stop,spk_id,label", *lines,
                                                    "99,1.0,$data_root/w/99.wav,0,16000,s1,yes"]) + "\n")

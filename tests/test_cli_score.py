@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from sv_ssl import embeddings
+from sv_ssl.embeddings import store
 from sv_ssl.core import command
 from sv_ssl.cli import score
 from sv_ssl.core.errors import InputError
@@ -25,7 +25,7 @@ TRIALS = "1 a/1 a/2\n0 a/2 b/1\n1 b/1 b/2\n0 a/1 b/1\n0 a/2 b/2\n"
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "trials.txt").write_text(TRIALS)
-    embeddings.write(tmp_path / "emb.npz", IDS, ROWS)
+    store.write(tmp_path / "emb.npz", IDS, ROWS)
     return tmp_path
 
 
@@ -65,10 +65,10 @@ def test_embeddings_are_looked_for_here_then_beside_the_list(folder, monkeypatch
     assert score.main(["lists/trials.txt"]) == 2
     wanted = "there is no embeddings.npz or lists/embeddings.npz: pass --embeddings FILE, or --model DIR --audio ROOT\n"
     assert capsys.readouterr().err.endswith("lists/trials.txt has no scores and " + wanted)
-    embeddings.write(folder / "lists" / "embeddings.npz", IDS, ROWS)
+    store.write(folder / "lists" / "embeddings.npz", IDS, ROWS)
     assert score.main(["lists/trials.txt"]) == 0
     assert "cosine of lists/embeddings.npz" in capsys.readouterr().out
-    embeddings.write(folder / "embeddings.npz", IDS, ROWS)
+    store.write(folder / "embeddings.npz", IDS, ROWS)
     assert score.main(["lists/trials.txt"]) == 0
     assert "cosine of embeddings.npz" in capsys.readouterr().out
 

@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from sv_ssl import embeddings, metrics
+from sv_ssl import metrics
+from sv_ssl.embeddings import store
 from sv_ssl.cli import score
 from sv_ssl.trials import read_trials
 
@@ -21,9 +22,9 @@ def folder(tmp_path, monkeypatch):
     ids = [f"s{i:02}/u{k}" for i in range(3 * SPEAKERS) for k in range(EACH)]
     rows = np.repeat(rng.normal(size=(3 * SPEAKERS, 16)), EACH, axis=0) + rng.normal(size=(len(ids), 16))
     test = SPEAKERS * EACH
-    embeddings.write("emb.npz", ids[:test], rows[:test])
-    embeddings.write("dev.npz", ids[test : 2 * test], rows[test : 2 * test])
-    embeddings.write("cohort.npz", ids[2 * test :], rows[2 * test :])
+    store.write("emb.npz", ids[:test], rows[:test])
+    store.write("dev.npz", ids[test : 2 * test], rows[test : 2 * test])
+    store.write("cohort.npz", ids[2 * test :], rows[2 * test :])
     write_list("trials.txt", ids[:test])
     write_list("dev.txt", ids[test : 2 * test])
     sexes = "".join(f"{i},{1 + k % 5}.5,{'fm'[int(i[1:3]) % 2]}\n" for k, i in enumerate(ids))
@@ -66,7 +67,7 @@ def test_missing_embeddings_can_be_left_out_and_are_told_everywhere(folder, caps
 def test_models_of_several_utterances(folder):
     (folder / "models.tsv").write_text("modelid\tsegmentid\nanna\ts00/u0\nanna\ts00/u1\notto\ts01/u0\n")
     (folder / "list.txt").write_text("1 anna s00/u2\n0 anna s01/u2\n1 otto s01/u1\n0 otto s02/u0\n")
-    rows = dict(zip(*embeddings.read("emb.npz")))
+    rows = dict(zip(*store.read("emb.npz")))
     unit = {i: row / np.linalg.norm(row) for i, row in rows.items()}
     for how in ("embeddings", "scores"):
         measured("list.txt", "--embeddings", "emb.npz", "--enroll", "models.tsv", "--combine", how, "--scores", "s.txt")
@@ -81,8 +82,8 @@ def test_normalised_scores(folder):
     found = measured("trials.txt", "--embeddings", "emb.npz", "--norm", "as", "--cohort", "cohort.npz", "--top-n", 10,
                      "--scores-out", "s.txt")  # fmt: skip
     assert found["notes"] == ["normalised (as) by 48 cohort utterances, the 10 nearest"]
-    scored, rows = read_trials("s.txt"), dict(zip(*embeddings.read("emb.npz")))
-    cohort = embeddings.read("cohort.npz")[1].astype(float)
+    scored, rows = read_trials("s.txt"), dict(zip(*store.read("emb.npz")))
+    cohort = store.read("cohort.npz")[1].astype(float)
     cohort /= np.linalg.norm(cohort, axis=1, keepdims=True)
     one, other = (rows[scored.ids[codes[7]]].astype(float) for codes in (scored.enroll, scored.test))
     one, other = one / np.linalg.norm(one), other / np.linalg.norm(other)
@@ -97,8 +98,8 @@ def test_normalised_scores(folder):
 def test_a_cohort_of_the_lists_own_speakers_is_refused(folder, capsys):
     assert score.main(["trials.txt", "--embeddings", "emb.npz", "--norm", "s", "--cohort", "emb.npz"]) == 2
     assert "nothing is left of the cohort" in capsys.readouterr().err
-    both = [np.concatenate(parts) for parts in zip(embeddings.read("emb.npz"), embeddings.read("cohort.npz"))]
-    embeddings.write("both.npz", *both)
+    both = [np.concatenate(parts) for parts in zip(store.read("emb.npz"), store.read("cohort.npz"))]
+    store.write("both.npz", *both)
     found = measured("trials.txt", "--embeddings", "emb.npz", "--norm", "z", "--cohort", "both.npz")
     left = "48 left out that are the list's own or of its speakers"
     assert found["notes"] == [f"normalised (z) by 48 cohort utterances, {left}"]
@@ -106,8 +107,8 @@ def test_a_cohort_of_the_lists_own_speakers_is_refused(folder, capsys):
 
 def test_calibration_is_learnt_kept_and_applied(folder, capsys):
     base = ["trials.txt", "--embeddings", "all.npz"]
-    both = [np.concatenate(parts) for parts in zip(embeddings.read("emb.npz"), embeddings.read("dev.npz"))]
-    embeddings.write("all.npz", *both)
+    both = [np.concatenate(parts) for parts in zip(store.read("emb.npz"), store.read("dev.npz"))]
+    store.write("all.npz", *both)
     learnt = measured(*base, "--calibrate", "dev.txt", "--calibration-out", "cal.json", "--scores-out", "llr.txt")
     out = capsys.readouterr().out
     assert "calibration: llr = " in out and "Cllr" in out and "actDCF" in out
@@ -125,8 +126,8 @@ def test_systems_are_fused(folder):
 
 def test_side_information(folder):
     base = ["trials.txt", "--embeddings", "all.npz", "--calibrate", "dev.txt"]
-    both = [np.concatenate(parts) for parts in zip(embeddings.read("emb.npz"), embeddings.read("dev.npz"))]
-    embeddings.write("all.npz", *both)
+    both = [np.concatenate(parts) for parts in zip(store.read("emb.npz"), store.read("dev.npz"))]
+    store.write("all.npz", *both)
     norm = ["--norm", "s", "--cohort", "cohort.npz", "--manifest", "meta.csv", "--quality", "duration,magnitude,cohort"]
     measured(*base, *norm, "--calibration-out", "cal.json")
     columns = json.loads((folder / "cal.json").read_text())["columns"]

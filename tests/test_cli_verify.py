@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from sv_ssl import calibrate, embed, scoring
+from sv_ssl import calibrate, scoring
+from sv_ssl.embeddings import extraction
 from sv_ssl.models import folder as model
 from sv_ssl.cli import verify
 from sv_ssl.models.encoders import Embedder, FastResNet34
@@ -35,7 +36,7 @@ def fitted(tmp_path):
 
 
 def cosine(folder, pair):
-    _, rows, _ = embed.embed(model.load(folder), [embed.Utterance(path, path) for path in pair])
+    _, rows, _ = extraction.embed(model.load(folder), [extraction.Utterance(path, path) for path in pair])
     return float(np.dot(*(rows / np.linalg.norm(rows, axis=1, keepdims=True))))
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sv_ssl import audio, embeddings, layout, metrics, trials
+from sv_ssl import audio, layout, metrics, trials
+from sv_ssl.embeddings import store
 from sv_ssl.cli import score, verify
 
 ROOT = Path(__file__).parents[1]
@@ -31,8 +32,8 @@ def folder(tmp_path_factory):
     voices = rng.standard_normal((20, 16))
     ids = [f"id{i}/{session}/{k}.wav" for i in range(20) for session in "ab" for k in (1, 2)]
     rows = np.repeat(voices, 4, axis=0) + rng.standard_normal((80, 16))
-    embeddings.write(made / "embeddings.npz", ids[:32], rows[:32])
-    embeddings.write(made / "cohort.npz", ids[32:], rows[32:])
+    store.write(made / "embeddings.npz", ids[:32], rows[:32])
+    store.write(made / "cohort.npz", ids[32:], rows[32:])
     pairs = [(ids[i], ids[j], i // 4 == j // 4) for i in range(32) for j in range(i + 1, 32) if j - i < 14]
     listed, dev = [[pair for pair in pairs if (int(pair[0][2]) < 4) == first] for first in (True, False)]
     for name, part in ("trials", listed), ("dev", dev):
@@ -184,6 +185,6 @@ def test_all_toolkits_files_are_read(there):
 def test_the_tables_name_every_form():
     endings = re.search(r"\| ending \|(.*?)\n\n", PAGE, re.DOTALL)[1]
     assert all(f"| `{kind}" in endings or f"`{kind}` |" in endings or f"| {kind} |" in endings
-               for kind in embeddings.READERS)  # fmt: skip
+               for kind in store.READERS)  # fmt: skip
     pairs = re.search(r"^- Labels: (.*?)\.", PAGE, re.DOTALL | re.MULTILINE)[1]
     assert pairs.split(", ") == layout.PAIRS.split()

@@ -13,11 +13,12 @@ import pytest
 import soundfile
 import torch
 
-from sv_ssl import audio, embed, scoring
+from sv_ssl import audio, scoring
+from sv_ssl.embeddings import extraction
 from sv_ssl.data import sources
 from sv_ssl.models import folder as model
 from sv_ssl.cli import extract, score
-from sv_ssl.embed import How
+from sv_ssl.embeddings.extraction import How
 from sv_ssl.models.encoders import Embedder, FastResNet34, FrameStatistics
 from sv_ssl.models.features import LogMel
 from sv_ssl.core.errors import InputError
@@ -70,7 +71,7 @@ def alone(embedder, utterance):
 
 @pytest.mark.parametrize("batch, workers", [(1, 0), (2, 0), (64, 0), (1, 1), (3, 2)])
 def test_neither_batch_nor_workers_change_a_number_or_the_order(embedder, mixed, batch, workers):
-    found = embed.extract(embedder, mixed, How(batch=batch), workers=workers, progress=False)
+    found = extraction.extract(embedder, mixed, How(batch=batch), workers=workers, progress=False)
     assert found.ids == [u.id for u in mixed if u.id != "gone"]
     assert [i for i, _ in found.skipped] == ["gone"] and "no such file" in found.skipped[0][1]
     rows = np.stack([alone(embedder, u) for u in mixed if u.id != "gone"])
@@ -79,7 +80,7 @@ def test_neither_batch_nor_workers_change_a_number_or_the_order(embedder, mixed,
 
 
 def test_readers_that_go_ahead_change_nothing(embedder, mixed):
-    extractor = embed.Extractor(embedder, How(batch=2), None)
+    extractor = extraction.Extractor(embedder, How(batch=2), None)
     plain, ahead = ({one.number: one.found for one in extractor(mixed, readers)} for readers in (0, 3))
     assert plain.keys() == ahead.keys() == set(range(len(mixed)))
     assert all(np.array_equal(plain[i], ahead[i]) for i in plain if i != 3)
@@ -95,43 +96,43 @@ def test_waves_do_not_wait_for_ever_for_others_of_their_length(embedder, speech)
                 started.append(utterance.id)
                 yield utterance
 
-    first = next(embed.Extractor(embedder, How(batch=2), None)(Lazy(utterances)))
-    assert len(started) == embed.WAITING * 2 + 1 and isinstance(first.found, np.ndarray)
+    first = next(extraction.Extractor(embedder, How(batch=2), None)(Lazy(utterances)))
+    assert len(started) == extraction.WAITING * 2 + 1 and isinstance(first.found, np.ndarray)
 
 
 def test_a_grid_cuts_lengths_so_that_more_are_equal(embedder, speech):
     long, short = Utterance("a", str(speech("a.wav", 1.3))), Utterance("b", str(speech("b.wav", 0.3)))
-    found = embed.extract(embedder, [long, short], How(grid=0.5), progress=False)
+    found = extraction.extract(embedder, [long, short], How(grid=0.5), progress=False)
     assert np.allclose(found.rows[0, 0], alone(embedder, long._replace(stop=16000)), atol=1e-6)
     assert np.allclose(found.rows[1, 0], alone(embedder, short), atol=1e-6)
 
 
 def test_half_precision_is_near_and_kept_apart(embedder, speech):
-    utterances, kept = [Utterance("a", str(speech("a.wav")))], embed.cache_of(embedder)
-    exact, half, again = (embed.extract(embedder, utterances, How(precision), kept, progress=False)
+    utterances, kept = [Utterance("a", str(speech("a.wav")))], extraction.cache_of(embedder)
+    exact, half, again = (extraction.extract(embedder, utterances, How(precision), kept, progress=False)
                           for precision in ("fp32", "bf16", "fp32"))  # fmt: skip
     assert 0 < np.abs(half.rows - exact.rows).max() < 0.05 * np.abs(exact.rows).max()
     assert half.seconds == 1 and again.seconds == 0 and np.array_equal(again.rows, exact.rows)
     with pytest.raises(InputError, match="fp32 or bf16"):
-        embed.extract(embedder, utterances, How("fp8"))
+        extraction.extract(embedder, utterances, How("fp8"))
 
 
 def test_crops_and_the_mean_of_their_cosines(embedder, speech, tmp_path):
     names = [str(speech(f"{i}.wav", seconds, seed=i)) for i, seconds in enumerate((2.0, 1.1, 0.3))]
-    found = embed.extract(embedder, [Utterance(n, n) for n in names], How(crops=4, crop_seconds=0.5), progress=False)
+    found = extraction.extract(embedder, [Utterance(n, n) for n in names], How(crops=4, crop_seconds=0.5), progress=False)
     assert found.rows.shape == (3, 4, 16)
     crop = Utterance("a", names[0], 8000, 16000)  # 2 s: crops begin at 0, 0.5, 1 and 1.5 s
     assert np.allclose(found.rows[0, 1], alone(embedder, crop), atol=1e-6)
     assert np.array_equal(found.rows[2, 0], found.rows[2, 3])  # the whole, repeated
     (tmp_path / "t.txt").write_text(f"{names[0]} {names[1]}\n{names[1]} {names[2]}\n")
-    scores = embed.crop_scores(found, read_trials(tmp_path / "t.txt"))
+    scores = extraction.crop_scores(found, read_trials(tmp_path / "t.txt"))
     assert scores == pytest.approx([scoring.crop_score(*found.rows[:2]), scoring.crop_score(*found.rows[1:])], abs=1e-6)
 
 
 def test_an_embedding_that_is_not_finite_is_skipped(speech):
     broken = Embedder(LogMel(40), FrameStatistics(40))
     broken.encoder.forward = lambda frames: torch.full((len(frames), 80), torch.nan)
-    ids, rows, skipped = embed.embed(broken, [Utterance("a", str(speech("a.wav")))])
+    ids, rows, skipped = extraction.embed(broken, [Utterance("a", str(speech("a.wav")))])
     assert not ids and rows.shape == (0, 80) and "not finite" in skipped[0][1]
 
 
@@ -142,7 +143,7 @@ class Deadly(FrameStatistics):
 
 def test_a_worker_that_dies_is_one_line(speech):
     with pytest.raises(InputError, match="sudden end"):
-        embed.extract(Embedder(LogMel(40), Deadly(40)), [Utterance("a", str(speech("a.wav")))], workers=1)
+        extraction.extract(Embedder(LogMel(40), Deadly(40)), [Utterance("a", str(speech("a.wav")))], workers=1)
 
 
 def test_windows_of_a_long_recording_are_those_cut_by_hand(embedder, tmp_path):
@@ -151,7 +152,7 @@ def test_windows_of_a_long_recording_are_those_cut_by_hand(embedder, tmp_path):
     soundfile.write(tmp_path / "long.flac", wave, 22050)
     windows, _ = sources.windows([Utterance("long", str(tmp_path / "long.flac"))], 0.5, 0.25)
     assert [w.start for w in windows] == pytest.approx([*np.arange(15) * 0.25, 3.7], abs=1e-4)
-    found = embed.extract(embedder, [w.utterance for w in windows], progress=False)
+    found = extraction.extract(embedder, [w.utterance for w in windows], progress=False)
     assert [i for i, _ in found.skipped] == [f"long/00000{s:.2f}-00000{s + 0.5:.2f}" for s in (1, 1.25, 1.5)]
     for (utterance, _, start, _), row in zip((w for w in windows if w.utterance.id in found.ids), found.rows[:, 0]):
         piece = wave[round(start * 22050):][:11025]
@@ -166,7 +167,7 @@ def test_windows_of_a_long_recording_take_little_memory(tmp_path):
     windows, _ = sources.windows([Utterance("long", str(tmp_path / "long.wav"))], 10, 10)
     statistics = Embedder(LogMel(40), FrameStatistics(40))
     tracemalloc.start()
-    found = embed.extract(statistics, [w.utterance for w in windows], kept=embed.cache_of(statistics), progress=False)
+    found = extraction.extract(statistics, [w.utterance for w in windows], kept=extraction.cache_of(statistics), progress=False)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(found.ids) == 120 and peak < 8e6  # the whole is 77 MB
@@ -174,19 +175,19 @@ def test_windows_of_a_long_recording_take_little_memory(tmp_path):
 
 def test_an_embedding_is_that_of_the_file_alone(embedder, speech):
     files = [speech(f"{i}.wav", seconds, seed=i) for i, seconds in enumerate((0.5, 1.3, 0.9))]
-    ids, rows, skipped = embed.embed(embedder, [embed.Utterance(str(f), str(f)) for f in files])
+    ids, rows, skipped = extraction.embed(embedder, [extraction.Utterance(str(f), str(f)) for f in files])
     assert ids == [str(f) for f in files] and not skipped and rows.dtype == np.float32
     for row, file in zip(rows, files):
         with torch.no_grad():
             assert np.allclose(row, embedder(torch.from_numpy(audio.read(file))[None])[0].numpy(), atol=1e-6)
-    again = embed.embed(embedder, [embed.Utterance(str(f), str(f)) for f in reversed(files)])[1]
+    again = extraction.embed(embedder, [extraction.Utterance(str(f), str(f)) for f in reversed(files)])[1]
     assert np.array_equal(again[::-1], rows)
 
 
 def test_a_training_embedder_is_put_back_as_it_was(embedder, speech):
     embedder.train()
     before = {k: v.clone() for k, v in embedder.state_dict().items()}
-    embed.embed(embedder, [embed.Utterance("a", str(speech("a.wav")))])
+    extraction.embed(embedder, [extraction.Utterance("a", str(speech("a.wav")))])
     assert embedder.training and all(torch.equal(v, before[k]) for k, v in embedder.state_dict().items())
     embedder.eval()
 
@@ -309,7 +310,7 @@ def test_after_a_kill_the_rest_is_embedded_and_no_process_is_left(embedder, fold
     kept = rows_kept(tmp_path)
     assert 0 < kept < 16 and not (tmp_path / "e.npz").exists()
     utterances, _ = sources.find([str(tmp_path / "many")])
-    found = embed.extract(embedder, utterances, kept=embed.cache_of(embedder), progress=False)
+    found = extraction.extract(embedder, utterances, kept=extraction.cache_of(embedder), progress=False)
     assert found.seconds == 30.0 * (16 - kept)
     assert np.abs(found.rows[0, 0] - alone(embedder, utterances[0])).max() < 1e-5
 
@@ -367,18 +368,18 @@ def test_bad_input_gets_one_line(folder, speech, tmp_path, monkeypatch, capsys, 
 
 def test_windows_come_from_pieces_of_their_recording(speech):
     listed = [Utterance(str(i), "a.wav") for i in range(5000)] + [Utterance(str(i), f"{i}.wav") for i in range(9)]
-    blocks = embed._blocks(listed, 2)
+    blocks = extraction._blocks(listed, 2)
     assert [i for block in blocks for i in block] == list(range(len(listed)))
-    assert {len(block) for block in blocks[:9]} == {embed.PIECE} and [len(b) for b in blocks[10:]] == [4, 4, 1]
-    assert {len(block) for block in embed._blocks(listed[:400], 2)} == {50}
+    assert {len(block) for block in blocks[:9]} == {extraction.PIECE} and [len(b) for b in blocks[10:]] == [4, 4, 1]
+    assert {len(block) for block in extraction._blocks(listed[:400], 2)} == {50}
 
 
 def test_windows_of_one_recording_are_read_by_threads_in_pieces(embedder, tmp_path):
     soundfile.write(tmp_path / "a.mp3", 0.1 * np.random.default_rng(0).standard_normal(16000 * 8), 16000)
     windows, _ = sources.windows([Utterance("a", str(tmp_path / "a.mp3"))], 0.2, 0.1)
     utterances = [window.utterance for window in windows]
-    assert len(utterances) > embed.HELD
-    plain, ahead = ({one.number: one.found for one in embed.Extractor(embedder, How(), None)(utterances, readers)}
+    assert len(utterances) > extraction.HELD
+    plain, ahead = ({one.number: one.found for one in extraction.Extractor(embedder, How(), None)(utterances, readers)}
                     for readers in (0, 2))  # fmt: skip
     assert plain.keys() == ahead.keys() == set(range(len(utterances)))
     assert max(np.abs(plain[i] - ahead[i]).max() for i in plain) < 1e-5
@@ -424,4 +425,4 @@ def test_a_name_that_is_not_utf8_is_embedded(folder, speech, tmp_path):
 def test_trials_with_an_unusable_recording_are_refused(embedder, speech, tmp_path):
     speech("a.wav")
     with pytest.raises(InputError, match="1 of 2 recordings of the trial list cannot be used.*b.wav: no such file"):
-        embed.embed_trials(embedder, ["a.wav", "b.wav"], tmp_path)
+        extraction.embed_trials(embedder, ["a.wav", "b.wav"], tmp_path)

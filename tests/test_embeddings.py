@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from sv_ssl import embeddings
+from sv_ssl.embeddings import store
 from sv_ssl.models import folder as model
 from sv_ssl.cli import extract
 from sv_ssl.models.encoders import Embedder, FastResNet34
@@ -44,7 +44,7 @@ def ids_for(name):
 def written(tmp_path, name):
     """A file of three or four embeddings in a format -> its path."""
     path = f"{tmp_path}/{name}"
-    embeddings.write(path, ids_for(name), ROWS[: len(ids_for(name))])
+    store.write(path, ids_for(name), ROWS[: len(ids_for(name))])
     return path
 
 
@@ -59,12 +59,12 @@ def equal(found, ids, rows):
 def test_what_is_written_reads_back_exactly(tmp_path, name):
     ids = ids_for(name)
     path = f"{tmp_path}/deep/er/{name}"
-    embeddings.write(path, ids, ROWS[: len(ids)].astype(np.float64))
-    found = dict(zip(*embeddings.read(path)))
+    store.write(path, ids, ROWS[: len(ids)].astype(np.float64))
+    found = dict(zip(*store.read(path)))
     assert sorted(found) == sorted(ids)
     assert all(np.array_equal(found[i], row) for i, row in zip(ids, ROWS))
     if not name.endswith("/"):  # a folder has the order of its names
-        assert equal(embeddings.read(path), ids, ROWS[: len(ids)])
+        assert equal(store.read(path), ids, ROWS[: len(ids)])
 
 
 def test_numpy_reads_npz_npy_and_the_folder(tmp_path):
@@ -78,7 +78,7 @@ def test_numpy_reads_npz_npy_and_the_folder(tmp_path):
 
 def test_kaldiio_reads_ark_and_scp(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    embeddings.write("out/e.scp", IDS, ROWS[:3])
+    store.write("out/e.scp", IDS, ROWS[:3])
     for found in (dict(kaldiio.load_ark("out/e.ark")), dict(kaldiio.load_scp("out/e.scp"))):
         assert list(found) == IDS
         assert all(np.array_equal(found[i], row) for i, row in zip(IDS, ROWS))
@@ -97,8 +97,8 @@ def test_torch_reads_pt(tmp_path):
 
 
 def test_an_id_may_begin_as_windows_files_do(tmp_path):
-    embeddings.write(tmp_path / "e.npy", ["\ufeffa"], np.ones((1, 2)))
-    assert embeddings.read(tmp_path / "e.npy")[0] == ["\ufeffa"]
+    store.write(tmp_path / "e.npy", ["\ufeffa"], np.ones((1, 2)))
+    assert store.read(tmp_path / "e.npy")[0] == ["\ufeffa"]
 
 
 def test_a_changed_number_in_npz_and_parquet_is_noticed(tmp_path):
@@ -108,7 +108,7 @@ def test_a_changed_number_in_npz_and_parquet_is_noticed(tmp_path):
         assert row in good
         path.write_bytes(good.replace(row, row[:-1] + b"\1"))
         with pytest.raises(InputError, match="CRC"):
-            embeddings.read(path)
+            store.read(path)
 
 
 @settings(max_examples=50)
@@ -117,8 +117,8 @@ def test_a_changed_number_in_npz_and_parquet_is_noticed(tmp_path):
 def test_any_ids_of_one_line_come_back(ids):
     with tempfile.TemporaryDirectory() as folder:
         for ending in ("npz", "npy", "parquet", "pt"):
-            embeddings.write(f"{folder}/e.{ending}", ids, np.ones((len(ids), 2)))
-            assert embeddings.read(f"{folder}/e.{ending}")[0] == ids
+            store.write(f"{folder}/e.{ending}", ids, np.ones((len(ids), 2)))
+            assert store.read(f"{folder}/e.{ending}")[0] == ids
 
 
 TARGETS = {
@@ -146,17 +146,17 @@ def test_targets_that_cannot_be_written(tmp_path, name, ids, message):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file.txt").touch()
     with pytest.raises(InputError, match=message):
-        embeddings.write(f"{tmp_path}/{name}", ids, np.ones((len(ids), 2)))
+        store.write(f"{tmp_path}/{name}", ids, np.ones((len(ids), 2)))
     assert os.listdir(tmp_path) == ["full"] and os.listdir(tmp_path / "full") == ["file.txt"]
 
 
 def test_file_names_that_are_no_text_keep_their_bytes_in_npz(tmp_path):
-    embeddings.write(tmp_path / "e.npz", ["a\udcff.wav"], np.ones((1, 2)))
-    assert embeddings.read(tmp_path / "e.npz")[0] == ["a\udcff.wav"]
+    store.write(tmp_path / "e.npz", ["a\udcff.wav"], np.ones((1, 2)))
+    assert store.read(tmp_path / "e.npz")[0] == ["a\udcff.wav"]
 
 
 def test_an_empty_folder_is_filled(tmp_path):
-    embeddings.write(tmp_path, IDS, ROWS[:3])
+    store.write(tmp_path, IDS, ROWS[:3])
     assert (tmp_path / "id1" / "a.wav.npy").is_file()
 
 
@@ -165,13 +165,13 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, name):
     out = tmp_path / "out"
     path = f"{out}/{name}"
     if not name.endswith("/"):
-        embeddings.write(path, ["old"], np.ones((1, 2)))
+        store.write(path, ["old"], np.ones((1, 2)))
     before = {p.name: p.read_bytes() for p in out.rglob("*")}
     old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, old[1][1]))
     try:
         with pytest.raises(InputError, match="cannot write"):
-            embeddings.write(path, IDS, np.random.default_rng(0).normal(size=(3, 20_000)))
+            store.write(path, IDS, np.random.default_rng(0).normal(size=(3, 20_000)))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old[1])
         signal.signal(signal.SIGXFSZ, old[0])
@@ -180,7 +180,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, name):
 
 @pytest.mark.parametrize("name, beside", [("e.npy", "e.ids"), ("e.ark", "e.scp")])
 def test_a_stop_between_the_two_files_of_a_pair_leaves_no_wrong_pair(tmp_path, monkeypatch, name, beside):
-    embeddings.write(tmp_path / name, ["old1", "old2"], np.ones((2, 2)))
+    store.write(tmp_path / name, ["old1", "old2"], np.ones((2, 2)))
     moved, replace = [], os.replace
 
     def stopped(source, target):
@@ -191,7 +191,7 @@ def test_a_stop_between_the_two_files_of_a_pair_leaves_no_wrong_pair(tmp_path, m
 
     monkeypatch.setattr(os, "replace", stopped)
     with pytest.raises(InputError, match="No space left"):
-        embeddings.write(tmp_path / name, ["new1", "new2"], np.ones((2, 2)))
+        store.write(tmp_path / name, ["new1", "new2"], np.ones((2, 2)))
     assert os.listdir(tmp_path) == [name] and beside not in os.listdir(tmp_path)
 
 
@@ -283,7 +283,7 @@ OTHERS = [npz_by_id, npz_bytes, npy_and_windows_text, ark_text, ark_double, ark_
 def test_files_of_others_are_read(tmp_path, make):
     make(tmp_path)
     path = next(p for p in tmp_path.iterdir() if p.stem == "e" and p.suffix not in (".txt", ".ids"))
-    ids, rows = embeddings.read(path)
+    ids, rows = store.read(path)
     assert rows.dtype == np.float32 and sorted(ids) == sorted(IDS)
     found = dict(zip(ids, rows))
     tolerance = 1e-6 if make is ark_text else 0  # twelve digits
@@ -293,19 +293,19 @@ def test_files_of_others_are_read(tmp_path, make):
 def test_compressed_arks_are_read_as_kaldi_rounds_them(tmp_path):
     kaldiio.save_ark(str(tmp_path / "e.ark"), {i: row[None] for i, row in zip(IDS, ROWS)}, compression_method=2)
     expected = np.concatenate([row for _, row in kaldiio.load_ark(str(tmp_path / "e.ark"))])
-    assert equal(embeddings.read(tmp_path / "e.ark"), IDS, expected)
+    assert equal(store.read(tmp_path / "e.ark"), IDS, expected)
 
 
 def test_text_arks_as_copy_vector_prints_them(tmp_path):
     (tmp_path / "e.ark").write_text("a  [ 1 0.5 -2e-05 ]\nb  [\n  3 4 5 ]\n")
-    assert equal(embeddings.read(tmp_path / "e.ark"), "ab", np.float32([[1, 0.5, -2e-05], [3, 4, 5]]))
+    assert equal(store.read(tmp_path / "e.ark"), "ab", np.float32([[1, 0.5, -2e-05], [3, 4, 5]]))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_floats_of_other_widths_become_float32(tmp_path, dtype):
     tensor = torch.tensor(ROWS).to(dtype)
     torch.save({"ids": SPACED, "embeddings": tensor}, tmp_path / "e.pt")
-    assert equal(embeddings.read(tmp_path / "e.pt"), SPACED, tensor.float().numpy())
+    assert equal(store.read(tmp_path / "e.pt"), SPACED, tensor.float().numpy())
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -330,16 +330,16 @@ def test_bad_rows_are_named_in_reading_and_in_writing(tmp_path, ids, rows, messa
     rows = np.array(rows, float) if isinstance(rows, list) else rows
     np.savez(tmp_path / "emb.npz", ids=np.array(ids, dtype=str), embeddings=rows)
     with pytest.raises(InputError, match=f"emb.npz: {message}"):
-        embeddings.read(tmp_path / "emb.npz")
+        store.read(tmp_path / "emb.npz")
     with pytest.raises(InputError, match=f"out.npz: {message}"):
-        embeddings.write(tmp_path / "out.npz", ids, rows)
+        store.write(tmp_path / "out.npz", ids, rows)
     assert not (tmp_path / "out.npz").exists()
 
 
 @pytest.mark.parametrize("scale", [1e-38, 1e-30, 1e30, 1e37])
 def test_tiny_and_huge_rows_are_neither_zero_nor_infinite(tmp_path, scale):
-    embeddings.write(tmp_path / "e.npz", SPACED, ROWS * scale)
-    assert np.array_equal(embeddings.read(tmp_path / "e.npz")[1], np.float32(ROWS * scale))
+    store.write(tmp_path / "e.npz", SPACED, ROWS * scale)
+    assert np.array_equal(store.read(tmp_path / "e.npz")[1], np.float32(ROWS * scale))
 
 
 def npy(rows, ids="a\nb\n"):
@@ -447,7 +447,7 @@ BAD_FILES = {
 def test_bad_files_are_refused_in_one_line(tmp_path, make, name, message):
     make(tmp_path)
     with pytest.raises(InputError, match=message) as error:
-        embeddings.read(tmp_path / name)
+        store.read(tmp_path / name)
     assert "\n" not in str(error.value) and len(str(error.value)) < 600
     assert name in str(error.value) or "gone.ark" in str(error.value)
 
@@ -472,7 +472,7 @@ def test_no_code_of_a_file_is_run(tmp_path):
         (tmp_path / f"{name}.scp").write_text(f"a {entry.format(tmp_path)}\n")
     for name in ("a.pt", "e.npy", "a.npz", "a.ark", "a.scp", "b.scp", "c.scp"):
         with pytest.raises(InputError):
-            embeddings.read(tmp_path / name)
+            store.read(tmp_path / name)
     assert not (tmp_path / "ran").exists()
     with open(tmp_path / "a.ark", "rb") as file:  # it would have run
         file.seek(5)
@@ -497,7 +497,7 @@ def test_sizes_that_a_file_only_claims_take_no_memory(tmp_path, new):
     (tmp_path / "e.pt").write_bytes(claimed(tmp_path, new))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(InputError, match="e.pt: wanted .*; it is damaged"):
-        embeddings.read(tmp_path / "e.pt")
+        store.read(tmp_path / "e.pt")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kilobytes
 
 
@@ -511,7 +511,7 @@ def test_arrays_larger_than_memory_are_damage(tmp_path, shape):
         packed.write(tmp_path / "e.npy", "a.npy")
     for name in ("e.npy", "e.npz"):
         with pytest.raises(InputError, match=f"{name}: wanted"):
-            embeddings.read(tmp_path / name)
+            store.read(tmp_path / name)
 
 
 def mutated(good, rng):
@@ -548,7 +548,7 @@ def test_no_mutation_gives_a_traceback_or_a_wrong_result(tmp_path, monkeypatch):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch has some for odd pickles
-                ids, rows = embeddings.read(target)
+                ids, rows = store.read(target)
             assert len(set(ids)) == len(ids) == len(rows) and all(ids)
             assert rows.dtype == np.float32 and rows.ndim == 2 and np.isfinite(rows).all() and rows.any(1).all()
         except InputError as error:
@@ -563,9 +563,9 @@ def test_no_mutation_gives_a_traceback_or_a_wrong_result(tmp_path, monkeypatch):
 
 def test_reading_takes_little_more_memory_than_the_rows(tmp_path):
     ids = [f"id{i // 100:05}/{i:011}/00001.wav" for i in range(20_000)]
-    embeddings.write(tmp_path / "e.npz", ids, np.ones((20_000, 192), np.float32))
+    store.write(tmp_path / "e.npz", ids, np.ones((20_000, 192), np.float32))
     tracemalloc.start()
-    rows = embeddings.read(tmp_path / "e.npz")[1]
+    rows = store.read(tmp_path / "e.npz")[1]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1.6 * rows.nbytes
@@ -580,7 +580,7 @@ def test_npz_needs_numpy_alone(tmp_path):
         print({"torch", "pandas", "scipy", "pyarrow", "kaldiio", "safetensors"} & set(sys.modules))
     """
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env={
-        **os.environ, "PYTHONPATH": str(Path(embeddings.__file__).parents[1])})  # fmt: skip
+        **os.environ, "PYTHONPATH": str(Path(store.__file__).parents[1])})  # fmt: skip
     assert run.stdout.strip() == "set()", run.stderr
 
 
@@ -597,9 +597,9 @@ def test_extract_writes_what_the_ending_says(tmp_path, speech, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     for out in ("e.npz", "e.parquet", "e/"):
         assert extract.main(["model", "audio", "--out", out]) == 0
-    expected = embeddings.read("e.npz")
+    expected = store.read("e.npz")
     assert expected[0] == ["a 1.wav", "b.wav"]
-    assert equal(embeddings.read("e.parquet"), *expected) and equal(embeddings.read("e/"), *expected)
+    assert equal(store.read("e.parquet"), *expected) and equal(store.read("e/"), *expected)
     capsys.readouterr()
     for out, message in (("e.ark", "Kaldi's ids have no blanks"), ("e/", "not empty"), ("e.txt", "ends in .npz, .npy")):
         assert extract.main(["no model", "audio", "--out", out]) == 2  # said before anything slow is begun

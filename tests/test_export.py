@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sv_ssl import embed
+from sv_ssl.embeddings import extraction
 from sv_ssl.models import folder as model, onnx as export
 from sv_ssl.cli import export as command
 from sv_ssl.models.encoders import ECAPA, Embedder, FastResNet34, FrameStatistics
@@ -54,7 +54,7 @@ def test_an_onnx_file_stands_in_for_an_embedder(small, onnx_file):
     assert (ours.dim, ours.sample_rate, ours.training) == (16, 16000, False)
     assert difference(small, ours) < 1e-4
     wave = waves()[0][0].numpy()
-    assert np.allclose(embed.embed_wave(ours, wave), embed.embed_wave(small, wave), atol=1e-4)
+    assert np.allclose(extraction.embed_wave(ours, wave), extraction.embed_wave(small, wave), atol=1e-4)
     assert ours(torch.cat([waves()[0], waves()[0]])).shape == (2, 16)
     assert difference(ours, pickle.loads(pickle.dumps(ours))) == 0
 
@@ -118,7 +118,7 @@ def test_the_command(small, tmp_path, capsys):
 
 def test_sv_extract_takes_an_onnx_file(tmp_path, speech):
     pytest.importorskip("onnxruntime")
-    from sv_ssl import embeddings
+    from sv_ssl.embeddings import store
     from sv_ssl.models import folder as model
     from sv_ssl.cli import extract
 
@@ -128,7 +128,7 @@ def test_sv_extract_takes_an_onnx_file(tmp_path, speech):
     wav = str(speech("a.wav", 1.3))
     for name in ("m", "m.onnx"):
         assert extract.main([str(tmp_path / name), wav, "--out", str(tmp_path / f"{name}.npz")]) == 0
-    (_, ours), (_, theirs) = (embeddings.read(tmp_path / f"{name}.npz") for name in ("m", "m.onnx"))
+    (_, ours), (_, theirs) = (store.read(tmp_path / f"{name}.npz") for name in ("m", "m.onnx"))
     assert abs(ours - theirs).max() < 1e-4 * abs(ours).max()
     with pytest.raises(InputError, match="runs on the CPU"):
         model.load(tmp_path / "m.onnx", "cuda")

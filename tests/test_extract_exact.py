@@ -15,11 +15,13 @@ import torch
 
 from test_embed import rows_kept
 
-from sv_ssl import audio, embed
+from sv_ssl import audio
+from sv_ssl.embeddings import extraction
 from sv_ssl.data import sources
 from sv_ssl.models import folder as model
-from sv_ssl.cli import extract, parts
-from sv_ssl.embed import How
+from sv_ssl.cli import extract
+from sv_ssl.embeddings import parts
+from sv_ssl.embeddings.extraction import How
 from sv_ssl.models.encoders import Embedder, FastResNet34
 from sv_ssl.models.features import LogMel
 
@@ -81,7 +83,7 @@ def assert_same(ids, rows, alone):
 @pytest.mark.parametrize("batch", [1, 8, 64])
 def test_neither_batch_nor_workers(embedder, corpus, alone, batch, workers):
     utterances, _ = sources.find([str(corpus)])
-    found = embed.extract(embedder, utterances, How(batch=batch), workers=workers, progress=False)
+    found = extraction.extract(embedder, utterances, How(batch=batch), workers=workers, progress=False)
     assert_same(found.ids, found.rows[:, 0], alone)
     assert [i for i, _ in found.skipped] == ["damaged.wav"]
 

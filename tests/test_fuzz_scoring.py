@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sv_ssl import embeddings, scoring, trials
+from sv_ssl import scoring, trials
+from sv_ssl.embeddings import store
 from sv_ssl.cli import score
 from sv_ssl.core.errors import InputError
 
@@ -290,7 +291,7 @@ def command(tmp_path, monkeypatch, capsys):
     (tmp_path / "infinite.txt").write_text("a b inf target\na c -inf nontarget\n")
     (tmp_path / "folder").mkdir()
     ids = sorted({i for e, t, _ in PAIRS for i in (e, t)})
-    embeddings.write(tmp_path / "emb.npz", ids, np.random.default_rng(0).standard_normal((len(ids), 8)))
+    store.write(tmp_path / "emb.npz", ids, np.random.default_rng(0).standard_normal((len(ids), 8)))
     return lambda line: (score.main(shlex.split(line)), *capsys.readouterr())
 
 

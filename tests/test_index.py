@@ -2,7 +2,7 @@ import faiss
 import numpy as np
 import pytest
 
-from sv_ssl import embeddings, index
+from sv_ssl.embeddings import search, store
 from sv_ssl.calibrate import Calibration
 from sv_ssl.calibrate import write as write_calibration
 from sv_ssl.cli import index as command
@@ -22,7 +22,7 @@ def voices(rows, noise=0.5, seed=1):
 
 def exact(names, rows, asked, k):
     """Brute force."""
-    cosines = embeddings.unit(asked) @ embeddings.unit(rows).T
+    cosines = store.unit(asked) @ store.unit(rows).T
     order = np.argsort(-cosines, axis=1)[:, :k]
     return [[(names[i], row[i]) for i in best] for row, best in zip(cosines, order)]
 
@@ -30,15 +30,15 @@ def exact(names, rows, asked, k):
 def test_flat_is_exact():
     names, rows = speakers(50)
     asked = voices(rows, 5)
-    for found, wanted in zip(index.create("flat", names, rows).search(asked, 7), exact(names, rows, asked, 7)):
+    for found, wanted in zip(search.create("flat", names, rows).search(asked, 7), exact(names, rows, asked, 7)):
         assert [name for name, _ in found] == [name for name, _ in wanted]
         assert [cosine for _, cosine in found] == pytest.approx([cosine for _, cosine in wanted], abs=1e-5)
 
 
-@pytest.fixture(params=index.KINDS)
+@pytest.fixture(params=search.KINDS)
 def many(request):
     names, rows = speakers(600)
-    return index.create(request.param, names, rows), names, rows
+    return search.create(request.param, names, rows), names, rows
 
 
 def first(found):
@@ -71,7 +71,7 @@ def test_comes_back_from_its_file(many, tmp_path):
     found.remove(names[3:5])
     found.add(["new"], rows[3:4])
     found.save(tmp_path / "a.index")
-    again = index.load(tmp_path / "a.index")
+    again = search.load(tmp_path / "a.index")
     assert (again.kind, again.dim, len(again)) == (found.kind, DIM, 599)
     assert again.search(rows[:9], 4) == found.search(rows[:9], 4)
     again.remove(["new"])
@@ -82,14 +82,14 @@ def test_comes_back_from_its_file(many, tmp_path):
 
 def test_strangers_are_unknown():
     names, rows = speakers(20)
-    found = index.create("flat", names, rows)
+    found = search.create("flat", names, rows)
     known, strangers = found.search(voices(rows), 3, threshold=0.85), found.search(speakers(20, seed=9)[1], 3, 0.85)
     assert all(len(nearest) == 1 for nearest in known) and strangers == [[]] * 20
 
 
 def test_more_asked_for_than_there_are():
     names, rows = speakers(3)
-    assert [len(nearest) for nearest in index.create("hnsw", names, rows).search(rows, 10)] == [3, 3, 3]
+    assert [len(nearest) for nearest in search.create("hnsw", names, rows).search(rows, 10)] == [3, 3, 3]
 
 
 @pytest.mark.parametrize("work, reason", [
@@ -98,12 +98,12 @@ def test_more_asked_for_than_there_are():
     (lambda found: found.remove(["nobody"]), "1 of 1 speakers are not enrolled, such as nobody"),
     (lambda found: found.search(np.ones((2, 5))), r"holds 24 dimensions, the embeddings are of shape \(2, 5\)"),
     (lambda found: found.search(np.ones((2, DIM)), 0), "at least 1"),
-    (lambda found: index.create("pq", *speakers(9)), "fitted to 256 speakers or more, not 9: use flat"),
-    (lambda found: index.create("tree", *speakers(9)), "no kind 'tree'"),
+    (lambda found: search.create("pq", *speakers(9)), "fitted to 256 speakers or more, not 9: use flat"),
+    (lambda found: search.create("tree", *speakers(9)), "no kind 'tree'"),
 ])
 def test_bad_requests_are_refused_and_change_nothing(work, reason):
     names, rows = speakers(9)
-    found = index.create("flat", names, rows)
+    found = search.create("flat", names, rows)
     with pytest.raises(InputError, match=reason):
         work(found)
     assert len(found) == 9 and first(found.search(rows)) == names
@@ -112,16 +112,16 @@ def test_bad_requests_are_refused_and_change_nothing(work, reason):
 @pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"", lambda data: b"text" * 99,
                                     lambda data: data[1000:], lambda data: data[:600] + data[700:]])
 def test_damaged_files_are_refused(tmp_path, damage):
-    index.create("flat", *speakers(40)).save(tmp_path / "a.index")
+    search.create("flat", *speakers(40)).save(tmp_path / "a.index")
     (tmp_path / "a.index").write_bytes(damage((tmp_path / "a.index").read_bytes()))
     with pytest.raises(InputError, match="is not a whole index|is damaged"):
-        index.load(tmp_path / "a.index")
+        search.load(tmp_path / "a.index")
     with pytest.raises(InputError, match="cannot read"):
-        index.load(tmp_path / "b.index")
+        search.load(tmp_path / "b.index")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    found = index.create("flat", *speakers(9))
+    found = search.create("flat", *speakers(9))
     found.save(tmp_path / "a.index")
     found.remove(["spk 1 é"])
 
@@ -130,7 +130,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.setattr(faiss, "write_index", full)
     with pytest.raises(InputError, match="disk full"):
         found.save(tmp_path / "a.index")
-    assert len(index.load(tmp_path / "a.index")) == 9 and len(list(tmp_path.iterdir())) == 1
+    assert len(search.load(tmp_path / "a.index")) == 9 and len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.fixture
@@ -139,8 +139,8 @@ def files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = np.eye(3, DIM, dtype=np.float32)
     ids = [f"{who}/{i}" for who in ("anna", "ben", "eva") for i in range(4)]
-    embeddings.write("enrol.npz", ids, voices(np.repeat(rows, 4, axis=0), 0.01))
-    embeddings.write("test.npz", ["t 1", "t 2"], np.stack([rows[0], np.eye(DIM, dtype=np.float32)[9]]))
+    store.write("enrol.npz", ids, voices(np.repeat(rows, 4, axis=0), 0.01))
+    store.write("test.npz", ["t 1", "t 2"], np.stack([rows[0], np.eye(DIM, dtype=np.float32)[9]]))
     return tmp_path
 
 
@@ -159,7 +159,7 @@ def test_commands_enrol_identify_and_remove(files, capsys):
 
 
 def test_speakers_of_a_file_and_the_threshold_of_a_calibration(files, capsys):
-    ids, _ = embeddings.read("enrol.npz")
+    ids, _ = store.read("enrol.npz")
     (files / "utt2spk").write_text("".join(f"{i} {i.split('/')[0].upper()}\n" for i in ids))
     assert command.main(["a.index", "--enrol", "enrol.npz", "--speakers", "utt2spk", "--kind", "hnsw"]) == 0
     facts = dict(ranges=((-1.0, 1.0),), n_target=5, n_nontarget=5, cllr_before=1.0, cllr_after=0.5, lists=(), notes=())

@@ -5,7 +5,7 @@ import torch
 from sv_ssl.models import folder
 from sv_ssl.models.encoders import ECAPA, Embedder, FastResNet34
 from sv_ssl.models.features import LogMel
-from sv_ssl.pyannote import SpeakerEmbedding
+from sv_ssl.embeddings.pyannote import SpeakerEmbedding
 
 
 @pytest.fixture(scope="module")

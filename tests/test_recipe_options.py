@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from sv_ssl import brain, corpus, embeddings, recipe
+from sv_ssl import brain, corpus, recipe
+from sv_ssl.embeddings import store
 from sv_ssl.data import manifest
 from sv_ssl.cli import score
 from test_recipe import MOCO, SIMCLR, options, run
@@ -94,7 +95,7 @@ def test_a_cohort_normalises_the_test_scores(tiny, tmp_path):
     out, [path] = tmp_path / "out", (tmp_path / "other" / "runs").glob("*.json")
     found = json.loads(path.read_text())
     assert found["cohort"] == 12 and found["by_cosine"]["trials"]["eer"] == cosine
-    ids, rows = embeddings.read(out / "cohort.npz")
+    ids, rows = store.read(out / "cohort.npz")
     assert len(ids) == 12 and set(ids) <= set(manifest.read(tiny / "train.csv").ID)
     assert score.main([str(tiny / "trials.txt"), "--model", str(out / "model"), "--audio", str(tiny / "wav"), "--norm",
                        "as", "--cohort", str(out / "cohort.npz"), "--scores-out", str(tmp_path / "again.txt")]) == 0

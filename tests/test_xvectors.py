@@ -2,7 +2,7 @@ import kaldiio
 import numpy as np
 import pytest
 
-from sv_ssl import xvectors
+from sv_ssl.embeddings import xvectors
 from sv_ssl.core.errors import InputError
 
 IDS = ["b-é-1", "a-2", "B-1", "a-1"]

@@ -73,9 +73,10 @@ def _seed(text: str) -> int:
 
 
 def _analyze(arguments: argparse.Namespace) -> None:
-    from sv_ssl import analyze, embeddings, plots_classes
+    from sv_ssl import analyze, plots_classes
+    from sv_ssl.embeddings import store
 
-    ids, rows = embeddings.read(arguments.embeddings)
+    ids, rows = store.read(arguments.embeddings)
     column, labels = _labels(arguments.labels, arguments.column, ids)
     found = analyze.pairs(rows, labels)
     drawn = _drawn(rows, labels, arguments.map, arguments.seed)

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Iterable, NamedTuple, Sequence
 
-from sv_ssl.cli import parts
+from sv_ssl.embeddings import parts
 from sv_ssl.core.command import Parser, run
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
@@ -143,9 +143,10 @@ def _checked_merge(arguments: argparse.Namespace) -> argparse.Namespace:
 
 
 def _extract(arguments: argparse.Namespace) -> int:
-    from sv_ssl import embeddings, trials
+    from sv_ssl import trials
+    from sv_ssl.embeddings import store
 
-    embeddings.check_target(arguments.out)
+    store.check_target(arguments.out)
     listed = trials.read_trials(arguments.score) if arguments.score else None
     started = time.perf_counter()
     if parts.processes() > 1:
@@ -181,7 +182,7 @@ class Plan(NamedTuple):
 
 
 def _planned(arguments: argparse.Namespace, divided: bool = False) -> Plan:
-    from sv_ssl import embeddings
+    from sv_ssl.embeddings import store
     from sv_ssl.data import sources
 
     utterances, skipped = sources.find(arguments.input, arguments.audio, joined=arguments.window is not None)
@@ -191,7 +192,7 @@ def _planned(arguments: argparse.Namespace, divided: bool = False) -> Plan:
         windows, more = sources.windows(utterances, arguments.window, arguments.hop or arguments.window / 2)
         utterances, skipped = [window.utterance for window in windows], skipped + more
         sources.refuse_twins(utterance.id for utterance in utterances)
-    embeddings.check_target(arguments.out, _ids([utterance.id for utterance in utterances], arguments.crops or 0))
+    store.check_target(arguments.out, _ids([utterance.id for utterance in utterances], arguments.crops or 0))
     one = not divided and not arguments.shard
     seconds = [1.0] * len(utterances) if one or arguments.crops else sources.seconds(utterances)
     return Plan(utterances, windows, skipped, seconds)
@@ -201,7 +202,7 @@ def _embedded(arguments: argparse.Namespace, plan: Plan, shard: int, shards: int
     """The embeddings of a shard."""
     import torch
 
-    from sv_ssl import embed
+    from sv_ssl.embeddings import extraction
     from sv_ssl.models import folder
     from sv_ssl.core import distributed
 
@@ -210,17 +211,17 @@ def _embedded(arguments: argparse.Namespace, plan: Plan, shard: int, shards: int
         device = distributed.device(device)
         torch.set_num_threads(cores)
     embedder = folder.load(arguments.model, device)
-    how = embed.How(arguments.precision, arguments.batch or (1 if device == "cpu" else 32), arguments.length_grid,
+    how = extraction.How(arguments.precision, arguments.batch or (1 if device == "cpu" else 32), arguments.length_grid,
                     arguments.crops or 0, arguments.crop_seconds or 3.5, arguments.longest)  # fmt: skip
     begin, end = parts.cuts(plan.seconds, shards)[shard - 1:shard + 1]
     mine, windows = plan.utterances[begin:end], plan.windows[begin:end]
-    kept = None if arguments.no_cache else embed.cache_of(embedder)
+    kept = None if arguments.no_cache else extraction.cache_of(embedder)
     workers = min(cores, len(mine) // 64) if arguments.workers is None else arguments.workers
     if arguments.workers is None and workers < 2:  # it takes seconds to start them
         workers = 0
-    found = embed.extract(embedder, mine, how, kept, workers, progress=distributed.is_main())
+    found = extraction.extract(embedder, mine, how, kept, workers, progress=distributed.is_main())
     spans = [(utterance.id, utterance.start, utterance.stop) for utterance in plan.utterances]
-    run = parts.run_of(embed.digest(embedder), how._replace(batch=0), spans)
+    run = parts.run_of(extraction.digest(embedder), how._replace(batch=0), spans)
     return parts.Part(run, shard, shards, how.crops, found.ids, found.rows, found.seconds, plan.skipped, found.skipped,
                       _window_rows(windows, found.ids))  # fmt: skip
 
@@ -246,7 +247,7 @@ def _write_merged(out: str, paths: list[Path], listed: Trials | None, started: f
 
 
 def _write(out: str, part: parts.Part, listed: Trials | None, started: float) -> int:
-    from sv_ssl import embeddings
+    from sv_ssl.embeddings import store
 
     if listed and not part.crops:
         raise InputError("--score wants parts of --crops")
@@ -255,7 +256,7 @@ def _write(out: str, part: parts.Part, listed: Trials | None, started: float) ->
     if not part.ids:
         raise InputError(f"none of {len(skipped):,} recordings could be embedded; the first: {skipped[0][1]}")
     rows = part.rows.reshape(-1, part.rows.shape[2])
-    embeddings.write(out, _ids(part.ids, part.crops), rows)
+    store.write(out, _ids(part.ids, part.crops), rows)
     elapsed = time.perf_counter() - started
     pace = f"{part.seconds:,.1f} s of audio embedded in {elapsed:.1f} s, {part.seconds / elapsed:.0f} x real time"
     print(f"wrote {out}: {len(rows):,} embeddings of {rows.shape[1]} dimensions; "
@@ -293,11 +294,12 @@ def _show_skipped(skipped: sources.Skipped) -> None:
 
 
 def _write_scores(path: Path, listed: Trials, part: parts.Part) -> None:
-    from sv_ssl import embed, scoring, trials
+    from sv_ssl import scoring, trials
+    from sv_ssl.embeddings import extraction
 
     scored = scoring.leave_out(listed, part.ids)
-    found = embed.Extracted(part.ids, part.rows, part.skipped, part.seconds)
-    trials.write_scores(path, scored, embed.crop_scores(found, scored))
+    found = extraction.Extracted(part.ids, part.rows, part.skipped, part.seconds)
+    trials.write_scores(path, scored, extraction.crop_scores(found, scored))
     for note in scored.notes:
         print(f"note: {note}")
     print(f"wrote {path}: {len(scored.enroll):,} scores\nnext: sv-score {path}")

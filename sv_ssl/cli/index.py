@@ -77,14 +77,14 @@ def _parser_identify() -> Parser:
 
 
 def _index(arguments: argparse.Namespace) -> None:
-    from sv_ssl import index
+    from sv_ssl.embeddings import search
 
     there = os.path.exists(arguments.index)
     if arguments.speakers and not arguments.enrol:
         raise InputError("--speakers needs --enrol as well")
     if not there and (arguments.remove or not arguments.enrol):
         raise InputError(f"{arguments.index} is not there: pass --enrol EMBEDDINGS to make it")
-    found = index.load(arguments.index) if there else None
+    found = search.load(arguments.index) if there else None
     if found and arguments.kind not in (None, found.kind):
         raise InputError(f"{arguments.index} is of the kind {found.kind}, not {arguments.kind}: make a new one")
     if found and arguments.remove:
@@ -94,7 +94,7 @@ def _index(arguments: argparse.Namespace) -> None:
         if found:
             found.add(names, rows)
         else:
-            found = index.create(arguments.kind or "flat", names, rows)
+            found = search.create(arguments.kind or "flat", names, rows)
     assert found is not None
     if arguments.enrol or arguments.remove:
         found.save(arguments.index)
@@ -103,21 +103,22 @@ def _index(arguments: argparse.Namespace) -> None:
 
 
 def _enrolled(arguments: argparse.Namespace) -> tuple[list[str], Any]:
-    from sv_ssl import embeddings, normalise
+    from sv_ssl import normalise
+    from sv_ssl.embeddings import store
 
-    ids, rows = embeddings.read(arguments.enrol)
+    ids, rows = store.read(arguments.enrol)
     if not arguments.speakers:
         return ids, rows
     known = None if arguments.speakers == "ids" else normalise.read_speakers(arguments.speakers)
-    return normalise.speaker_means(ids, embeddings.unit(rows), known)
+    return normalise.speaker_means(ids, store.unit(rows), known)
 
 
 def _identify(arguments: argparse.Namespace) -> None:
-    from sv_ssl import embeddings, index
+    from sv_ssl.embeddings import search, store
 
     threshold = _threshold(arguments)
-    found = index.load(arguments.index)
-    ids, rows = embeddings.read(arguments.embeddings)
+    found = search.load(arguments.index)
+    ids, rows = store.read(arguments.embeddings)
     lines, unknown = [], 0
     for name, nearest in zip(ids, found.search(rows, arguments.top)):
         shown = [(rank, *one) for rank, one in enumerate(nearest, 1) if one[1] >= threshold]

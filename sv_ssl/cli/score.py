@@ -129,14 +129,15 @@ def _system(arguments: argparse.Namespace, listed: Trials) -> tuple[System | Non
                 name = option.replace("_", "-")
                 raise InputError(f"{listed.name} has scores already, so --{name} would do nothing: pass --embeddings")
         return None, ""
-    from sv_ssl import embeddings, enroll, normalise, system
+    from sv_ssl import enroll, normalise, system
+    from sv_ssl.embeddings import store
 
     source, about = _model(arguments) if arguments.model else _file(arguments, listed)
     cohort = None
     if arguments.norm:
         who = arguments.cohort_speakers
         known = normalise.read_speakers(who) if who and who != "ids" else None
-        found = embeddings.read(arguments.cohort)
+        found = store.read(arguments.cohort)
         cohort = system.Cohort(found, arguments.norm, arguments.top_n, known, means=bool(who))
     if unknown := [name for name in arguments.quality if name not in system.QUALITIES]:
         raise InputError(f"--quality {unknown[0]}: wanted {', '.join(system.QUALITIES)}")
@@ -146,7 +147,7 @@ def _system(arguments: argparse.Namespace, listed: Trials) -> tuple[System | Non
 
 
 def _file(arguments: argparse.Namespace, listed: Trials) -> tuple[Callable, str]:
-    from sv_ssl import embeddings
+    from sv_ssl.embeddings import store
 
     usual = [Path("embeddings.npz"), Path(listed.name).parent / "embeddings.npz"]
     path = arguments.embeddings or next((path for path in usual if path.is_file()), None)
@@ -154,22 +155,22 @@ def _file(arguments: argparse.Namespace, listed: Trials) -> tuple[Callable, str]
         places = " or ".join(str(path) for path in dict.fromkeys(usual))
         wanted = "pass --embeddings FILE, or --model DIR --audio ROOT"
         raise InputError(f"{listed.name} has no scores and there is no {places}: {wanted}")
-    found = embeddings.read(path)
+    found = store.read(path)
     count, dim = found[1].shape
     return lambda ids: found, f"cosine of {path} ({count:,} embeddings of {dim} dimensions)"
 
 
 def _model(arguments: argparse.Namespace) -> tuple[Callable, str]:
-    from sv_ssl import embed
+    from sv_ssl.embeddings import extraction
     from sv_ssl.models import folder as model
 
     embedder = model.load(arguments.model, arguments.device)
 
-    kept = embed.cache_of(embedder)
+    kept = extraction.cache_of(embedder)
 
     def source(ids: Sequence[str]) -> Any:
         names = list(dict.fromkeys(ids))
-        return embed.embed_trials(embedder, names, arguments.audio, skip=arguments.allow_missing, kept=kept)
+        return extraction.embed_trials(embedder, names, arguments.audio, skip=arguments.allow_missing, kept=kept)
 
     return source, f"cosine of embeddings by {arguments.model}"
 

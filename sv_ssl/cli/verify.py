@@ -89,11 +89,12 @@ def _calibration(path: str) -> Calibration:
 
 
 def _cosine(model_folder: str, recordings: Sequence[str]) -> float:
-    from sv_ssl import embed, scoring
+    from sv_ssl import scoring
+    from sv_ssl.embeddings import extraction
     from sv_ssl.models import folder
 
     embedder = folder.load(model_folder)
-    _, rows, skipped = embed.embed(embedder, [embed.Utterance(path, path) for path in recordings])
+    _, rows, skipped = extraction.embed(embedder, [extraction.Utterance(path, path) for path in recordings])
     if skipped:
         raise InputError(skipped[0][1])
     return scoring.crop_score(rows[:1], rows[1:])

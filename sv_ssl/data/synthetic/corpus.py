@@ -29,7 +29,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from sv_ssl import audio, cache
+from sv_ssl import audio
+from sv_ssl.embeddings import cache
 from sv_ssl.data import manifest
 from sv_ssl.core.errors import InputError
 from sv_ssl.data.synthetic.scene import draw_scene, music, noise, record, room

@@ -20,7 +20,8 @@ from typing import Callable
 import numpy as np
 import pandas as pd
 
-from sv_ssl import audio, cache
+from sv_ssl import audio
+from sv_ssl.embeddings import cache
 from sv_ssl.data import manifest
 from sv_ssl.core.errors import InputError
 

@@ -14,7 +14,7 @@ from typing import Mapping, Sequence
 
 import numpy as np
 
-from sv_ssl import embeddings
+from sv_ssl.embeddings import store
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
 
@@ -39,9 +39,9 @@ def write(folder: str | os.PathLike, ids: Sequence[str], rows: np.ndarray, speak
     row = dict(zip(ids, np.asarray(rows)))
     order = sorted(ids, key=str.encode)
     for name in ("xvector.scp", "spk_xvector.scp"):
-        embeddings.check_target(folder / name, [*order, *spoken])
-    embeddings.write(folder / "xvector.scp", order, np.stack([row[name] for name in order]))
-    embeddings.write(folder / "spk_xvector.scp", spoken,
+        store.check_target(folder / name, [*order, *spoken])
+    store.write(folder / "xvector.scp", order, np.stack([row[name] for name in order]))
+    store.write(folder / "spk_xvector.scp", spoken,
                      np.stack([np.mean([row[name] for name in utterances[who]], axis=0) for who in spoken]))
     _lines(folder / "utt2spk", [f"{name} {speakers[name]}" for name in order])
     _lines(folder / "spk2utt", [" ".join([who, *utterances[who]]) for who in spoken])

@@ -21,7 +21,7 @@ from typing import Any, Callable, Iterable, Sequence
 
 import numpy as np
 
-from sv_ssl import kaldi
+from sv_ssl.embeddings import kaldi
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
 

@@ -18,7 +18,7 @@ from typing import Any, Sequence
 
 import numpy as np
 
-from sv_ssl.embeddings import unit
+from sv_ssl.embeddings.store import unit
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
 

@@ -28,8 +28,8 @@ import torch
 from tqdm import tqdm
 
 from sv_ssl import audio, scoring
-from sv_ssl.cache import Cache, content
-from sv_ssl.embeddings import unit
+from sv_ssl.embeddings.cache import Cache, content
+from sv_ssl.embeddings.store import unit
 from sv_ssl.models.encoders import Embedder
 from sv_ssl.core.errors import InputError
 from sv_ssl.data.sources import Skipped, Utterance

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from sv_ssl import cluster
+from sv_ssl.diarization import cluster
 from sv_ssl.core.errors import InputError
 
 

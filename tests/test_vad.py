@@ -3,8 +3,8 @@ import pytest
 
 from sv_ssl import audio
 from sv_ssl.data.synthetic import corpus
-from sv_ssl.rttm import Region, common, merged, read
-from sv_ssl.vad import energy
+from sv_ssl.diarization.rttm import Region, common, merged, read
+from sv_ssl.diarization.vad import energy
 
 RATE = 16000
 

@@ -26,13 +26,14 @@ from typing import Sequence
 
 import numpy as np
 
-from sv_ssl import audio, cluster, der, diarize, results, rttm
+from sv_ssl import audio, results
+from sv_ssl.diarization import cluster, der, pipeline, rttm
 from sv_ssl.data.synthetic import corpus as synthetic
 from sv_ssl.models import folder as model
 from sv_ssl.core import command
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.progress import watched
-from sv_ssl.rttm import Region, Turn
+from sv_ssl.diarization.rttm import Region, Turn
 
 COLUMNS = ["model", "number of speakers", "speakers found (true), mean", "DER %", "miss", "false alarm", "confusion",
            "DER %, collar 0.25 s, no overlap"]  # fmt: skip
@@ -64,7 +65,7 @@ def experiment(arguments: argparse.Namespace) -> None:
     reference = rttm.read(arguments.rttm or folder)
     uem = rttm.read_uem(arguments.uem) if arguments.uem else None
     paths = recordings(folder, arguments.audio, reference)
-    embed_windows = once(diarize.embedded_by(model.load(arguments.model, arguments.device)))
+    embed_windows = once(pipeline.embedded_by(model.load(arguments.model, arguments.device)))
     alone = {name: [Turn(*region, "spk1") for region in speech(reference[name], uem, name)] for name in paths}
     rows = [["no model", "one for all", *measured(reference, alone, uem)]]
     for about in ("given", "estimated"):
@@ -72,7 +73,7 @@ def experiment(arguments: argparse.Namespace) -> None:
         for name in watched(list(paths), f"diarizing, number {about}", "meeting"):
             n_speakers = len(speakers(reference[name])) if about == "given" else None
             method = partial(cluster.spectral, n_speakers=n_speakers)
-            found[name] = diarize.diarize(paths[name], speech(reference[name], uem, name), embed_windows, method)
+            found[name] = pipeline.diarize(paths[name], speech(reference[name], uem, name), embed_windows, method)
         rows.append([arguments.name or trained_as(arguments.model), about, *measured(reference, found, uem)])
     print("\n".join(f"{column}: {', '.join(cells)}" for column, *cells in zip(COLUMNS, *rows)))
     if arguments.results:
@@ -109,7 +110,7 @@ def speech(turns: Sequence[Turn], uem: dict[str, list[Region]] | None, name: str
     return talk if uem is None else rttm.common(talk, rttm.merged(uem.get(name, [])))
 
 
-def once(embed_windows: diarize.EmbedWindows) -> diarize.EmbedWindows:
+def once(embed_windows: pipeline.EmbedWindows) -> pipeline.EmbedWindows:
     """The same, which remembers a recording's embeddings."""
     known: dict[str, np.ndarray] = {}
 

@@ -14,9 +14,9 @@ from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
 
 if TYPE_CHECKING:
-    from sv_ssl.der import Errors
-    from sv_ssl.diarize import Cluster, EmbedWindows
-    from sv_ssl.rttm import Region, Turn
+    from sv_ssl.diarization.der import Errors
+    from sv_ssl.diarization.pipeline import Cluster, EmbedWindows
+    from sv_ssl.diarization.rttm import Region, Turn
 
 ABOUT = """\
 Find who spoke when: windows of 1.5 s every 0.75 s over the speech of a recording are embedded and clustered.
@@ -74,7 +74,7 @@ def _parser() -> Parser:
 
 def _diarize(arguments: argparse.Namespace) -> int:
     _check(arguments)
-    from sv_ssl import rttm
+    from sv_ssl.diarization import rttm
 
     paths = _names(arguments.audio)
     given = rttm.read(arguments.rttm_in) if arguments.rttm_in else None
@@ -118,12 +118,12 @@ def _names(paths: Sequence[str]) -> dict[str, str]:
 
 def _run(arguments: argparse.Namespace, paths: Mapping[str, str], given: Mapping[str, list[Turn]] | None,
          uem: Mapping[str, list[Region]] | None, reference: Mapping[str, list[Turn]] | None) -> int:  # fmt: skip
-    from sv_ssl import der, diarize, rttm
+    from sv_ssl.diarization import der, pipeline, rttm
     from sv_ssl.models import folder
     from sv_ssl.audio import AudioError
     from sv_ssl.core.progress import watched
 
-    embed_windows = diarize.embedded_by(folder.load(arguments.model, arguments.device), progress=len(paths) == 1)
+    embed_windows = pipeline.embedded_by(folder.load(arguments.model, arguments.device), progress=len(paths) == 1)
     cluster, out, skipped, scored = _cluster(arguments), Path(arguments.out), [], []
     for name in watched(list(paths), "diarizing", "recording"):
         limits = uem[name] if uem else None
@@ -143,7 +143,7 @@ def _run(arguments: argparse.Namespace, paths: Mapping[str, str], given: Mapping
 
 
 def _cluster(arguments: argparse.Namespace) -> Cluster:
-    from sv_ssl import cluster
+    from sv_ssl.diarization import cluster
 
     if arguments.method == "ahc":
         return partial(cluster.agglomerative, n_speakers=arguments.speakers, threshold=arguments.threshold)
@@ -153,8 +153,9 @@ def _cluster(arguments: argparse.Namespace) -> Cluster:
 def _one(path: str, embed_windows: EmbedWindows, cluster: Cluster, given: list[Turn] | None,
          limits: list[Region] | None, vad: str | None) -> list[Turn]:  # fmt: skip
     """A recording -> its turns."""
-    from sv_ssl import audio, diarize, rttm
-    from sv_ssl.vad import energy
+    from sv_ssl import audio
+    from sv_ssl.diarization import pipeline, rttm
+    from sv_ssl.diarization.vad import energy
 
     if given is not None:
         speech = rttm.merged(given)
@@ -162,10 +163,10 @@ def _one(path: str, embed_windows: EmbedWindows, cluster: Cluster, given: list[T
         about = audio.info(path)
         speech = [rttm.Region(0.0, about.frames / about.rate)]
     else:
-        speech = diarize.detect(path, energy)
+        speech = pipeline.detect(path, energy)
     if limits is not None:
         speech = rttm.common(speech, rttm.merged(limits))
-    return diarize.diarize(path, speech, embed_windows, cluster)
+    return pipeline.diarize(path, speech, embed_windows, cluster)
 
 
 def _summary(turns: Sequence[Turn]) -> str:
@@ -176,7 +177,7 @@ def _summary(turns: Sequence[Turn]) -> str:
 
 
 def _finish(out: Path, count: int, skipped: list[tuple[str, str]], scored: Sequence[Errors]) -> int:
-    from sv_ssl import der
+    from sv_ssl.diarization import der
 
     if len(scored) > 1:
         print(f"all {len(scored)} recordings: {der.pooled(scored).text()}")

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from parts import Row, least, run
-from sv_ssl import bootstrap, metrics, normalise
+from sv_ssl.verification import bootstrap, metrics, normalise
 from sv_ssl.embeddings import store
 from sv_ssl.core import command
 

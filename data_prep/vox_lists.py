@@ -9,7 +9,7 @@ from typing import Container, Sequence
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
-from sv_ssl.trials import Trials, read_trials
+from sv_ssl.verification.trials import Trials, read_trials
 
 USUAL = {"VoxCeleb1-O, original": "veri_test.txt", "VoxCeleb1-O, cleaned": "veri_test2.txt",
          "VoxCeleb1-E, original": "list_test_all.txt", "VoxCeleb1-E, cleaned": "list_test_all2.txt",

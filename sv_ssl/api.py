@@ -12,7 +12,7 @@ from typing import Any, Sequence
 
 import numpy as np
 
-from sv_ssl import scoring
+from sv_ssl.verification import scoring
 from sv_ssl.data import sources
 from sv_ssl.models import folder as model
 from sv_ssl.embeddings.extraction import Extracted, How, extract

@@ -15,7 +15,7 @@ from sv_ssl import audio, held_out
 from sv_ssl.data import manifest
 from sv_ssl.core.distributed import barrier, is_main
 from sv_ssl.core.errors import InputError
-from sv_ssl.trials import Trials, read_trials, speakers
+from sv_ssl.verification.trials import Trials, read_trials, speakers
 
 USUAL = ("trials.txt", "veri_test2.txt", "veri_test.txt")    # test lists that are found without being named
 

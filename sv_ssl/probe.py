@@ -13,7 +13,7 @@ from typing import Any, Callable, Iterable, NamedTuple, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sv_ssl.bootstrap import percentiles
+from sv_ssl.verification.bootstrap import percentiles
 from sv_ssl.core.errors import InputError
 
 Part = tuple[np.ndarray, np.ndarray]

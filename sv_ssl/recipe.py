@@ -12,7 +12,8 @@ from typing import Any, Sequence
 import numpy as np
 import torch
 
-from sv_ssl import corpus, metrics, normalise, plots, results, scoring, settings
+from sv_ssl import corpus, plots, results, settings
+from sv_ssl.verification import metrics, normalise, scoring
 from sv_ssl.embeddings import extraction, store
 from sv_ssl.data import shards, views as data
 from sv_ssl.models import features, folder as model
@@ -27,7 +28,7 @@ from sv_ssl.methods import Momentum
 from sv_ssl.methods.labelled import Labelled
 from sv_ssl.methods.mixup import Mixup
 from sv_ssl.data.sources import Utterance
-from sv_ssl.trials import write_scores
+from sv_ssl.verification.trials import write_scores
 
 # Settings that may differ when a run is resumed: they do not change what is learnt up to an epoch.
 FREE = {"epochs", "data_folder", "train_csv", "audio_root", "valid_trials", "test_trials", "output_folder",

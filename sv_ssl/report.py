@@ -14,9 +14,9 @@ from numpy.typing import ArrayLike
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
-from sv_ssl.metrics import Point, check
+from sv_ssl.verification.metrics import Point, check
 from sv_ssl.page import Html, anchor, definitions, document, el, picture, table
-from sv_ssl.trials import Trials
+from sv_ssl.verification.trials import Trials
 
 HARDEST = 20  # trials of each kind that are named
 FEW = 30  # errors that a rate needs to stand on

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import sv_ssl
-from sv_ssl import audio, scoring
+from sv_ssl import audio
+from sv_ssl.verification import scoring
 from sv_ssl.embeddings import extraction
 from sv_ssl.models import folder as model
 from sv_ssl.models.encoders import Embedder, FastResNet34

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from sv_ssl import bootstrap, metrics
+from sv_ssl.verification import bootstrap, metrics
 from sv_ssl.core.errors import InputError
 
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
-from sv_ssl import calibrate, metrics
-from sv_ssl.calibrate import Calibration, fit
+from sv_ssl.verification import calibrate, metrics
+from sv_ssl.verification.calibrate import Calibration, fit
 from sv_ssl.core.errors import InputError
-from sv_ssl.trials import Trials, read_trials
+from sv_ssl.verification.trials import Trials, read_trials
 
 
 def gaussian(n=2000, k=1, share=0.3, distance=2.0, seed=0):

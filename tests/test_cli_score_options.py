@@ -6,10 +6,10 @@ import json
 import numpy as np
 import pytest
 
-from sv_ssl import metrics
+from sv_ssl.verification import metrics
 from sv_ssl.embeddings import store
 from sv_ssl.cli import score
-from sv_ssl.trials import read_trials
+from sv_ssl.verification.trials import read_trials
 
 SPEAKERS, EACH = 12, 4
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sv_ssl import calibrate, scoring
+from sv_ssl.verification import calibrate, scoring
 from sv_ssl.embeddings import extraction
 from sv_ssl.models import folder as model
 from sv_ssl.cli import verify

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sv_ssl import conditions, metrics
-from sv_ssl.bootstrap import intervals
-from sv_ssl.conditions import evaluate_each, read_manifest, split, write_csv
+from sv_ssl.verification import conditions, metrics
+from sv_ssl.verification.bootstrap import intervals
+from sv_ssl.verification.conditions import evaluate_each, read_manifest, split, write_csv
 from sv_ssl.core.errors import InputError
-from sv_ssl.scoring import report
-from sv_ssl.trials import Trials
+from sv_ssl.verification.scoring import report
+from sv_ssl.verification.trials import Trials
 
 GENDER = {"a": "f", "b": "m", "c": "f", "d": "m"}
 

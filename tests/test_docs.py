@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sv_ssl import audio, layout, metrics, trials
+from sv_ssl import audio
+from sv_ssl.verification import columns, metrics, trials
 from sv_ssl.embeddings import store
 from sv_ssl.cli import score, verify
 
@@ -187,4 +188,4 @@ def test_the_tables_name_every_form():
     assert all(f"| `{kind}" in endings or f"`{kind}` |" in endings or f"| {kind} |" in endings
                for kind in store.READERS)  # fmt: skip
     pairs = re.search(r"^- Labels: (.*?)\.", PAGE, re.DOTALL | re.MULTILINE)[1]
-    assert pairs.split(", ") == layout.PAIRS.split()
+    assert pairs.split(", ") == columns.PAIRS.split()

@@ -13,7 +13,8 @@ import pytest
 import soundfile
 import torch
 
-from sv_ssl import audio, scoring
+from sv_ssl import audio
+from sv_ssl.verification import scoring
 from sv_ssl.embeddings import extraction
 from sv_ssl.data import sources
 from sv_ssl.models import folder as model
@@ -23,7 +24,7 @@ from sv_ssl.models.encoders import Embedder, FastResNet34, FrameStatistics
 from sv_ssl.models.features import LogMel
 from sv_ssl.core.errors import InputError
 from sv_ssl.data.sources import Utterance
-from sv_ssl.trials import read_trials
+from sv_ssl.verification.trials import read_trials
 
 ROOT = Path(__file__).parents[1]
 

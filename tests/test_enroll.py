@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sv_ssl import enroll
-from sv_ssl.enroll import combine, read_models
+from sv_ssl.verification import enroll
+from sv_ssl.verification.enroll import combine, read_models
 from sv_ssl.core.errors import InputError
-from sv_ssl.scoring import cosine, leave_out
-from sv_ssl.trials import Trials
+from sv_ssl.verification.scoring import cosine, leave_out
+from sv_ssl.verification.trials import Trials
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sv_ssl import scoring, trials
+from sv_ssl.verification import scoring, trials
 from sv_ssl.embeddings import store
 from sv_ssl.cli import score
 from sv_ssl.core.errors import InputError

@@ -7,7 +7,7 @@ import pytest
 from sv_ssl import audio, held_out
 from sv_ssl.audio import noise
 from sv_ssl.core.errors import InputError
-from sv_ssl.trials import read_trials
+from sv_ssl.verification.trials import read_trials
 
 
 @pytest.fixture

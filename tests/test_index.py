@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from sv_ssl.embeddings import search, store
-from sv_ssl.calibrate import Calibration
-from sv_ssl.calibrate import write as write_calibration
+from sv_ssl.verification.calibrate import Calibration
+from sv_ssl.verification.calibrate import write as write_calibration
 from sv_ssl.cli import index as command
 from sv_ssl.core.errors import InputError
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import det_curve
 
-from sv_ssl import metrics
+from sv_ssl.verification import metrics
 from sv_ssl.core.errors import InputError
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sv_ssl import normalise
+from sv_ssl.verification import normalise
 from sv_ssl.core.errors import InputError
-from sv_ssl.normalise import apart, read_speakers, speaker_means, statistics
-from sv_ssl.trials import Trials
+from sv_ssl.verification.normalise import apart, read_speakers, speaker_means, statistics
+from sv_ssl.verification.trials import Trials
 
 METHODS = ["z", "t", "s", "as"]
 
@@ -318,5 +318,5 @@ def test_missing_speaker_files(tmp_path):
 
 def test_numpy_is_enough():
     slow = "{'torch', 'pandas', 'scipy', 'faiss', 'sklearn'}"
-    code = f"import sys, sv_ssl.normalise; print({slow} & set(sys.modules))"
+    code = f"import sys, sv_ssl.verification.normalise; print({slow} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"

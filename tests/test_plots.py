@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from sv_ssl import metrics, plots
+from sv_ssl import plots
+from sv_ssl.verification import metrics
 from sv_ssl.core.errors import InputError
 
 

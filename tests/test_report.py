@@ -4,10 +4,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from sv_ssl import report, scoring
-from sv_ssl.conditions import evaluate_each
+from sv_ssl import report
+from sv_ssl.verification import scoring
+from sv_ssl.verification.conditions import evaluate_each
 from sv_ssl.core.errors import InputError
-from sv_ssl.trials import Trials
+from sv_ssl.verification.trials import Trials
 
 UGLY = ['<script src="http://x/a.js"></script>', "a&b\"c'd/\u8a71\u8005.wav", "\u202eevil", "</code></td>", "x" * 300,
         "\x1b[31m"]  # fmt: skip

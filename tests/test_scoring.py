@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sv_ssl import scoring, trials
-from sv_ssl.bootstrap import intervals
+from sv_ssl.verification import scoring, trials
+from sv_ssl.verification.bootstrap import intervals
 from sv_ssl.core.errors import InputError
-from sv_ssl.metrics import evaluate
+from sv_ssl.verification.metrics import evaluate
 
 CASES = json.loads((Path(__file__).parent / "golden" / "losses.json").read_text())["cases"]
 CROPS = [case for case in CASES if case["function"] == "crop_score"]

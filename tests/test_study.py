@@ -15,10 +15,10 @@ import yaml
 from sv_ssl import settings
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import alone
-from sv_ssl.metrics import headline
+from sv_ssl.verification.metrics import headline
 from sv_ssl.study import compare, errors, grid, kept, runner, tables
 from sv_ssl.study.__main__ import main
-from sv_ssl.trials import Trials
+from sv_ssl.verification.trials import Trials
 
 ROOT = Path(__file__).parents[1]
 WRITE = tables.write

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from sv_ssl import metrics
+from sv_ssl.verification import metrics
 from sv_ssl.data import manifest
 from sv_ssl.core.errors import InputError
 from sv_ssl.data.synthetic.corpus import corpus

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sv_ssl import trials
+from sv_ssl.verification import trials
 from sv_ssl.core.errors import InputError
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"

@@ -99,7 +99,7 @@ def _analyze(arguments: argparse.Namespace) -> None:
 
 def _labels(path: str, column: str | None, ids: Sequence[str]) -> tuple[str, list[str]]:
     """-> the column's name, a label for each id."""
-    from sv_ssl import conditions
+    from sv_ssl.verification import conditions
 
     columns = conditions.read_manifest(path, ids)
     name = column or next((name for name in USUAL if name in columns), None)

@@ -16,7 +16,7 @@ from sv_ssl.core.files import aside
 
 if TYPE_CHECKING:
     from sv_ssl.data import sources
-    from sv_ssl.trials import Trials
+    from sv_ssl.verification.trials import Trials
 
 LONGEST = 1200  # seconds
 
@@ -143,7 +143,7 @@ def _checked_merge(arguments: argparse.Namespace) -> argparse.Namespace:
 
 
 def _extract(arguments: argparse.Namespace) -> int:
-    from sv_ssl import trials
+    from sv_ssl.verification import trials
     from sv_ssl.embeddings import store
 
     store.check_target(arguments.out)
@@ -294,7 +294,7 @@ def _show_skipped(skipped: sources.Skipped) -> None:
 
 
 def _write_scores(path: Path, listed: Trials, part: parts.Part) -> None:
-    from sv_ssl import scoring, trials
+    from sv_ssl.verification import scoring, trials
     from sv_ssl.embeddings import extraction
 
     scored = scoring.leave_out(listed, part.ids)

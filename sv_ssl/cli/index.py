@@ -103,7 +103,7 @@ def _index(arguments: argparse.Namespace) -> None:
 
 
 def _enrolled(arguments: argparse.Namespace) -> tuple[list[str], Any]:
-    from sv_ssl import normalise
+    from sv_ssl.verification import normalise
     from sv_ssl.embeddings import store
 
     ids, rows = store.read(arguments.enrol)
@@ -142,7 +142,7 @@ def _threshold(arguments: argparse.Namespace) -> float:
         raise InputError(f"--threshold {arguments.threshold}: a cosine is between -1 and 1")
     if arguments.calibration is None:
         return -2.0 if arguments.threshold is None else arguments.threshold
-    from sv_ssl import calibrate
+    from sv_ssl.verification import calibrate
 
     found = calibrate.read(arguments.calibration)
     if found.columns != ("score",):

@@ -18,9 +18,9 @@ from sv_ssl.core.files import aside
 if TYPE_CHECKING:
     import numpy as np
 
-    from sv_ssl.calibrate import Calibration
-    from sv_ssl.system import System
-    from sv_ssl.trials import Trials
+    from sv_ssl.verification.calibrate import Calibration
+    from sv_ssl.verification.system import System
+    from sv_ssl.verification.trials import Trials
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _score(arguments: argparse.Namespace, command: Sequence[str]) -> None:
-    from sv_ssl import metrics, scoring
+    from sv_ssl.verification import metrics, scoring
     from sv_ssl.cli import table
 
     options.check(arguments)
@@ -60,7 +60,7 @@ def _score(arguments: argparse.Namespace, command: Sequence[str]) -> None:
 
 
 def _read(arguments: argparse.Namespace, path: str) -> Trials:
-    from sv_ssl import layout, trials
+    from sv_ssl.verification import columns as layout, trials
 
     columns = layout.check_columns(arguments.columns) if arguments.columns else None
     return trials.read_trials(path, columns, keep=[name for by in arguments.by for name in (by, by.split(":")[0])])
@@ -77,7 +77,7 @@ def _scores(arguments: argparse.Namespace, listed: Trials) -> tuple[Trials, np.n
         return listed, columns[:, 0], used, arguments.llr
     import numpy as np
 
-    from sv_ssl import calibrate, trials
+    from sv_ssl.verification import calibrate, trials
 
     fused = [trials.read_trials(path) for path in arguments.fuse]
     if fused:
@@ -100,7 +100,7 @@ def _learn(arguments: argparse.Namespace, system: System | None, about: str, nam
     """What --calibrate's lists teach."""
     import numpy as np
 
-    from sv_ssl import calibrate
+    from sv_ssl.verification import calibrate
 
     lists = [_read(arguments, path) for path in arguments.calibrate]
     first, columns, own, _ = _columns(lists[0], system, about)
@@ -129,7 +129,7 @@ def _system(arguments: argparse.Namespace, listed: Trials) -> tuple[System | Non
                 name = option.replace("_", "-")
                 raise InputError(f"{listed.name} has scores already, so --{name} would do nothing: pass --embeddings")
         return None, ""
-    from sv_ssl import enroll, normalise, system
+    from sv_ssl.verification import enroll, normalise, system
     from sv_ssl.embeddings import store
 
     source, about = _model(arguments) if arguments.model else _file(arguments, listed)
@@ -179,7 +179,7 @@ def _model(arguments: argparse.Namespace) -> tuple[Callable, str]:
 
 
 def _conditions(arguments: argparse.Namespace, listed: Trials, scores: np.ndarray, points: Sequence) -> list[dict]:
-    from sv_ssl import conditions
+    from sv_ssl.verification import conditions
 
     if not arguments.by:
         return []
@@ -195,7 +195,7 @@ def _conditions(arguments: argparse.Namespace, listed: Trials, scores: np.ndarra
 def _against(
     arguments: argparse.Namespace, listed: Trials, labels: np.ndarray, scores: np.ndarray, points: Sequence
 ) -> dict:
-    from sv_ssl import bootstrap, calibrate, scoring, trials
+    from sv_ssl.verification import bootstrap, calibrate, scoring, trials
 
     other = calibrate.join([trials.read_trials(arguments.against)], listed)[:, 0]
     sides, _ = scoring.clusters(listed)
@@ -205,7 +205,7 @@ def _against(
 def _write(arguments: argparse.Namespace, listed: Trials, scores: np.ndarray, report: dict, rows: list[dict],
            ratios: bool, command: str) -> None:  # fmt: skip
     """Write what was asked for, and say so; then say what could be next."""
-    from sv_ssl import conditions, trials
+    from sv_ssl.verification import conditions, trials
 
     if (arguments.plot or arguments.report) and not (abs(scores) < math.inf).any():
         raise InputError(f"{listed.name}: all scores are infinite: leave out --plot and --report, nothing can be drawn")

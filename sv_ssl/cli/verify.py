@@ -11,7 +11,7 @@ from sv_ssl.core.command import Parser, run
 from sv_ssl.core.errors import InputError
 
 if TYPE_CHECKING:
-    from sv_ssl.calibrate import Calibration
+    from sv_ssl.verification.calibrate import Calibration
 
 ABOUT = """\
 Compare two recordings: the cosine of their embeddings, and with a calibration the log-likelihood ratio and a decision.
@@ -54,7 +54,7 @@ def _parser() -> Parser:
 def _verify(arguments: argparse.Namespace) -> None:
     if arguments.p_target is not None and not arguments.calibration:
         raise InputError("--p-target: a decision needs --calibration FILE as well (--help shows how to make one)")
-    from sv_ssl import calibrate
+    from sv_ssl.verification import calibrate
 
     p_target = 0.5 if arguments.p_target is None else arguments.p_target
     threshold = calibrate.threshold(p_target)
@@ -77,7 +77,7 @@ def _verify(arguments: argparse.Namespace) -> None:
 
 def _calibration(path: str) -> Calibration:
     """Path -> a calibration of cosines; one of anything else is refused."""
-    from sv_ssl import calibrate
+    from sv_ssl.verification import calibrate
 
     found = calibrate.read(path)
     if found.columns != ("score",):
@@ -89,7 +89,7 @@ def _calibration(path: str) -> Calibration:
 
 
 def _cosine(model_folder: str, recordings: Sequence[str]) -> float:
-    from sv_ssl import scoring
+    from sv_ssl.verification import scoring
     from sv_ssl.embeddings import extraction
     from sv_ssl.models import folder
 

@@ -27,13 +27,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from sv_ssl import audio, scoring
+from sv_ssl import audio
+from sv_ssl.verification import scoring
 from sv_ssl.embeddings.cache import Cache, content
 from sv_ssl.embeddings.store import unit
 from sv_ssl.models.encoders import Embedder
 from sv_ssl.core.errors import InputError
 from sv_ssl.data.sources import Skipped, Utterance
-from sv_ssl.trials import Trials
+from sv_ssl.verification.trials import Trials
 
 PRECISIONS = ("fp32", "bf16")
 BLOCK = 4  # utterances that a worker process gets at a time,

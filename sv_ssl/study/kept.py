@@ -17,7 +17,7 @@ import numpy as np
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
 from sv_ssl.study.grid import DATA, Grid, Run, shown
-from sv_ssl.trials import Trials, read_trials, speakers
+from sv_ssl.verification.trials import Trials, read_trials, speakers
 
 CURVE = ("loss", "eer", "spread", "alignment", "uniformity")
 

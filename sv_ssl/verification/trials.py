@@ -27,7 +27,7 @@ import numpy as np
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
-from sv_ssl.layout import ROLES, WANTED, Layout, fault, quoted, recognise, split
+from sv_ssl.verification.columns import ROLES, WANTED, Layout, fault, quoted, recognise, split
 from sv_ssl.core.progress import watched
 
 PROBE = 1000  # lines by which the form of a file is told

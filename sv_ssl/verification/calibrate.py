@@ -24,8 +24,8 @@ from numpy.typing import ArrayLike
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
-from sv_ssl.metrics import check, cllr
-from sv_ssl.trials import Trials
+from sv_ssl.verification.metrics import check, cllr
+from sv_ssl.verification.trials import Trials
 
 FORMAT = "sv_ssl calibration 1"
 RIDGE = 1e-9

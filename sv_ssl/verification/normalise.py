@@ -22,7 +22,7 @@ import numpy as np
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import some
-from sv_ssl.trials import Trials, speakers
+from sv_ssl.verification.trials import Trials, speakers
 
 SIDES = {"z": ["enroll"], "t": ["test"], "s": ["enroll", "test"], "as": ["enroll", "test"]}  # whose statistics are used
 BLOCK = 256  # rows scored at once: memory does not grow with the list

@@ -20,8 +20,8 @@ import numpy as np
 from sv_ssl.embeddings.store import Embeddings, unit
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import some
-from sv_ssl.layout import quoted, split
-from sv_ssl.trials import Trials
+from sv_ssl.verification.columns import quoted, split
+from sv_ssl.verification.trials import Trials
 
 ROLES = {  # of columns, by the names they have
     **dict.fromkeys(("model", "modelid", "model_id", "enroll"), "model"),
@@ -139,7 +139,7 @@ def combine(
     cosines with each utterance: the same times the length of that mean, which differs by model and so changes the EER.
     A model that lacks the embedding of any of its utterances is an error, or with `allow_missing` has no embedding.
 
-    >>> from sv_ssl.scoring import cosine
+    >>> from sv_ssl.verification.scoring import cosine
     >>> trials = Trials("list", "", "", ["anna", "c"], np.array([0]), np.array([1]), None, None)
     >>> rows = ["a", "b", "c"], np.array([[3, 0], [0, 2], [1, 1]], np.float32)
     >>> for how in ("embeddings", "scores"):

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sv_ssl import analyze, plots_classes, probe, results, settings
+from sv_ssl import plots_classes, results, settings
+from sv_ssl.analysis import probe, sphere
 from sv_ssl.data import clips, views as data
 from sv_ssl.data.synthetic import sounds
 from sv_ssl.models import folder as model
@@ -228,7 +229,7 @@ def analysed(rows: np.ndarray, labels: np.ndarray) -> dict:
     rows, labels = rows[chosen], labels[chosen]
     z, code = torch.from_numpy(rows).double(), torch.from_numpy(np.unique(labels, return_inverse=True)[1])
     add = {name: float(ADD(weights)(z, code)) for name, weights in zip(TERMS, np.eye(4).tolist())}
-    return {**analyze.summary(rows, labels, analyze.pairs(rows, labels)), "add": add}
+    return {**sphere.summary(rows, labels, sphere.pairs(rows, labels)), "add": add}
 
 
 # ---------------------------------------------------------------------------------------------------------- the result

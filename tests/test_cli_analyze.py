@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from sv_ssl import analyze
+from sv_ssl.analysis import sphere
 from sv_ssl.embeddings import store
 from sv_ssl.cli import analyze as command
 
@@ -33,10 +33,10 @@ def run(folder, *more, out="out"):
 def test_numbers_table_and_pictures(made, capsys):
     folder, rows, labels = made
     assert run(folder) == 0
-    found = analyze.pairs(rows, labels)
+    found = sphere.pairs(rows, labels)
     summary = json.loads((folder / "out" / "analysis.json").read_text())
     assert summary["column"] == "label" and summary["n_classes"] == 3 and summary["n"] == 30
-    assert summary["tolerance"] == pytest.approx(analyze.summary(rows, labels, found)["tolerance"])
+    assert summary["tolerance"] == pytest.approx(sphere.summary(rows, labels, found)["tolerance"])
     with open(folder / "out" / "pairs.csv", newline="") as file:
         table = {(row["class_a"], row["class_b"]): row for row in csv.DictReader(file)}
     assert len(table) == 6 and float(table["no", "yes"]["mean"]) == pytest.approx(found.mean[0, 2])

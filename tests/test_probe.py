@@ -6,7 +6,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sv_ssl import probe
+from sv_ssl.analysis import probe
 from sv_ssl.core.errors import InputError
 
 CLASSES = np.array(["a", "b", "c"])

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from sv_ssl import audio, probe
+from sv_ssl import audio
+from sv_ssl.analysis import probe
 from sv_ssl.data import manifest
 from sv_ssl.data.synthetic import sounds
 from sv_ssl.core.errors import InputError

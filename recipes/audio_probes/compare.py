@@ -35,7 +35,8 @@ import numpy as np
 import yaml
 
 from data_prep import positive
-from sv_ssl import classify, plots_classes, probe, settings
+from sv_ssl import classify, plots_classes, settings
+from sv_ssl.analysis import probe
 from sv_ssl.data import clips
 from sv_ssl.core import command
 from sv_ssl.core.errors import InputError

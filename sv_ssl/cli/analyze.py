@@ -16,7 +16,7 @@ from sv_ssl.core.files import aside
 if TYPE_CHECKING:
     import numpy as np
 
-    from sv_ssl.analyze import Pairs
+    from sv_ssl.analysis.sphere import Pairs
 
 ABOUT = """\
 Measure and draw how embeddings of labelled recordings lie on the sphere: how tight the classes are, how far apart, how
@@ -73,14 +73,15 @@ def _seed(text: str) -> int:
 
 
 def _analyze(arguments: argparse.Namespace) -> None:
-    from sv_ssl import analyze, plots_classes
+    from sv_ssl import plots_classes
+    from sv_ssl.analysis import sphere
     from sv_ssl.embeddings import store
 
     ids, rows = store.read(arguments.embeddings)
     column, labels = _labels(arguments.labels, arguments.column, ids)
-    found = analyze.pairs(rows, labels)
+    found = sphere.pairs(rows, labels)
     drawn = _drawn(rows, labels, arguments.map, arguments.seed)
-    summary = {"embeddings": arguments.embeddings, "column": column, **analyze.summary(rows, labels, found)}
+    summary = {"embeddings": arguments.embeddings, "column": column, **sphere.summary(rows, labels, found)}
     out = Path(arguments.out)
     with aside(out / "analysis.json") as temporary:
         temporary.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
@@ -116,13 +117,13 @@ def _drawn(rows: np.ndarray, labels: Sequence[str], kind: str, seed: int) -> tup
     """-> points, their labels, a title and names of the axes, for the map."""
     import numpy as np
 
-    from sv_ssl import analyze
+    from sv_ssl.analysis import sphere
 
     chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:DRAWN])
     rows, named = rows[chosen], np.asarray(labels)[chosen]
     if kind == "tsne":
-        return analyze.tsne(rows, seed), named, "Embeddings by t-SNE"
-    points, shares = analyze.pca(rows)
+        return sphere.tsne(rows, seed), named, "Embeddings by t-SNE"
+    points, shares = sphere.pca(rows)
     return points, named, "Embeddings", *(f"{100 * share:.0f} % of the variance" for share in shares)
 
 

@@ -11,7 +11,8 @@ import pandas as pd
 import torch
 from torch.utils.data import Dataset
 
-from sv_ssl import audio, probe
+from sv_ssl import audio
+from sv_ssl.analysis import probe
 from sv_ssl.data import manifest
 from sv_ssl.core import progress
 from sv_ssl.core.errors import InputError

@@ -27,7 +27,8 @@ from typing import Any, Iterator, NamedTuple, Sequence
 import numpy as np
 import torch
 
-from sv_ssl import audio, results
+from sv_ssl import audio
+from sv_ssl.reporting import record
 from sv_ssl.embeddings import extraction
 from sv_ssl.models import folder as model, onnx as export
 from sv_ssl.core import command
@@ -277,7 +278,7 @@ def main() -> None:
         about = (f"`python benchmarks/extract.py --files {arguments.files} --repeats {arguments.repeats}`: files of 4 "
                  f"to 10 s, whole; CPU ({native}), torch {torch.__version__}. The same weights (random) and features "
                  "(SpeechBrain's Fbank) in all. On two cores the limit is close to 2 x of one core.")
-        results.benchmark(arguments.out, "speed of extraction", about, COLUMNS, lines)
+        record.benchmark(arguments.out, "speed of extraction", about, COLUMNS, lines)
 
 
 def parsed() -> Any:

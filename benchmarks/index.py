@@ -19,7 +19,7 @@ from typing import Any, Callable, Iterator
 import faiss
 import numpy as np
 
-from sv_ssl import results
+from sv_ssl.reporting import record
 from sv_ssl.embeddings import search as index
 from sv_ssl.core import command
 
@@ -82,7 +82,7 @@ def main() -> None:
         about = (f"`python benchmarks/index.py --speakers {arguments.speakers} --dim {arguments.dim} "
                  f"--only {','.join(arguments.only)}`; CPU, "
                  f"{faiss.omp_get_max_threads()} threads, faiss {faiss.__version__}.")
-        results.benchmark(arguments.out, "speakers in an index", about, COLUMNS, lines)
+        record.benchmark(arguments.out, "speakers in an index", about, COLUMNS, lines)
 
 
 if __name__ == "__main__":

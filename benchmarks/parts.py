@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Callable, Iterable, Mapping
 
-from sv_ssl import results
+from sv_ssl.reporting import record
 from sv_ssl.core import command
 
 Row = tuple[str, str, str, str]  # what, figure, limit, beside
@@ -36,4 +36,4 @@ def run(name: str, about: str, title: str, where: str, parts: Mapping[str, Calla
             rows.append(row)
     if arguments.out:
         machine = f"`python benchmarks/{name}.py`; {where}."
-        results.benchmark(arguments.out, title, machine, ["what", "measured", "limit", "beside"], rows)
+        record.benchmark(arguments.out, title, machine, ["what", "measured", "limit", "beside"], rows)

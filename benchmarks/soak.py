@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple, Sequence
 
-from sv_ssl import results
+from sv_ssl.reporting import record
 from sv_ssl.core import command
 from sv_ssl.core.errors import InputError
 
@@ -101,7 +101,7 @@ def main() -> None:
     print(f"memory of the last third: {memory:.3f} of the second third's; open files: {files:.3f}")
     if given.out:
         shown = re.sub(r"(?<![\w.])/(?:[\w.-]+/)+", ".../", " ".join(given.command))
-        results.benchmark(given.out, "a training run watched from outside", f"`python benchmarks/soak.py -- {shown}`",
+        record.benchmark(given.out, "a training run watched from outside", f"`python benchmarks/soak.py -- {shown}`",
                           COLUMNS, rows)
         print(f"wrote {given.out}; next: python -m sv_ssl.results results/")
 

@@ -32,7 +32,8 @@ import torch
 from torch import Tensor, nn
 
 from parts import least
-from sv_ssl import audio, results
+from sv_ssl import audio
+from sv_ssl.reporting import record
 from sv_ssl.data import manifest, views as data
 from sv_ssl.data.synthetic import corpus as synthetic
 from sv_ssl.audio import noise as augment
@@ -273,11 +274,11 @@ def main() -> None:
              f"{arguments.seconds:g} s, {arguments.precision}, ECAPA-{arguments.ecapa}, Fast ResNet-34 "
              f"{arguments.resnet34}; {device}, torch {torch.__version__}.")
     if arguments.parts:
-        results.benchmark(arguments.out, "speed of a training step", about, ("part", "time", "share"), lines)
+        record.benchmark(arguments.out, "speed of a training step", about, ("part", "time", "share"), lines)
     else:
         about += (f" VoxCeleb2: {VOXCELEB2:,} utterances x 2 crops; several devices as if nothing were lost between "
                   "them. The limit of the ratio is 0.85, on an H200 in bf16 with 16 cores.")
-        results.benchmark(arguments.out, "speed of training", about, COLUMNS, lines)
+        record.benchmark(arguments.out, "speed of training", about, COLUMNS, lines)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sv_ssl import plots_classes, results, settings
+from sv_ssl import settings
+from sv_ssl.reporting import class_plots, record as results
 from sv_ssl.analysis import probe, sphere
 from sv_ssl.data import clips, views as data
 from sv_ssl.data.synthetic import sounds
@@ -156,7 +157,7 @@ def experiment(hparams: dict, found: Corpus) -> dict[str, Any]:
     first = next(iter(guesses))
     model.save(folder / "model", embedder, run, {f"accuracy, {name}": summary(a) for name, a in accuracy.items()})
     names, counts = probe.confusion(truth, guesses[first])
-    plots_classes.confusion_matrix(folder / "confusion.png", names, counts)
+    class_plots.confusion_matrix(folder / "confusion.png", names, counts)
     right = {name: "".join("01"[int(hit)] for hit in guess == truth) for name, guess in guesses.items()}
     speakers = pd.factorize(found.frame.spk_id, sort=True)[0][found.numbers("test")].tolist() \
         if "spk_id" in found.frame else None  # numbered among all of the corpus, whichever fold is tested

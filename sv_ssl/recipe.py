@@ -12,7 +12,8 @@ from typing import Any, Sequence
 import numpy as np
 import torch
 
-from sv_ssl import corpus, plots, results, settings
+from sv_ssl import corpus, settings
+from sv_ssl.reporting import plots, record
 from sv_ssl.verification import metrics, normalise, scoring
 from sv_ssl.embeddings import extraction, store
 from sv_ssl.data import shards, views as data
@@ -207,8 +208,8 @@ def finish(hparams: dict, found: Corpus, brain: SSLBrain, before: dict[str, dict
             further["by_cosine"] = by_cosine
         if hparams["score_crops"]:
             further["by_crops"] = judge_crops(hparams, found, embedder)
-        result = results.record(hparams["results_folder"], {**run, "test": report, "baselines": usual, **further})
-        results.table(hparams["results_folder"])
+        result = record.record(hparams["results_folder"], {**run, "test": report, "baselines": usual, **further})
+        record.table(hparams["results_folder"])
     tell(hparams, found, report, usual, folder, result)
 
 

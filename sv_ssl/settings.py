@@ -16,7 +16,7 @@ from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from sv_ssl import results
+from sv_ssl.reporting import record as results
 from sv_ssl.data.synthetic import corpus
 from sv_ssl.core import distributed
 from sv_ssl.core.errors import InputError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sv_ssl import results
+from sv_ssl.reporting import record
 from sv_ssl.core import command
 
 HOME = Path(__file__).resolve().parent.parent / "benchmarks"
@@ -27,7 +27,7 @@ def rows(program, monkeypatch, tmp_path):
         out = tmp_path / "benchmarks" / f"{name}.json"
         monkeypatch.setattr(sys, "argv", [f"benchmarks/{name}.py", *options, "--out", str(out)])
         assert command.run(program(name).main) == 0
-        results.table(tmp_path)
+        record.table(tmp_path)
         found = json.loads(out.read_text())
         text = (tmp_path / "README.md").read_text()
         assert all(f"| {' | '.join(row)} |" in text for row in found["rows"])

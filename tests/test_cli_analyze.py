@@ -59,11 +59,11 @@ def test_many_classes_have_no_table(made, monkeypatch):
 
 
 def test_a_part_of_many_embeddings_is_drawn(made, monkeypatch):
-    from sv_ssl import plots_classes
+    from sv_ssl.reporting import class_plots
     folder, *_ = made
     seen = []
     monkeypatch.setattr(command, "DRAWN", 20)
-    monkeypatch.setattr(plots_classes, "embedding_map",
+    monkeypatch.setattr(class_plots, "embedding_map",
                         lambda path, points, labels, *more: seen.append((points, labels)))
     assert run(folder) == 0
     assert seen[0][0].shape == (20, 2) and len(seen[0][1]) == 20

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from sv_ssl import plots
+from sv_ssl.reporting import plots
 from sv_ssl.verification import metrics
 from sv_ssl.core.errors import InputError
 

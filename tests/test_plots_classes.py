@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sv_ssl import plots_classes as plots
+from sv_ssl.reporting import class_plots
 from sv_ssl.core.errors import InputError
 
 
@@ -11,7 +11,7 @@ from sv_ssl.core.errors import InputError
 def figures(monkeypatch):
     """The figures, instead of files."""
     drawn = []
-    monkeypatch.setattr(plots, "save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(class_plots, "save", lambda figure, path: drawn.append(figure))
     return drawn
 
 
@@ -24,7 +24,7 @@ def legend(figure):
 
 
 def test_a_confusion_matrix_shows_shares_of_the_true_classes(figures):
-    plots.confusion_matrix("c.png", ["no", "yes"], np.array([[3, 1], [0, 10]]))
+    class_plots.confusion_matrix("c.png", ["no", "yes"], np.array([[3, 1], [0, 10]]))
     axes = figures[0].axes[0]
     assert axes.images[0].get_array().tolist() == [[75, 25], [0, 100]]
     assert [(text.get_position(), text.get_text()) for text in axes.texts] == [((0, 0), "75"), ((1, 0), "25"),
@@ -35,26 +35,26 @@ def test_a_confusion_matrix_shows_shares_of_the_true_classes(figures):
 
 
 def test_a_class_without_clips_and_many_classes_are_no_error(figures):
-    plots.confusion_matrix("c.png", ["a", "b"], np.array([[0, 0], [1, 2]]))
+    class_plots.confusion_matrix("c.png", ["a", "b"], np.array([[0, 0], [1, 2]]))
     assert figures[0].axes[0].images[0].get_array()[0].tolist() == [0, 0]
-    plots.confusion_matrix("c.png", names(60), np.eye(60, dtype=int))
+    class_plots.confusion_matrix("c.png", names(60), np.eye(60, dtype=int))
     assert not figures[1].axes[0].texts and not figures[1].axes[0].get_xticklabels()
 
 
 def test_distances_of_classes(figures):
     mean = np.array([[0.1, 0.9], [0.9, np.nan]])
-    plots.class_distances("d.png", ["a", "b"], mean, mean / 2)
+    class_plots.class_distances("d.png", ["a", "b"], mean, mean / 2)
     upper, lower = figures[0].axes[:2]
     assert upper.images[0].get_clim() == (0.1, 0.9) and lower.images[0].get_clim() == (0.05, 0.45)
     assert upper.images[0].get_array().mask.tolist() == [[False, False], [False, True]]
-    plots.class_distances("d.png", ["a", "b"], np.zeros((2, 2)), np.full((2, 2), np.nan))  # all rows are one point
+    class_plots.class_distances("d.png", ["a", "b"], np.zeros((2, 2)), np.full((2, 2), np.nan))  # all rows are one point
     assert figures[1].axes[1].images[0].get_array().mask.all()
 
 
 def test_a_map_draws_every_row_once_and_names_the_classes(figures):
     points = np.random.default_rng(0).standard_normal((50, 2))
     labels = np.array(["b", "a"])[np.arange(50) % 2]
-    plots.embedding_map("m.png", points, labels, "Map", "one", "two")
+    class_plots.embedding_map("m.png", points, labels, "Map", "one", "two")
     axes = figures[0].axes[0]
     drawn = np.concatenate([collection.get_offsets() for collection in axes.collections])
     assert sorted(map(tuple, drawn.tolist())) == sorted(map(tuple, points.tolist()))
@@ -65,25 +65,25 @@ def test_a_map_draws_every_row_once_and_names_the_classes(figures):
 
 
 def test_classes_look_different_and_very_many_have_no_names(figures):
-    plots.embedding_map("m.png", np.zeros((40, 2)), np.arange(40), "Map")
+    class_plots.embedding_map("m.png", np.zeros((40, 2)), np.arange(40), "Map")
     assert len({(line.get_marker(), line.get_color()) for line in figures[0].axes[0].lines}) == 40
-    plots.embedding_map("m.png", np.zeros((200, 2)), np.arange(200), "Map")
+    class_plots.embedding_map("m.png", np.zeros((200, 2)), np.arange(200), "Map")
     assert legend(figures[1]) == ["too many classes to name"] and len(figures[1].axes[0].collections) == 200
 
 
 def test_the_same_classes_give_the_same_file(tmp_path):
     points = np.random.default_rng(0).standard_normal((50, 2))
     for name in ("one.png", "two.png"):
-        plots.confusion_matrix(tmp_path / f"c{name}", ["$a", "_b"], np.eye(2))
-        plots.class_distances(tmp_path / f"d{name}", ["a", "b"], np.eye(2), np.eye(2))
-        plots.embedding_map(tmp_path / f"m{name}", points, np.arange(50) % 3, "Map")
+        class_plots.confusion_matrix(tmp_path / f"c{name}", ["$a", "_b"], np.eye(2))
+        class_plots.class_distances(tmp_path / f"d{name}", ["a", "b"], np.eye(2), np.eye(2))
+        class_plots.embedding_map(tmp_path / f"m{name}", points, np.arange(50) % 3, "Map")
     for kind in "cdm":
         assert (tmp_path / f"{kind}one.png").read_bytes() == (tmp_path / f"{kind}two.png").read_bytes()
 
 
 def test_intervals_are_a_line_a_name_within_the_limits(figures):
     points = {"probe": {"a": (50, 40, 60), "b": (99, 90, 110)}, "classifier": {"b": (70, 60, 80)}}
-    plots.intervals("i.png", ["a", "b"], points, "Accuracies", "%", (0, 100))
+    class_plots.intervals("i.png", ["a", "b"], points, "Accuracies", "%", (0, 100))
     axes = figures[0].axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
     dots = [line.get_xydata().tolist() for line in axes.lines]
@@ -93,8 +93,8 @@ def test_intervals_are_a_line_a_name_within_the_limits(figures):
 
 
 @pytest.mark.parametrize("draw, text", [
-    (lambda path: plots.confusion_matrix(path, ["a"], np.zeros((1, 1))), "a confusion matrix of 1 classes needs 1 x 1"),
-    (lambda path: plots.confusion_matrix(path, ["a"], np.ones((2, 2))), r"got \(2, 2\)")])
+    (lambda path: class_plots.confusion_matrix(path, ["a"], np.zeros((1, 1))), "a confusion matrix of 1 classes needs 1 x 1"),
+    (lambda path: class_plots.confusion_matrix(path, ["a"], np.ones((2, 2))), r"got \(2, 2\)")])
 def test_what_cannot_be_drawn_is_refused(tmp_path, draw, text):
     with pytest.raises(InputError, match=text):
         draw(tmp_path / "a.png")

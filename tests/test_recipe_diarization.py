@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from sv_ssl import audio, results
+from sv_ssl import audio
+from sv_ssl.reporting import record
 from sv_ssl.diarization import rttm
 from sv_ssl.data.synthetic import corpus
 from sv_ssl.models import folder as model
@@ -48,7 +49,7 @@ def test_a_table_of_both_counts_is_printed_and_recorded(folder, meetings, tmp_pa
     assert found["rows"][0][2] == "1.00 (2.00)" and float(found["rows"][0][6]) > 0
     rate, miss, false_alarm, confusion = map(float, found["rows"][1][3:7])
     assert rate == pytest.approx(miss + false_alarm + confusion, abs=0.02) and false_alarm == 0
-    results.table(tmp_path)
+    record.table(tmp_path)
     assert "## Diarization, meetings" in (tmp_path / "README.md").read_text()
 
 

@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from sv_ssl import report
+from sv_ssl.reporting import scores_page
 from sv_ssl.verification import scoring
 from sv_ssl.verification.conditions import evaluate_each
 from sv_ssl.core.errors import InputError
@@ -57,7 +57,7 @@ def listed(ids, n=200, seed=0, notes=()):
 
 def made(tmp_path, trials, scores, conditions=None, ci=False, points=((0.01, 1, 1), (0.05, 10, 1)), **options):
     path = tmp_path / "report.html"
-    report.write(path, trials, scores, scoring.report(trials, scores, points, ci), conditions, **options)
+    scores_page.write(path, trials, scores, scoring.report(trials, scores, points, ci), conditions, **options)
     return path.read_text(encoding="utf-8")
 
 
@@ -88,7 +88,7 @@ def test_ids_and_names_are_escaped_wherever_they_appear(tmp_path):
     row = {"by": "<by>", "value": "<value>", "n_target": 1, "n_nontarget": 0, "eer": None, "min_dcf": {}}
     row["note"] = "<why>"
     told = {"about": {"<key>": "<words>"}, "notes": ["<more>"], "command": "sv-score '<a>' && rm"}
-    report.write(tmp_path / "a.html", trials, scores, {**report_of, "scores": "<scores>"}, [row], **told)
+    scores_page.write(tmp_path / "a.html", trials, scores, {**report_of, "scores": "<scores>"}, [row], **told)
     page = Page((tmp_path / "a.html").read_text(encoding="utf-8"))
     assert not {"script", "note", "by", "value", "why", "scores", "key", "words", "more", "a", "list"} & {
         tag for tag, attributes in page.tags if "href" not in attributes
@@ -190,8 +190,8 @@ def test_the_hardest_trials_are_those_of_a_full_sort(decimals):
     rows = [(float(s), trials.ids[e], trials.ids[t]) for s, e, t in zip(scores, trials.enroll, trials.test)]
     for target, sign in ((True, 1), (False, -1)):
         kind = [row for row, label in zip(rows, trials.labels) if label == target]
-        assert report.hardest(trials, scores, target, 20) == sorted(kind, key=lambda r: (sign * r[0], r[1], r[2]))[:20]
-        assert len(report.hardest(trials, scores, target, 1000)) == len(kind)
+        assert scores_page.hardest(trials, scores, target, 20) == sorted(kind, key=lambda r: (sign * r[0], r[1], r[2]))[:20]
+        assert len(scores_page.hardest(trials, scores, target, 1000)) == len(kind)
 
 
 def test_hardest_trials_are_listed_with_their_decision(tmp_path):
@@ -218,14 +218,14 @@ def test_the_file_is_written_aside(tmp_path):
     trials, scores = listed(IDS)
     (tmp_path / "report.html").write_text("old")
     with pytest.raises(InputError, match="NaN"):
-        report.write(tmp_path / "report.html", trials, scores * np.nan, scoring.report(trials, scores))
+        scores_page.write(tmp_path / "report.html", trials, scores * np.nan, scoring.report(trials, scores))
     assert (tmp_path / "report.html").read_text() == "old"
     with pytest.raises(InputError, match="cannot write"):
-        report.write(tmp_path / "report.html" / "a.html", trials, scores, scoring.report(trials, scores))
+        scores_page.write(tmp_path / "report.html" / "a.html", trials, scores, scoring.report(trials, scores))
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
 def test_a_list_without_labels_is_refused(tmp_path):
     trials, scores = listed(IDS)
     with pytest.raises(InputError, match="no labels"):
-        report.write(tmp_path / "a.html", trials._replace(labels=None), scores, scoring.report(trials, scores))
+        scores_page.write(tmp_path / "a.html", trials._replace(labels=None), scores, scoring.report(trials, scores))

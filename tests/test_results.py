@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sv_ssl import results
+from sv_ssl.reporting import record
 from sv_ssl.core.errors import InputError
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -37,7 +37,7 @@ def cells(folder, beginning):
 
 
 def test_a_run_is_recorded_with_versions_and_commit(tmp_path):
-    path = results.record(tmp_path, run(baselines={"untrained": 0.4}))
+    path = record.record(tmp_path, run(baselines={"untrained": 0.4}))
     assert path == tmp_path / "runs" / "am-built-in-trials-seed0.json"
     found = json.loads(path.read_text())
     assert found["test"]["list"] == "trials.txt"  # folders of this machine are nobody's business
@@ -48,9 +48,9 @@ def test_a_run_is_recorded_with_versions_and_commit(tmp_path):
 def test_a_run_on_several_lists_is_in_the_table_of_each(tmp_path):
     known = run(baselines={"untrained": 0.4})
     hard = {**known["test"], "list": "/data/hard.txt", "eer": 0.2, "sha1": "fedcba9876543210"}
-    results.record(tmp_path, {**known, "lists": {"trials": known["test"], "hard": hard},
+    record.record(tmp_path, {**known, "lists": {"trials": known["test"], "hard": hard},
                               "baseline_lists": {"hard": {"untrained": 0.45}}})
-    results.table(tmp_path)
+    record.table(tmp_path)
     assert [row[2][:5] for row in cells(tmp_path, "am")] == ["20.00", "8.00 "]
     text = (tmp_path / "README.md").read_text()
     assert "### built-in, hard.txt" in text and "45.00" in text
@@ -61,7 +61,7 @@ def test_a_run_on_several_lists_is_in_the_table_of_each(tmp_path):
 def test_the_same_run_replaces_its_record_and_another_does_not(tmp_path):
     for again in (run(), run(eer=0.07), run(seed=1), run(overrides={"epochs": 3}), run(overrides={"epochs": 4}),
                   run(corpus="voxceleb 1/O")):  # fmt: skip
-        results.record(tmp_path, again)
+        record.record(tmp_path, again)
     names = sorted(path.name for path in (tmp_path / "runs").iterdir())
     assert len(names) == 5
     assert "am-voxceleb_1_O-trials-seed0.json" in names
@@ -70,15 +70,15 @@ def test_the_same_run_replaces_its_record_and_another_does_not(tmp_path):
 
 def test_an_incomplete_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="this one has no seed, test"):
-        results.record(tmp_path, {"name": "am", "corpus": "built-in"})
+        record.record(tmp_path, {"name": "am", "corpus": "built-in"})
     assert not list(tmp_path.iterdir())
 
 
 def test_seeds_of_one_system_are_averaged_and_the_best_comes_first(tmp_path):
     for seed, eer in enumerate((0.08, 0.10, 0.12)):
-        results.record(tmp_path, run(seed=seed, eer=eer, baselines={"untrained": 0.40 + eer, "no_learning": 0.30}))
-    results.record(tmp_path, run("ntxent", eer=0.09, overrides={"margin": 0, "seed": 0}))
-    results.table(tmp_path)
+        record.record(tmp_path, run(seed=seed, eer=eer, baselines={"untrained": 0.40 + eer, "no_learning": 0.30}))
+    record.record(tmp_path, run("ntxent", eer=0.09, overrides={"margin": 0, "seed": 0}))
+    record.table(tmp_path)
     assert cells(tmp_path, "am") == [
         ["am", "0, 1, 2", "10.00 ± 2.00", "0.800 ± 0.160", "0.400 ± 0.080", "50.00", "30.00", "4.0", "CPU, 2 threads"]
     ]
@@ -91,8 +91,8 @@ def test_seeds_of_one_system_are_averaged_and_the_best_comes_first(tmp_path):
 
 def test_the_summary_has_a_line_a_run(tmp_path):
     for seed in (1, 0):
-        results.record(tmp_path, run(seed=seed))
-    results.table(tmp_path)
+        record.record(tmp_path, run(seed=seed))
+    record.table(tmp_path)
     with open(tmp_path / "summary.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["seed"] for row in rows] == ["0", "1"]
@@ -100,17 +100,17 @@ def test_the_summary_has_a_line_a_run(tmp_path):
 
 
 def test_corpora_and_lists_have_tables_of_their_own(tmp_path):
-    results.record(tmp_path, run())
-    results.record(tmp_path, run(corpus="voxceleb"))
-    results.table(tmp_path)
+    record.record(tmp_path, run())
+    record.record(tmp_path, run(corpus="voxceleb"))
+    record.table(tmp_path)
     assert (tmp_path / "README.md").read_text().count("### ") == 2
 
 
 def test_reported_figures_stay_apart(tmp_path):
-    results.record(tmp_path, run())
-    header = ",".join(results.REPORTED)
+    record.record(tmp_path, run())
+    header = ",".join(record.REPORTED)
     (tmp_path / "reported.csv").write_text(f"{header}\nSimCLR,Fast ResNet-34,A,B,0.0785,0.6168,a paper\n")
-    results.table(tmp_path)
+    record.table(tmp_path)
     ours, theirs = (tmp_path / "README.md").read_text().split("## Reported elsewhere")
     assert "SimCLR" not in ours
     assert "| SimCLR | Fast ResNet-34 | A | B | 7.85 | 0.6168 | a paper |" in theirs
@@ -128,7 +128,7 @@ def test_reported_figures_stay_apart(tmp_path):
 def test_bad_reported_figures_are_named(tmp_path, text, message):
     (tmp_path / "reported.csv").write_text(text)
     with pytest.raises(InputError, match=message):
-        results.table(tmp_path)
+        record.table(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"name": "am", "corpus": "x", "seed": 0, "test": {}}'])
@@ -136,7 +136,7 @@ def test_a_bad_record_is_named(tmp_path, text):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "bad.json").write_text(text)
     with pytest.raises(InputError, match="bad.json is not the record of a run"):
-        results.table(tmp_path)
+        record.table(tmp_path)
 
 
 def test_the_committed_tables_are_those_of_the_committed_runs(tmp_path):
@@ -156,23 +156,23 @@ def test_the_command_names_what_is_wrong(tmp_path):
 
 def test_benchmarks_have_tables_of_their_own(tmp_path):
     cells = ["what", "time"], [("all", "1 ms")]
-    results.benchmark(tmp_path / "benchmarks" / "b.json", "speed of sorting", "On a CPU.", *cells)
-    results.table(tmp_path)
+    record.benchmark(tmp_path / "benchmarks" / "b.json", "speed of sorting", "On a CPU.", *cells)
+    record.table(tmp_path)
     text = (tmp_path / "README.md").read_text()
     assert "## Speed of sorting\n\nOn a CPU.\n\n| what | time |\n| --- | --- |\n| all | 1 ms |" in text
     (tmp_path / "benchmarks" / "c.json").write_text("{}")
     with pytest.raises(InputError, match="c.json is not the record of a benchmark"):
-        results.table(tmp_path)
+        record.table(tmp_path)
 
 
 def test_studies_are_led_to(tmp_path):
     page = tmp_path / "study" / "toy" / "README.md"
     page.parent.mkdir(parents=True)
     page.write_text("# Study: toy\n\nWhat a toy learns.\n\nMore.\n")
-    results.table(tmp_path)
+    record.table(tmp_path)
     text = (tmp_path / "README.md").read_text()
     (tmp_path / "audio").mkdir()
     (tmp_path / "audio" / "words.md").write_text("# Words\n\nGenerated by a program.\n\nWhat words teach.\n")
-    results.table(tmp_path)
+    record.table(tmp_path)
     assert "[Words](audio/words.md): What words teach.\n" in (tmp_path / "README.md").read_text()
     assert "## Studies\n\n[Study: toy](study/toy/README.md): What a toy learns.\n" in text and "More" not in text

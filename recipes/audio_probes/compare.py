@@ -35,13 +35,14 @@ import numpy as np
 import yaml
 
 from data_prep import positive
-from sv_ssl import classify, plots_classes, settings
+from sv_ssl import classify, settings
+from sv_ssl.reporting import class_plots
 from sv_ssl.analysis import probe
 from sv_ssl.data import clips
 from sv_ssl.core import command
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
-from sv_ssl.results import markdown
+from sv_ssl.reporting.record import markdown
 from sv_ssl.study.runner import THREADS
 
 HERE = Path(__file__).parent
@@ -250,7 +251,7 @@ def picture(path: Path, title: str, done: dict[str, list[dict]]) -> None:
         points[judge] = {name: tuple(100 * np.array(probe.across(*hits(found, judge))))
                          for name, found in judged_by.items()}
     some = {judge: by_name for judge, by_name in points.items() if by_name}
-    plots_classes.intervals(path, list(done), some, title, "accuracy, %", (0, 100))
+    class_plots.intervals(path, list(done), some, title, "accuracy, %", (0, 100))
 
 
 def _made(done: dict[str, list[dict]]) -> list[str]:

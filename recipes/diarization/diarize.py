@@ -26,7 +26,8 @@ from typing import Sequence
 
 import numpy as np
 
-from sv_ssl import audio, results
+from sv_ssl import audio
+from sv_ssl.reporting import record as results
 from sv_ssl.diarization import cluster, der, pipeline, rttm
 from sv_ssl.data.synthetic import corpus as synthetic
 from sv_ssl.models import folder as model

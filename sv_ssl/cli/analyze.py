@@ -73,7 +73,7 @@ def _seed(text: str) -> int:
 
 
 def _analyze(arguments: argparse.Namespace) -> None:
-    from sv_ssl import plots_classes
+    from sv_ssl.reporting import class_plots
     from sv_ssl.analysis import sphere
     from sv_ssl.embeddings import store
 
@@ -92,8 +92,8 @@ def _analyze(arguments: argparse.Namespace) -> None:
         written.insert(1, "pairs.csv")
     else:
         (out / "pairs.csv").unlink(missing_ok=True)  # of an earlier analysis
-    plots_classes.class_distances(out / "pairs.png", found.classes, found.mean, found.cv)
-    plots_classes.embedding_map(out / "map.png", *drawn)
+    class_plots.class_distances(out / "pairs.png", found.classes, found.mean, found.cv)
+    class_plots.embedding_map(out / "map.png", *drawn)
     print(f"wrote {out}: {', '.join(written)}")
     print("next: look at the pictures" + ("; --map tsne shows neighbourhoods" if arguments.map == "pca" else ""))
 

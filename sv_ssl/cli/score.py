@@ -226,9 +226,9 @@ def _write(arguments: argparse.Namespace, listed: Trials, scores: np.ndarray, re
     if arguments.plot:
         _plot(Path(arguments.plot), Path(listed.name).name, scores, listed.labels, report, ratios)
     if arguments.report:
-        from sv_ssl import report as page
+        from sv_ssl.reporting import scores_page
 
-        page.write(arguments.report, listed, scores, report, rows, notes=listed.notes, command=command)
+        scores_page.write(arguments.report, listed, scores, report, rows, notes=listed.notes, command=command)
         print(f"wrote {arguments.report}: open it in a browser")
     hints = {
         "--scores-out FILE keeps the scores": arguments.scores_out,
@@ -241,7 +241,7 @@ def _write(arguments: argparse.Namespace, listed: Trials, scores: np.ndarray, re
 
 
 def _plot(folder: Path, name: str, scores: np.ndarray, labels: np.ndarray, report: dict, ratios: bool) -> None:
-    from sv_ssl import plots
+    from sv_ssl.reporting import plots
 
     systems = {name: (scores, labels)}
     thresholds = {f"minDCF {p}": threshold for p, threshold in report["min_dcf_threshold"].items()}

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.plots import COLORS, INK, PALE, PAPER, SHAPES, Destination, canvas, finish, save, text
+from sv_ssl.reporting.plots import COLORS, INK, PALE, PAPER, SHAPES, Destination, canvas, finish, save, text
 
 NAMED = 40  # classes whose names still fit beside a matrix, or on a map
 

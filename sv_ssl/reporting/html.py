@@ -82,7 +82,7 @@ def picture(label: str, caption: str, draw: Callable[[io.StringIO], None]) -> Ht
 
 def _colors() -> dict[str, str]:
     """Colours of the pictures -> those of the page, which are others in the dark."""
-    from sv_ssl.plots import COLORS, GREY, INK, PALE, PAPER
+    from sv_ssl.reporting.plots import COLORS, GREY, INK, PALE, PAPER
 
     names = {INK: "ink", GREY: "soft", PALE: "line", PAPER: "paper", COLORS[0]: "blue", COLORS[1]: "red"}
     return {color.lower(): f"var(--{name})" for color, name in names.items()}

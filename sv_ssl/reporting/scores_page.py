@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
 from sv_ssl.verification.metrics import Point, check
-from sv_ssl.page import Html, anchor, definitions, document, el, picture, table
+from sv_ssl.reporting.html import Html, anchor, definitions, document, el, picture, table
 from sv_ssl.verification.trials import Trials
 
 HARDEST = 20  # trials of each kind that are named
@@ -189,7 +189,7 @@ def _doubts(report: Mapping[str, Any]) -> list[Html]:
 
 
 def _pictures(name: str, scores: np.ndarray, labels: np.ndarray, report: Mapping[str, Any]) -> Html:
-    from sv_ssl import plots
+    from sv_ssl.reporting import plots
 
     points = [_point(key) for key in report["min_dcf"]]
     thresholds = {"EER": float(report["eer_threshold"])}

@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from sv_ssl import checkpoints
-from sv_ssl.checkpoints import AtomicCheckpointer, Journal
+from sv_ssl.training import checkpoints
+from sv_ssl.training.checkpoints import AtomicCheckpointer, Journal
 from sv_ssl.data.views import Note
 
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sv_ssl import audio, classify
+from sv_ssl import audio
+from sv_ssl.training import classify
 from sv_ssl.data import clips, manifest, views as data
 from sv_ssl.data.synthetic import sounds
 from sv_ssl.models.audio_papers import ResNet18

@@ -17,7 +17,8 @@ import pytest
 import soundfile
 
 from data_prep import archives, decode, vox_lists, vox_sources, voxceleb
-from sv_ssl import audio, corpus, recipe, settings
+from sv_ssl import audio
+from sv_ssl.training import dataset, experiment, settings
 from sv_ssl.data import manifest
 from sv_ssl.core.errors import InputError
 
@@ -143,7 +144,7 @@ def test_trees_become_the_folder_that_a_recipe_takes(downloads, tmp_path, ffmpeg
     said = capsys.readouterr().out
     assert "VoxCeleb2 dev: 3 utterances of 1,092,009, 2 speakers of 5,994" in said
     assert f"next: python recipes/voxceleb/train_simclr_am.py hparams/am.yaml --data_folder {out}" in said
-    found = corpus.read({**settings.OPTIONAL, "data_folder": out, "audio_root": None, "valid_trials": None,
+    found = dataset.read({**settings.OPTIONAL, "data_folder": out, "audio_root": None, "valid_trials": None,
                          "train_csv": None, "test_trials": None, "output_folder": tmp_path / "run", "seed": 0})
     [test] = found.tests
     assert len(found.train) == 3 and len(test.trials.enroll) == 2 and test.audio_root == out / "wav"
@@ -566,7 +567,7 @@ def test_a_prepared_voxceleb_is_trained_on_and_scored(tmp_path, ffmpeg):
     for name, trials in (("veri_test.txt", 2), ("list_test_all.txt", 4), ("list_test_hard.txt", 2)):
         run = tmp_path / "runs" / name
         options = [*small, f"--test_trials={out / name}", f"--output_folder={run}"]
-        assert recipe.main(str(RECIPE), "", ["hparams/am.yaml", *options]) == 0
+        assert experiment.main(str(RECIPE), "", ["hparams/am.yaml", *options]) == 0
         assert len((run / "scores.txt").read_text().splitlines()) == trials
 
 

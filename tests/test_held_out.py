@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sv_ssl import audio, held_out
+from sv_ssl import audio
+from sv_ssl.training import held_out
 from sv_ssl.audio import noise
 from sv_ssl.core.errors import InputError
 from sv_ssl.verification.trials import read_trials

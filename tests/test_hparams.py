@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sv_ssl import settings
+from sv_ssl.training import settings
 from sv_ssl.core.errors import InputError
 
 ROOT = Path(__file__).parents[1]

@@ -163,8 +163,8 @@ def test_bad_input_is_told_in_one_line(call, text):
 
 SCHEDULES = """
 margin: !name:sv_ssl.losses.margin.angular
-  m: !name:sv_ssl.schedules.cosine {total: 10, start: 0.0, end: 0.2}
-temperature: !name:sv_ssl.schedules.stepped {start: 0.4, factor: 0.5, every: 10}
+  m: !name:sv_ssl.training.schedules.cosine {total: 10, start: 0.0, end: 0.2}
+temperature: !name:sv_ssl.training.schedules.stepped {start: 0.4, factor: 0.5, every: 10}
 """
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from test_layers import LAYERS
 
-from sv_ssl import settings
+from sv_ssl.training import settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -16,7 +16,8 @@ import soundfile
 from safetensors.numpy import load_file
 
 from data_prep import shards as pack
-from sv_ssl import audio, brain, recipe
+from sv_ssl import audio
+from sv_ssl.training import brain, experiment
 from sv_ssl.models import folder as model
 from sv_ssl.core.errors import InputError
 
@@ -33,7 +34,7 @@ def options(tiny, tmp_path, *more):
 
 
 def run(script, yaml, *arguments):
-    return recipe.main(str(script), "the recipe's page", [yaml, *arguments])
+    return experiment.main(str(script), "the recipe's page", [yaml, *arguments])
 
 
 def command(script, yaml, *arguments):
@@ -199,7 +200,7 @@ def test_speakers_of_the_lists_are_left_out(tiny, tmp_path, capsys):
 def test_an_epoch_whose_validation_fails_is_kept(tiny, tmp_path, capsys, monkeypatch):
     def unreadable(*_):
         raise InputError("valid.wav is damaged")
-    monkeypatch.setattr(recipe, "scored", unreadable)
+    monkeypatch.setattr(experiment, "scored", unreadable)
     arguments = options(tiny, tmp_path)
     assert run(SIMCLR, "hparams/am.yaml", *arguments) == 2
     assert "valid.wav is damaged" in capsys.readouterr().err
@@ -218,7 +219,7 @@ def test_shards_are_trained_on(tiny, tmp_path, capsys):
 def test_the_margin_may_follow_a_schedule(tiny, tmp_path):
     text = (SIMCLR.parent / "hparams" / "am.yaml").read_text()
     (tmp_path / "ramp.yaml").write_text(text.replace(
-        "      m: !ref <margin>", "      m: !name:sv_ssl.schedules.stepped\n        start: 0.1\n        factor: 0.5\n"
+        "      m: !ref <margin>", "      m: !name:sv_ssl.training.schedules.stepped\n        start: 0.1\n        factor: 0.5\n"
         "        every: 1"))
     assert run(SIMCLR, str(tmp_path / "ramp.yaml"), *options(tiny, tmp_path)) == 0
     losses = [json.loads(line)["loss"] for line in (tmp_path / "out" / "train_log.jsonl").read_text().splitlines()]
@@ -323,5 +324,5 @@ def test_divergence_stops(tiny, tmp_path, capsys):
 
 
 def test_help_is_the_recipes_page(capsys):
-    assert recipe.main("x", "The page.", ["--help"]) == 0
+    assert experiment.main("x", "The page.", ["--help"]) == 0
     assert capsys.readouterr().out == "The page.\n"

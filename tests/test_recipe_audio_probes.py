@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from sv_ssl import classify, settings
+from sv_ssl.training import classify, settings
 from sv_ssl.data.synthetic import sounds
 from sv_ssl.models import folder as model
 from sv_ssl.core.files import alone

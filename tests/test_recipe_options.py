@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from sv_ssl import brain, corpus, recipe
+from sv_ssl.training import brain, dataset, experiment
 from sv_ssl.embeddings import store
 from sv_ssl.data import manifest
 from sv_ssl.cli import score
@@ -67,7 +67,7 @@ def test_known_and_unknown_speakers_at_once(tiny, tmp_path, capsys):
     frame = manifest.read(tiny / "train.csv")
     half = np.sort(np.random.default_rng((0, 4)).permutation(np.unique(frame.spk_id))[:3])
     frame.loc[np.flatnonzero(frame.spk_id == half[0])[0], "spk_id"] = ""
-    found = corpus.known_speakers(frame, {"seed": 0, "label_share": 0.5})
+    found = dataset.known_speakers(frame, {"seed": 0, "label_share": 0.5})
     assert [half[n] for n in found[found >= 0]] == frame.spk_id[frame.spk_id.isin(half)].tolist()
     assert (found == -1).sum() == 24 - 11
     for yaml, script, more in (("clar_semi", SIMCLR, ["--label_share=0.5", "--wave_augmentations=[fade,mask]"]),
@@ -221,8 +221,8 @@ def test_several_lists_and_crops(tiny, tmp_path, capsys):
 
 def test_validation_without_labels(tiny, tmp_path, capsys, monkeypatch):
     """No list named, none in the folder: training utterances are held out, and the best epoch is chosen by them."""
-    monkeypatch.setattr(recipe.corpus.held_out, "MOST_SHARE", 0.5)
-    monkeypatch.setattr(recipe.corpus.held_out, "LEAST_SECONDS", 0.5)
+    monkeypatch.setattr(experiment.corpus.held_out, "MOST_SHARE", 0.5)
+    monkeypatch.setattr(experiment.corpus.held_out, "LEAST_SECONDS", 0.5)
     arguments = options(tiny, tmp_path, f"--train_csv={tiny / 'train.csv'}", f"--data_folder={tiny / 'wav'}")
     assert run(SIMCLR, "hparams/am.yaml", *arguments) == 0
     said = capsys.readouterr().out

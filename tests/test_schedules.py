@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from sv_ssl.schedules import constant, cosine, stepped, warmup_cosine
+from sv_ssl.training.schedules import constant, cosine, stepped, warmup_cosine
 
 
 def test_constant():

@@ -13,7 +13,7 @@ import pytest
 import several_processes
 import torch
 
-from sv_ssl import recipe
+from sv_ssl.training import experiment
 
 ROOT = Path(__file__).parents[1]
 RECIPES = ROOT / "recipes" / "voxceleb"
@@ -108,7 +108,7 @@ def command(tiny, tmp_path):
 
 
 def alone(command):
-    assert recipe.main(command[0], "", command[1:]) == 0
+    assert experiment.main(command[0], "", command[1:]) == 0
 
 
 def last(folder):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from sv_ssl import settings
+from sv_ssl.training import settings
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import alone
 from sv_ssl.verification.metrics import headline

@@ -35,7 +35,7 @@ import numpy as np
 import yaml
 
 from data_prep import positive
-from sv_ssl import classify, settings
+from sv_ssl.training import classify, settings
 from sv_ssl.reporting import class_plots
 from sv_ssl.analysis import probe
 from sv_ssl.data import clips

@@ -13,7 +13,7 @@ built-in corpus in the sizes of hparams/demo.yaml. The same command again resume
 
 import sys
 
-from sv_ssl import recipe
+from sv_ssl.training import experiment
 
 if __name__ == "__main__":
-    sys.exit(recipe.main(__file__, __doc__))
+    sys.exit(experiment.main(__file__, __doc__))

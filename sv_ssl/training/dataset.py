@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from sv_ssl import audio, held_out
+from sv_ssl import audio
+from sv_ssl.training import held_out
 from sv_ssl.data import manifest
 from sv_ssl.core.distributed import barrier, is_main
 from sv_ssl.core.errors import InputError

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from sv_ssl.data import views as data
 from sv_ssl.losses import geometry
 from sv_ssl.audio import noise
-from sv_ssl.checkpoints import AtomicCheckpointer, Journal
+from sv_ssl.training.checkpoints import AtomicCheckpointer, Journal
 from sv_ssl.data.views import Note
 from sv_ssl.core.distributed import gather_objects, is_main
 from sv_ssl.models.encoders import Embedder

@@ -12,15 +12,15 @@ from typing import Any, Sequence
 import numpy as np
 import torch
 
-from sv_ssl import corpus, settings
+from sv_ssl.training import dataset, settings
 from sv_ssl.reporting import plots, record
 from sv_ssl.verification import metrics, normalise, scoring
 from sv_ssl.embeddings import extraction, store
 from sv_ssl.data import shards, views as data
 from sv_ssl.models import features, folder as model
 from sv_ssl.core import command
-from sv_ssl.brain import SSLBrain, augmented, fitted
-from sv_ssl.corpus import Corpus, Listed
+from sv_ssl.training.brain import SSLBrain, augmented, fitted
+from sv_ssl.training.dataset import Corpus, Listed
 from sv_ssl.core.distributed import barrier, is_main, rank, world_size
 from sv_ssl.models.encoders import Embedder, FrameStatistics
 from sv_ssl.core.errors import InputError
@@ -54,7 +54,7 @@ def run(recipe_file: str, argv: Sequence[str]) -> None:
 def experiment(hparams: dict) -> None:
     """Train and score what the settings describe."""
     prepare(hparams)
-    found = corpus.read(hparams)
+    found = dataset.read(hparams)
     read = batches_of_views(hparams, found)
     ids = hashlib.sha1("\n".join(found.train.ID).encode()).hexdigest()[:12]
     settings.claim(hparams, FREE, {"training utterances": f"{len(found.train)} ({ids})"})
@@ -87,7 +87,7 @@ def batches_of_views(hparams: dict, found: Corpus) -> tuple[data.Views, data.Bat
     """What the loader reads, and in which order."""
     labels = data.speaker_labels(found.train) if hparams["labels"] == "speaker" or hparams["per_speaker"] else None
     taught = labels if hparams["labels"] == "speaker" else None
-    targets = corpus.known_speakers(found.train, hparams) if hparams["labels"] == "both" else None
+    targets = dataset.known_speakers(found.train, hparams) if hparams["labels"] == "both" else None
     check_classes(hparams, taught if targets is None else targets)
     if targets is not None:
         hparams["method"].targets = torch.from_numpy(targets)

@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sv_ssl import settings
+from sv_ssl.training import settings
 from sv_ssl.reporting import class_plots, record as results
 from sv_ssl.analysis import probe, sphere
 from sv_ssl.data import clips, views as data
 from sv_ssl.data.synthetic import sounds
 from sv_ssl.models import folder as model
 from sv_ssl.core import command, distributed
-from sv_ssl.brain import SSLBrain, fitted
+from sv_ssl.training.brain import SSLBrain, fitted
 from sv_ssl.core.distributed import barrier, is_main, rank, world_size
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside

@@ -13,7 +13,7 @@ from speechbrain.processing.features import InputNormalization
 from speechbrain.utils.checkpoints import Checkpointer
 
 from sv_ssl.models import convert, folder
-from sv_ssl.cli import convert as command
+from sv_ssl.cli import import_model
 from sv_ssl.core.errors import InputError
 
 
@@ -223,12 +223,12 @@ def test_damaged_files_are_refused(tmp_path, content):
 def test_the_command_reports_and_writes(tmp_path, capsys):
     torch.save(ecapa().state_dict(), tmp_path / "a.ckpt")
     arguments = [str(tmp_path / "a.ckpt"), "--kind", "speechbrain", "--out", str(tmp_path / "m")]
-    assert command.main(arguments) == 0
+    assert import_model.main(arguments) == 0
     printed = capsys.readouterr().out
     assert "fc.conv.weight" in printed and "(192, 768, 1)" in printed and "front end: SpeechBrain's Fbank" in printed
     described = folder.describe(tmp_path / "m")
     assert described["features"] == {"name": "SpeechBrainFbank", "n_mels": 80, "sample_rate": 16000}
     assert "its VoxCeleb recipes" in described["training"]["front_end"]
-    assert command.main(arguments) == 2 and "is there already" in capsys.readouterr().err
-    assert command.main([*arguments[:-1], str(tmp_path / "n"), "--kind", "wespeaker"]) == 2
+    assert import_model.main(arguments) == 2 and "is there already" in capsys.readouterr().err
+    assert import_model.main([*arguments[:-1], str(tmp_path / "n"), "--kind", "wespeaker"]) == 2
     assert "conv1.weight" in capsys.readouterr().err and not (tmp_path / "n").exists()

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Sequence
 
-from sv_ssl.cli import options
+from sv_ssl.cli.score import options
 from sv_ssl.core.command import run
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _score(arguments: argparse.Namespace, command: Sequence[str]) -> None:
     from sv_ssl.verification import metrics, scoring
-    from sv_ssl.cli import table
+    from sv_ssl.cli.score import table
 
     options.check(arguments)
     listed = _read(arguments, arguments.trials)

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from sv_ssl.core.host import cache_folder
 from sv_ssl.embeddings import cache
 
 
@@ -39,7 +40,7 @@ def test_content_is_the_bytes_alone(tmp_path):
 
 def test_the_folder_follows_the_users_setting(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache.folder() == tmp_path / "sv_ssl"
+    assert cache_folder() == tmp_path / "sv_ssl"
 
 
 def test_another_process_and_other_threads_use_the_same_rows(tmp_path):

@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from sv_ssl import audio
-from sv_ssl.diarization import der, rttm
+from sv_ssl.data import rttm
+from sv_ssl.diarization import der
 from sv_ssl.data.synthetic import corpus
 from sv_ssl.models import folder as model
 from sv_ssl.cli import diarize
 from sv_ssl.models.encoders import Embedder, FastResNet34
 from sv_ssl.models.features import LogMel
-from sv_ssl.diarization.rttm import Region, Turn
+from sv_ssl.data.rttm import Region, Turn
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sv_ssl.diarization import der
 from sv_ssl.core.errors import InputError
-from sv_ssl.diarization.rttm import Region, Turn
+from sv_ssl.data.rttm import Region, Turn
 
 # The hand-drawn case of pyannote.metrics' tests.
 TRUE = [Turn(0, 10, "A"), Turn(12, 20, "B"), Turn(24, 27, "A"), Turn(30, 40, "C")]

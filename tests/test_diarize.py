@@ -9,7 +9,7 @@ from sv_ssl.diarization import cluster, pipeline
 from sv_ssl.models.encoders import Embedder, FastResNet34
 from sv_ssl.models.features import LogMel
 from sv_ssl.core.errors import InputError
-from sv_ssl.diarization.rttm import Region, Turn
+from sv_ssl.data.rttm import Region, Turn
 from sv_ssl.diarization.vad import energy
 
 RATE = 16000

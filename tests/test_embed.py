@@ -24,6 +24,7 @@ from sv_ssl.models.encoders import Embedder, FastResNet34, FrameStatistics
 from sv_ssl.models.features import LogMel
 from sv_ssl.core.errors import InputError
 from sv_ssl.data.sources import Utterance
+from sv_ssl.verification.crops import crop_scores
 from sv_ssl.verification.trials import read_trials
 
 ROOT = Path(__file__).parents[1]
@@ -126,7 +127,7 @@ def test_crops_and_the_mean_of_their_cosines(embedder, speech, tmp_path):
     assert np.allclose(found.rows[0, 1], alone(embedder, crop), atol=1e-6)
     assert np.array_equal(found.rows[2, 0], found.rows[2, 3])  # the whole, repeated
     (tmp_path / "t.txt").write_text(f"{names[0]} {names[1]}\n{names[1]} {names[2]}\n")
-    scores = extraction.crop_scores(found, read_trials(tmp_path / "t.txt"))
+    scores = crop_scores(found, read_trials(tmp_path / "t.txt"))
     assert scores == pytest.approx([scoring.crop_score(*found.rows[:2]), scoring.crop_score(*found.rows[1:])], abs=1e-6)
 
 

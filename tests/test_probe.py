@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sv_ssl.analysis import probe
+from sv_ssl.data.subsets import subset
 from sv_ssl.core.errors import InputError
 
 CLASSES = np.array(["a", "b", "c"])
@@ -138,11 +139,11 @@ def test_an_interval_across_one_seed_or_one_value_is_students():
        st.tuples(st.floats(0.001, 1), st.floats(0.001, 1)))
 @settings(deadline=None, max_examples=60)
 def test_parts_are_nested_of_the_size_asked_for_and_the_same_each_time(labels, seed, shares):
-    small, large = (probe.subset(labels, share, seed) for share in sorted(shares))
+    small, large = (subset(labels, share, seed) for share in sorted(shares))
     assert (small <= large).all() and small.sum() == max(1, round(min(shares) * len(labels)))
-    assert (small == probe.subset(labels, min(shares), seed)).all()
+    assert (small == subset(labels, min(shares), seed)).all()
     groups = [str(i // 3) for i in range(len(labels))]
-    small, large = (probe.subset(labels, share, seed, groups) for share in sorted(shares))
+    small, large = (subset(labels, share, seed, groups) for share in sorted(shares))
     assert (small <= large).all()
     whole = [small[[g == name for g in groups]] for name in set(groups)]
     assert all(part.all() or not part.any() for part in whole)
@@ -152,15 +153,15 @@ def test_parts_are_nested_of_the_size_asked_for_and_the_same_each_time(labels, s
 def test_classes_keep_their_shares():
     labels = np.repeat(["a", "b", "c"], [600, 300, 100])
     for share in (0.01, 0.1, 0.2, 1.0):
-        counts = [probe.subset(labels, share, seed=3)[labels == name].sum() for name in "abc"]
+        counts = [subset(labels, share, seed=3)[labels == name].sum() for name in "abc"]
         assert counts == pytest.approx([600 * share, 300 * share, 100 * share], abs=1.01)
 
 
 def test_other_seeds_choose_others():
     labels = np.repeat(["a", "b"], 100)
-    assert (probe.subset(labels, 0.1, 0) != probe.subset(labels, 0.1, 1)).any()
+    assert (subset(labels, 0.1, 0) != subset(labels, 0.1, 1)).any()
     speakers = np.arange(200) // 10
-    assert (probe.subset(labels, 0.1, 0, speakers) != probe.subset(labels, 0.1, 1, speakers)).any()
+    assert (subset(labels, 0.1, 0, speakers) != subset(labels, 0.1, 1, speakers)).any()
 
 
 def test_confusion_is_sklearns():
@@ -177,8 +178,8 @@ def test_confusion_is_sklearns():
     (lambda: probe.linear(clouds(), (np.zeros((0, 6)), np.array([]))), "the validation part has 0 embeddings and 0"),
     (lambda: probe.knn((np.eye(3), np.array(["a", "b"])), clouds()), "the training part has 3 embeddings and 2 labels"),
     (lambda: probe.k_fold(*clouds(), np.arange(60) % 2), "folds 0, 1: want three at least"),
-    (lambda: probe.subset(["a"], 0.0, 0), "a share of 0 of the labels"),
-    (lambda: probe.subset(["a"], 10, 0), "a share of 10 of the labels"),
+    (lambda: subset(["a"], 0.0, 0), "a share of 0 of the labels"),
+    (lambda: subset(["a"], 10, 0), "a share of 10 of the labels"),
     (lambda: probe.across([[1.0]]), "values of the shape"),
     (lambda: probe.across([]), "values of the shape"),
     (lambda: probe.across([1.0], [1, 2]), "2 groups for 1 values"),

@@ -9,12 +9,12 @@ import torch
 
 from sv_ssl import audio
 from sv_ssl.reporting import record
-from sv_ssl.diarization import rttm
+from sv_ssl.data import rttm
 from sv_ssl.data.synthetic import corpus
 from sv_ssl.models import folder as model
 from sv_ssl.models.encoders import Embedder, FastResNet34
 from sv_ssl.models.features import LogMel
-from sv_ssl.diarization.rttm import Region, Turn
+from sv_ssl.data.rttm import Region, Turn
 
 PATH = Path(__file__).parents[1] / "recipes" / "diarization" / "diarize.py"
 spec = importlib.util.spec_from_file_location("diarization_recipe", PATH)

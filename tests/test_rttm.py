@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sv_ssl.diarization import rttm
+from sv_ssl.data import rttm
 from sv_ssl.core.errors import InputError
-from sv_ssl.diarization.rttm import Region, Turn
+from sv_ssl.data.rttm import Region, Turn
 
 MEETINGS = Path(__file__).parents[1].parent / "shared" / "data" / "meetings"
 GOOD = "SPEAKER a 1 0.5 1.25 <NA> <NA> ann <NA> <NA>"

@@ -3,7 +3,7 @@ import pytest
 
 from sv_ssl import audio
 from sv_ssl.data.synthetic import corpus
-from sv_ssl.diarization.rttm import Region, common, merged, read
+from sv_ssl.data.rttm import Region, common, merged, read
 from sv_ssl.diarization.vad import energy
 
 RATE = 16000

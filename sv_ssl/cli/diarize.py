@@ -16,7 +16,7 @@ from sv_ssl.core.files import aside
 if TYPE_CHECKING:
     from sv_ssl.diarization.der import Errors
     from sv_ssl.diarization.pipeline import Cluster, EmbedWindows
-    from sv_ssl.diarization.rttm import Region, Turn
+    from sv_ssl.data.rttm import Region, Turn
 
 ABOUT = """\
 Find who spoke when: windows of 1.5 s every 0.75 s over the speech of a recording are embedded and clustered.
@@ -74,7 +74,7 @@ def _parser() -> Parser:
 
 def _diarize(arguments: argparse.Namespace) -> int:
     _check(arguments)
-    from sv_ssl.diarization import rttm
+    from sv_ssl.data import rttm
 
     paths = _names(arguments.audio)
     given = rttm.read(arguments.rttm_in) if arguments.rttm_in else None
@@ -118,7 +118,8 @@ def _names(paths: Sequence[str]) -> dict[str, str]:
 
 def _run(arguments: argparse.Namespace, paths: Mapping[str, str], given: Mapping[str, list[Turn]] | None,
          uem: Mapping[str, list[Region]] | None, reference: Mapping[str, list[Turn]] | None) -> int:  # fmt: skip
-    from sv_ssl.diarization import der, pipeline, rttm
+    from sv_ssl.data import rttm
+    from sv_ssl.diarization import der, pipeline
     from sv_ssl.models import folder
     from sv_ssl.audio import AudioError
     from sv_ssl.core.progress import watched
@@ -154,7 +155,8 @@ def _one(path: str, embed_windows: EmbedWindows, cluster: Cluster, given: list[T
          limits: list[Region] | None, vad: str | None) -> list[Turn]:  # fmt: skip
     """A recording -> its turns."""
     from sv_ssl import audio
-    from sv_ssl.diarization import pipeline, rttm
+    from sv_ssl.data import rttm
+    from sv_ssl.diarization import pipeline
     from sv_ssl.diarization.vad import energy
 
     if given is not None:

@@ -294,12 +294,13 @@ def _show_skipped(skipped: sources.Skipped) -> None:
 
 
 def _write_scores(path: Path, listed: Trials, part: parts.Part) -> None:
-    from sv_ssl.verification import scoring, trials
     from sv_ssl.embeddings import extraction
+    from sv_ssl.verification import scoring, trials
+    from sv_ssl.verification.crops import crop_scores
 
     scored = scoring.leave_out(listed, part.ids)
     found = extraction.Extracted(part.ids, part.rows, part.skipped, part.seconds)
-    trials.write_scores(path, scored, extraction.crop_scores(found, scored))
+    trials.write_scores(path, scored, crop_scores(found, scored))
     for note in scored.notes:
         print(f"note: {note}")
     print(f"wrote {path}: {len(scored.enroll):,} scores\nnext: sv-score {path}")

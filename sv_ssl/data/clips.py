@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import Dataset
 
 from sv_ssl import audio
-from sv_ssl.analysis import probe
+from sv_ssl.data.subsets import subset
 from sv_ssl.data import manifest
 from sv_ssl.core import progress
 from sv_ssl.core.errors import InputError
@@ -98,7 +98,7 @@ def split(frame: pd.DataFrame, test_fold: Any = None, valid_clips: str | None = 
     if "valid" not in part:
         train = np.flatnonzero(part == "train")
         speakers = frame.spk_id.to_numpy()[train] if "spk_id" in frame else None
-        part[train[probe.subset(frame.label.to_numpy()[train], VALID_SHARE, 0, speakers)]] = "valid"
+        part[train[subset(frame.label.to_numpy()[train], VALID_SHARE, 0, speakers)]] = "valid"
     if absent := [name for name in PARTS if name not in part]:
         raise InputError(f"no clip is for {', '.join(absent)}: want train, valid and test, or three folds")
     if len(kinds := set(frame.label.to_numpy()[part == "train"])) < 2:

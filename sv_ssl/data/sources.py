@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from sv_ssl import audio
-from sv_ssl.diarization import rttm
+from sv_ssl.data import rttm
 from sv_ssl.data import manifest
 from sv_ssl.core.errors import InputError
 

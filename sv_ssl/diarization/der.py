@@ -25,7 +25,7 @@ from typing import Iterable, NamedTuple, Sequence
 import numpy as np
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.diarization.rttm import Region, Turn, merged
+from sv_ssl.data.rttm import Region, Turn, merged
 
 
 class Errors(NamedTuple):

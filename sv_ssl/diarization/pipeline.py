@@ -15,7 +15,7 @@ from sv_ssl import audio
 from sv_ssl.embeddings import extraction
 from sv_ssl.models.encoders import Embedder
 from sv_ssl.core.errors import InputError
-from sv_ssl.diarization.rttm import Region, Turn, common, merged
+from sv_ssl.data.rttm import Region, Turn, common, merged
 from sv_ssl.data.sources import Utterance, cut
 from sv_ssl.diarization.vad import Detector
 

@@ -10,7 +10,7 @@ from typing import Callable
 
 import numpy as np
 
-from sv_ssl.diarization.rttm import Region
+from sv_ssl.data.rttm import Region
 
 Detector = Callable[[np.ndarray, int], list[Region]]  # (T,) float32, its rate -> disjoint regions in order, in seconds
 FRAME, HOP = 0.15, 0.01  # seconds

@@ -11,10 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-
-def folder() -> Path:
-    """Where the package keeps what can be made again: XDG_CACHE_HOME/sv_ssl, or ~/.cache/sv_ssl."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sv_ssl"
+from sv_ssl.core.host import cache_folder
 
 
 class Cache:
@@ -32,7 +29,7 @@ class Cache:
     def __init__(self, model: str, place: Path | None = None):
         self.model, self.place = model, place
         try:
-            place = place or folder() / "embeddings"
+            place = place or cache_folder() / "embeddings"
             place.mkdir(parents=True, exist_ok=True)
             name = hashlib.sha1(model.encode()).hexdigest()
             self.rows = sqlite3.connect(place / f"{name}.sqlite", timeout=30, isolation_level=None,

@@ -28,13 +28,10 @@ import torch
 from tqdm import tqdm
 
 from sv_ssl import audio
-from sv_ssl.verification import scoring
 from sv_ssl.embeddings.cache import Cache, content
-from sv_ssl.embeddings.store import unit
 from sv_ssl.models.encoders import Embedder
 from sv_ssl.core.errors import InputError
 from sv_ssl.data.sources import Skipped, Utterance
-from sv_ssl.verification.trials import Trials
 
 PRECISIONS = ("fp32", "bf16")
 BLOCK = 4  # utterances that a worker process gets at a time,
@@ -138,16 +135,6 @@ def extract(embedder: Embedder, utterances: Sequence[Utterance], how: How = How(
     there = [number for number in range(len(ids)) if number not in failed]
     skipped = [(ids[number], failed[number]) for number in sorted(failed)]
     return Extracted([ids[number] for number in there], rows[there] if failed else rows, skipped, seconds)
-
-
-def crop_scores(found: Extracted, trials: Trials) -> np.ndarray:
-    """Crops of the utterances of T trials -> (T,) means of the cosines of all pairs."""
-    ids, rows, *_ = found
-    means = unit(rows.reshape(-1, rows.shape[2])).reshape(rows.shape).mean(axis=1)
-    cosines = scoring.cosine((ids, means), trials)
-    length = dict(zip(ids, np.linalg.norm(means, axis=1).tolist()))
-    lengths = np.array([length[i] for i in trials.ids], np.float32)
-    return cosines * lengths[trials.enroll] * lengths[trials.test]
 
 
 # --- one process ----------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from sv_ssl.core import command, distributed
 from sv_ssl.training.brain import SSLBrain, fitted
 from sv_ssl.core.distributed import barrier, is_main, rank, world_size
 from sv_ssl.core.errors import InputError
+from sv_ssl.data.subsets import subset
 from sv_ssl.core.files import aside
 from sv_ssl.losses import ADD
 
@@ -129,7 +130,7 @@ def labelled(hparams: dict, found: Corpus) -> np.ndarray:
         if hparams["labelled_by"] not in found.frame:
             raise InputError("--labelled_by spk_id: the clips have no column spk_id; choose clip")
         groups = found.frame.spk_id.to_numpy()[train]
-    return train[probe.subset(found.frame.label.to_numpy()[train], hparams["labelled_share"], hparams["seed"], groups)]
+    return train[subset(found.frame.label.to_numpy()[train], hparams["labelled_share"], hparams["seed"], groups)]
 
 
 # ------------------------------------------------------------------------------------------------------------ training

@@ -29,6 +29,7 @@ from sv_ssl.methods import Momentum
 from sv_ssl.methods.labelled import Labelled
 from sv_ssl.methods.mixup import Mixup
 from sv_ssl.data.sources import Utterance
+from sv_ssl.verification.crops import crop_scores
 from sv_ssl.verification.trials import write_scores
 
 # Settings that may differ when a run is resumed: they do not change what is learnt up to an epoch.
@@ -259,7 +260,7 @@ def judge_crops(hparams: dict, found: Corpus, embedder: Embedder) -> dict[str, A
     n, seconds = hparams["score_crops"], hparams["score_crop_seconds"]
     try:
         rows = embedded(embedder, found.tests, extraction.How(crops=n, crop_seconds=seconds))
-        scores = [extraction.crop_scores(rows, one.trials) for one in found.tests]
+        scores = [crop_scores(rows, one.trials) for one in found.tests]
     except InputError as error:             # a silent crop, say, of a recording that is none
         print(f"not scored by crops: {error}")
         return {}

@@ -251,7 +251,3 @@ def _plot(folder: Path, name: str, scores: np.ndarray, labels: np.ndarray, repor
     if ratios:
         plots.calibration(folder / "calibration.png", systems)
     print(f"wrote {folder}: det.png, scores.png" + ", calibration.png" * ratios)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -30,7 +30,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from sv_ssl import audio
-from sv_ssl.embeddings import cache
+from sv_ssl.core.host import cache_folder
 from sv_ssl.data import manifest
 from sv_ssl.core.errors import InputError
 from sv_ssl.data.synthetic.scene import draw_scene, music, noise, record, room
@@ -97,7 +97,7 @@ def _check(wanted: dict[str, Any]) -> None:
 
 def _cache(wanted: dict[str, Any]) -> Path:
     digest = hashlib.sha256(str([float(value) for value in wanted.values()]).encode()).hexdigest()[:8]
-    return cache.folder() / f"synthetic-{wanted['seed']}-{digest}"
+    return cache_folder() / f"synthetic-{wanted['seed']}-{digest}"
 
 
 def _cores() -> int:

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from sv_ssl import audio
-from sv_ssl.embeddings import cache
+from sv_ssl.core.host import cache_folder
 from sv_ssl.data import manifest
 from sv_ssl.core.errors import InputError
 
@@ -130,7 +130,7 @@ def corpus(folder: str | os.PathLike | None = None, seed: int = 0, per_class: in
         raise InputError(f"{per_class} clips of a kind, of {seconds:g} s: want 6 at least (4 to train, 1 to choose by, "
                          "1 to test), of 0.1 s")
     name = "-".join(f"{value:g}" for value in wanted.values())
-    path = Path(folder).absolute() if folder else cache.folder() / f"sounds-{name}"
+    path = Path(folder).absolute() if folder else cache_folder() / f"sounds-{name}"
     if not _complete(path, wanted):
         path.parent.mkdir(parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(prefix=".aside-", dir=path.parent))

@@ -28,15 +28,16 @@ import numpy as np
 import torch
 
 from sv_ssl import audio
-from sv_ssl.reporting import record
-from sv_ssl.embeddings import extraction
-from sv_ssl.models import folder as model, onnx as export
 from sv_ssl.core import command
-from sv_ssl.embeddings.store import unit
-from sv_ssl.models.encoders import ECAPA, Embedder, FastResNet34
-from sv_ssl.models.features import SpeechBrainFbank
 from sv_ssl.core.errors import InputError
 from sv_ssl.data.sources import Utterance
+from sv_ssl.embeddings import extraction
+from sv_ssl.embeddings.store import unit
+from sv_ssl.models import folder as model
+from sv_ssl.models import onnx as export
+from sv_ssl.models.encoders import ECAPA, Embedder, FastResNet34
+from sv_ssl.models.features import SpeechBrainFbank
+from sv_ssl.reporting import record
 
 COLUMNS = ("encoder", "system", "precision", "cores", "files", "utt/s", "x real time", "of SpeechBrain's loop",
            "of one core", "differs from ours by")

@@ -19,9 +19,9 @@ from typing import Any, Callable, Iterator
 import faiss
 import numpy as np
 
-from sv_ssl.reporting import record
-from sv_ssl.embeddings import search as index
 from sv_ssl.core import command
+from sv_ssl.embeddings import search as index
+from sv_ssl.reporting import record
 
 COLUMNS = ("kind", "enrol all", "a voice alone", "1,000 voices, each", "recall at 1, at 10", "right speaker",
            "add and remove 100", "file")

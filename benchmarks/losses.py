@@ -16,12 +16,12 @@ from typing import Callable
 import numpy as np
 import torch
 import torch.nn.functional as F
+from parts import Row, run
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from parts import Row, run
-from sv_ssl.data import views as data
 from sv_ssl.core import command
+from sv_ssl.data import views as data
 from sv_ssl.losses import ACL, ADD, OPL, Focal, InfoNCE, NTXent, SoftADD, SoftLabels, blocks, contrastive
 from sv_ssl.losses.margin import additive
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Callable, Iterable, Mapping
 
-from sv_ssl.reporting import record
 from sv_ssl.core import command
+from sv_ssl.reporting import record
 
 Row = tuple[str, str, str, str]  # what, figure, limit, beside
 

@@ -17,11 +17,11 @@ import tracemalloc
 from pathlib import Path
 
 import numpy as np
-
 from parts import Row, least, run
-from sv_ssl.verification import bootstrap, metrics, normalise
-from sv_ssl.embeddings import store
+
 from sv_ssl.core import command
+from sv_ssl.embeddings import store
+from sv_ssl.verification import bootstrap, metrics, normalise
 
 POINTS = ((0.01, 1, 1), (0.05, 1, 1), (0.001, 1, 1))
 

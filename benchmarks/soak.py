@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple, Sequence
 
-from sv_ssl.reporting import record
 from sv_ssl.core import command
 from sv_ssl.core.errors import InputError
+from sv_ssl.reporting import record
 
 COLUMNS = ["minutes", "processes", "memory", "open files"]
 

@@ -29,21 +29,22 @@ from typing import Any, Callable, Iterator
 import numpy as np
 import pandas as pd
 import torch
+from parts import least
 from torch import Tensor, nn
 
-from parts import least
 from sv_ssl import audio
-from sv_ssl.reporting import record
-from sv_ssl.data import manifest, views as data
-from sv_ssl.data.synthetic import corpus as synthetic
 from sv_ssl.audio import noise as augment
 from sv_ssl.core import command
-from sv_ssl.models.encoders import ECAPA, Embedder, FastResNet34
-from sv_ssl.models.features import LogMel
 from sv_ssl.core.errors import InputError
+from sv_ssl.data import manifest
+from sv_ssl.data import views as data
+from sv_ssl.data.synthetic import corpus as synthetic
 from sv_ssl.losses import InfoNCE, MarginSoftmax, NTXent
 from sv_ssl.losses.margin import additive, angular
 from sv_ssl.methods import Momentum, Siamese
+from sv_ssl.models.encoders import ECAPA, Embedder, FastResNet34
+from sv_ssl.models.features import LogMel
+from sv_ssl.reporting import record
 
 PARTS = ("augment", "features", "encoder", "loss", "optimiser")
 COLUMNS = ("recipe", "crops/s, end to end", "crops/s, the encoder alone", "ratio", "waiting for data", "peak memory",

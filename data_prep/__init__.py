@@ -14,10 +14,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from sv_ssl import audio
-from sv_ssl.data import manifest
 from sv_ssl.core.command import Parser, run
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
+from sv_ssl.data import manifest
 
 TRAIN = "python recipes/voxceleb/train_simclr_am.py hparams/am.yaml --data_folder"
 Item = TypeVar("Item")

@@ -15,8 +15,8 @@ from typing import Mapping, Sequence
 import pandas as pd
 
 from data_prep import Problem, finish, rerooted
-from sv_ssl.data import manifest
 from sv_ssl.core.errors import InputError
+from sv_ssl.data import manifest
 
 
 def root(source: str | os.PathLike, corpus: str, wanted: str, below: str) -> Path:

@@ -14,8 +14,8 @@ from typing import Sequence
 
 from data_prep import TRAIN, Problem, command, each, finish, link, parser, rerooted, save, walk
 from data_prep.decode import BATCH, SUFFIXES, decode, wanted
-from sv_ssl.data import manifest
 from sv_ssl.audio import AUDIO_SUFFIXES
+from sv_ssl.data import manifest
 
 
 def prepare(source: str | os.PathLike, out: str | os.PathLike, speakers: bool = False,

@@ -14,8 +14,8 @@ from typing import Sequence
 import pandas as pd
 
 from data_prep import TRAIN, Problem, command, finish, parser, rerooted, save
-from sv_ssl.data import manifest
 from sv_ssl.core.errors import InputError
+from sv_ssl.data import manifest
 
 PUBLISHED = {"train-clean-100": (28_539, 251), "train-clean-360": (104_014, 921), "train-other-500": (148_688, 1_166),
              "dev-clean": (2_703, 40), "dev-other": (2_864, 33), "test-clean": (2_620, 40), "test-other": (2_939, 33)}

@@ -22,9 +22,9 @@ import pandas as pd
 
 from data_prep import TRAIN, Problem, command, each, finish, parser, positive, save
 from sv_ssl import audio
-from sv_ssl.data import manifest
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
+from sv_ssl.data import manifest
 
 
 class Place(NamedTuple):

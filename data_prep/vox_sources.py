@@ -12,8 +12,8 @@ from zipfile import ZipInfo
 from data_prep import Problem, walk
 from data_prep.archives import Archive, group
 from sv_ssl import audio
-from sv_ssl.data import manifest
 from sv_ssl.core.errors import InputError
+from sv_ssl.data import manifest
 
 FIRST = 10_001  # VoxCeleb1's first speaker; VoxCeleb2's have lower numbers
 ARCHIVE = re.compile(r"vox[^/]*(\.zip|_part[a-z]{2})$")

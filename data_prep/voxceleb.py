@@ -34,8 +34,8 @@ from data_prep import TRAIN, Problem, command, each, finish, link, parser, save
 from data_prep.decode import BATCH, decode, wanted
 from data_prep.vox_lists import copied, names_in, read_lists
 from data_prep.vox_sources import FIRST, Found, Sources, look, title
-from sv_ssl.data import manifest
 from sv_ssl.core.errors import InputError
+from sv_ssl.data import manifest
 
 TITLES = {"vox1_dev": "VoxCeleb1 dev", "vox1_test": "VoxCeleb1 test", "vox2_dev": "VoxCeleb2 dev",
           "vox2_test": "VoxCeleb2 test"}

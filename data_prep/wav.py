@@ -17,9 +17,9 @@ import pandas as pd
 
 from data_prep import Problem, command, each, finish, parser, walk
 from sv_ssl import audio
-from sv_ssl.data import manifest
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
+from sv_ssl.data import manifest
 
 RATE = 16000
 

@@ -12,13 +12,13 @@ from typing import Any, Sequence
 
 import numpy as np
 
-from sv_ssl.verification import scoring
-from sv_ssl.data import sources
-from sv_ssl.models import folder as model
-from sv_ssl.embeddings.extraction import Extracted, How, extract
-from sv_ssl.models.encoders import Embedder
 from sv_ssl.core.errors import InputError
+from sv_ssl.data import sources
 from sv_ssl.data.sources import Memory, Utterance
+from sv_ssl.embeddings.extraction import Extracted, How, extract
+from sv_ssl.models import folder as model
+from sv_ssl.models.encoders import Embedder
+from sv_ssl.verification import scoring
 
 Recording = str | os.PathLike | tuple[Any, int]
 INTEGERS = (np.uint8, np.int16, np.int32)

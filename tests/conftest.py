@@ -15,7 +15,6 @@ from hypothesis import HealthCheck, settings
 from sv_ssl import audio
 from sv_ssl.data.synthetic import corpus
 
-
 # A busy machine is no fault.
 settings.register_profile("sv_ssl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sv_ssl")

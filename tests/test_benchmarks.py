@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sv_ssl.reporting import record
 from sv_ssl.core import command
+from sv_ssl.reporting import record
 
 HOME = Path(__file__).resolve().parent.parent / "benchmarks"
 pytestmark = pytest.mark.skipif(not HOME.is_dir(), reason="the benchmarks are not part of an installed package")

@@ -35,15 +35,15 @@ import numpy as np
 import yaml
 
 from data_prep import positive
-from sv_ssl.training import classify, settings
-from sv_ssl.reporting import class_plots
 from sv_ssl.analysis import probe
-from sv_ssl.data import clips
 from sv_ssl.core import command
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
+from sv_ssl.data import clips
+from sv_ssl.reporting import class_plots
 from sv_ssl.reporting.record import markdown
 from sv_ssl.study.runner import THREADS
+from sv_ssl.training import classify, settings
 
 HERE = Path(__file__).parent
 JUDGES = ("classifier", "linear", "knn")

@@ -27,15 +27,15 @@ from typing import Sequence
 import numpy as np
 
 from sv_ssl import audio
-from sv_ssl.reporting import record as results
-from sv_ssl.data import rttm
-from sv_ssl.diarization import cluster, der, pipeline
-from sv_ssl.data.synthetic import corpus as synthetic
-from sv_ssl.models import folder as model
 from sv_ssl.core import command
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.progress import watched
+from sv_ssl.data import rttm
 from sv_ssl.data.rttm import Region, Turn
+from sv_ssl.data.synthetic import corpus as synthetic
+from sv_ssl.diarization import cluster, der, pipeline
+from sv_ssl.models import folder as model
+from sv_ssl.reporting import record as results
 
 COLUMNS = ["model", "number of speakers", "speakers found (true), mean", "DER %", "miss", "false alarm", "confusion",
            "DER %, collar 0.25 s, no overlap"]  # fmt: skip

@@ -13,8 +13,8 @@ from typing import Any, Callable, Iterable, NamedTuple, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sv_ssl.verification.bootstrap import percentiles
 from sv_ssl.core.errors import InputError
+from sv_ssl.verification.bootstrap import percentiles
 
 Part = tuple[np.ndarray, np.ndarray]
 STRENGTHS = tuple(10.0 ** power for power in range(-5, 4))  # C: small is strong regularisation

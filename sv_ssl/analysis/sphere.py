@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sv_ssl.embeddings.store import unit
 from sv_ssl.core.errors import InputError
+from sv_ssl.embeddings.store import unit
 
 BLOCK = 512  # rows whose distances to all rows are in memory at once
 

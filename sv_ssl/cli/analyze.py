@@ -73,9 +73,9 @@ def _seed(text: str) -> int:
 
 
 def _analyze(arguments: argparse.Namespace) -> None:
-    from sv_ssl.reporting import class_plots
     from sv_ssl.analysis import sphere
     from sv_ssl.embeddings import store
+    from sv_ssl.reporting import class_plots
 
     ids, rows = store.read(arguments.embeddings)
     column, labels = _labels(arguments.labels, arguments.column, ids)

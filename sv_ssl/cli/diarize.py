@@ -14,9 +14,9 @@ from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
 
 if TYPE_CHECKING:
+    from sv_ssl.data.rttm import Region, Turn
     from sv_ssl.diarization.der import Errors
     from sv_ssl.diarization.pipeline import Cluster, EmbedWindows
-    from sv_ssl.data.rttm import Region, Turn
 
 ABOUT = """\
 Find who spoke when: windows of 1.5 s every 0.75 s over the speech of a recording are embedded and clustered.
@@ -118,11 +118,11 @@ def _names(paths: Sequence[str]) -> dict[str, str]:
 
 def _run(arguments: argparse.Namespace, paths: Mapping[str, str], given: Mapping[str, list[Turn]] | None,
          uem: Mapping[str, list[Region]] | None, reference: Mapping[str, list[Turn]] | None) -> int:  # fmt: skip
+    from sv_ssl.audio import AudioError
+    from sv_ssl.core.progress import watched
     from sv_ssl.data import rttm
     from sv_ssl.diarization import der, pipeline
     from sv_ssl.models import folder
-    from sv_ssl.audio import AudioError
-    from sv_ssl.core.progress import watched
 
     embed_windows = pipeline.embedded_by(folder.load(arguments.model, arguments.device), progress=len(paths) == 1)
     cluster, out, skipped, scored = _cluster(arguments), Path(arguments.out), [], []

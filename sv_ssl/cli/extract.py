@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Iterable, NamedTuple, Sequence
 
-from sv_ssl.embeddings import parts
 from sv_ssl.core.command import Parser, run
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
+from sv_ssl.embeddings import parts
 
 if TYPE_CHECKING:
     from sv_ssl.data import sources
@@ -143,8 +143,8 @@ def _checked_merge(arguments: argparse.Namespace) -> argparse.Namespace:
 
 
 def _extract(arguments: argparse.Namespace) -> int:
-    from sv_ssl.verification import trials
     from sv_ssl.embeddings import store
+    from sv_ssl.verification import trials
 
     store.check_target(arguments.out)
     listed = trials.read_trials(arguments.score) if arguments.score else None
@@ -182,8 +182,8 @@ class Plan(NamedTuple):
 
 
 def _planned(arguments: argparse.Namespace, divided: bool = False) -> Plan:
-    from sv_ssl.embeddings import store
     from sv_ssl.data import sources
+    from sv_ssl.embeddings import store
 
     utterances, skipped = sources.find(arguments.input, arguments.audio, joined=arguments.window is not None)
     sources.refuse_twins(utterance.id for utterance in utterances)
@@ -202,9 +202,9 @@ def _embedded(arguments: argparse.Namespace, plan: Plan, shard: int, shards: int
     """The embeddings of a shard."""
     import torch
 
+    from sv_ssl.core import distributed
     from sv_ssl.embeddings import extraction
     from sv_ssl.models import folder
-    from sv_ssl.core import distributed
 
     device, cores = arguments.device, parts.cores()
     if parts.processes() > 1:

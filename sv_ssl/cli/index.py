@@ -103,8 +103,8 @@ def _index(arguments: argparse.Namespace) -> None:
 
 
 def _enrolled(arguments: argparse.Namespace) -> tuple[list[str], Any]:
-    from sv_ssl.verification import normalise
     from sv_ssl.embeddings import store
+    from sv_ssl.verification import normalise
 
     ids, rows = store.read(arguments.enrol)
     if not arguments.speakers:

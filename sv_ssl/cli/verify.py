@@ -89,9 +89,9 @@ def _calibration(path: str) -> Calibration:
 
 
 def _cosine(model_folder: str, recordings: Sequence[str]) -> float:
-    from sv_ssl.verification import scoring
     from sv_ssl.embeddings import extraction
     from sv_ssl.models import folder
+    from sv_ssl.verification import scoring
 
     embedder = folder.load(model_folder)
     _, rows, skipped = extraction.embed(embedder, [extraction.Utterance(path, path) for path in recordings])

@@ -12,11 +12,11 @@ import torch
 from torch.utils.data import Dataset
 
 from sv_ssl import audio
-from sv_ssl.data.subsets import subset
-from sv_ssl.data import manifest
 from sv_ssl.core import progress
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import some
+from sv_ssl.data import manifest
+from sv_ssl.data.subsets import subset
 
 PARTS = ("train", "valid", "test")
 SHORTEST = 0.1  # seconds of a clip that is embedded

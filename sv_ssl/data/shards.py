@@ -23,9 +23,9 @@ import numpy as np
 import pandas as pd
 
 from sv_ssl import audio
+from sv_ssl.core.errors import InputError
 from sv_ssl.data import manifest
 from sv_ssl.data.views import Batches, Views
-from sv_ssl.core.errors import InputError
 
 COLUMNS = ("shard", "offset", "size", "first")
 CHUNK = 64   # utterances that are read at once and shuffled: 9 MB of VoxCeleb in FLAC

@@ -13,9 +13,8 @@ import numpy as np
 import pandas as pd
 
 from sv_ssl import audio
-from sv_ssl.data import rttm
-from sv_ssl.data import manifest
 from sv_ssl.core.errors import InputError
+from sv_ssl.data import manifest, rttm
 
 Skipped = list[tuple[str, str]]  # id or path, and why there is no embedding
 LISTS = (".txt", ".lst")

@@ -27,7 +27,6 @@ from sv_ssl import audio
 from sv_ssl.audio.noise import Augment
 from sv_ssl.core.errors import InputError
 
-
 SHORT, SPEED = 1, 2    # what has a generator of its own
 
 

@@ -18,9 +18,9 @@ from typing import Any, Sequence
 
 import numpy as np
 
-from sv_ssl.embeddings.store import unit
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
+from sv_ssl.embeddings.store import unit
 
 KINDS = ("flat", "ivf", "hnsw", "pq")
 MAGIC = b"svssl-i1"  # ends the file, behind the length of the names

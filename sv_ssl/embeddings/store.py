@@ -21,9 +21,9 @@ from typing import Any, Callable, Iterable, Sequence
 
 import numpy as np
 
-from sv_ssl.embeddings import kaldi
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
+from sv_ssl.embeddings import kaldi
 
 Embeddings = tuple[list[str], np.ndarray]  # N ids, (N, D) float32
 Found = tuple[list[str], Iterable[Any]]  # N ids, (N, D) or N vectors, as a file has them

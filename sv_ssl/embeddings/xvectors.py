@@ -14,9 +14,9 @@ from typing import Mapping, Sequence
 
 import numpy as np
 
-from sv_ssl.embeddings import store
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
+from sv_ssl.embeddings import store
 
 
 def write(folder: str | os.PathLike, ids: Sequence[str], rows: np.ndarray, speakers: Mapping[str, str]) -> None:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from sv_ssl.core.distributed import gather, gather_plain, rank, total
 from sv_ssl.core.errors import InputError
-from sv_ssl.losses.geometry import cosines, unit
 from sv_ssl.losses.contrastive import NTXent
+from sv_ssl.losses.geometry import cosines, unit
 from sv_ssl.losses.soft import SoftLabels
 
 Reduction = str | tuple[str, float]

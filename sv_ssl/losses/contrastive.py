@@ -14,10 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sv_ssl.losses import geometry
 from sv_ssl.core.distributed import gather, gather_plain, rank, world_size
 from sv_ssl.core.errors import InputError
-from sv_ssl.losses import blocks
+from sv_ssl.losses import blocks, geometry
 from sv_ssl.losses.margin import Margin
 
 DENSE = 2 ** 18  # 512 x 512: up to here it is quicker, and takes no more memory than autograd does anyway

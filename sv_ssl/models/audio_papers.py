@@ -19,8 +19,8 @@ import torch.nn.functional as F
 import torchaudio
 from torch import Tensor, nn
 
-from sv_ssl.models.encoders import preset, stages
 from sv_ssl.core.errors import InputError
+from sv_ssl.models.encoders import preset, stages
 
 __all__ = ["AST", "BEATs", "Pretrained", "RawResNet18", "ResNet18"]
 

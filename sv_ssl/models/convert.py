@@ -19,9 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from sv_ssl.core.errors import InputError
 from sv_ssl.models.encoders import ECAPA, Embedder, FastResNet34
 from sv_ssl.models.features import KaldiFbank, SpeechBrainFbank, SslsvMel
-from sv_ssl.core.errors import InputError
 from sv_ssl.models.peer_resnet import WeSpeakerResNet34
 
 COUNTER = "num_batches_tracked"  # of a BatchNorm: no weight, and absent from averaged checkpoints

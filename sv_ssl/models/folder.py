@@ -21,12 +21,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from sv_ssl.models import audio_papers, encoders, onnx, peer_resnet
 from sv_ssl.core import distributed
+from sv_ssl.core.errors import InputError
+from sv_ssl.models import audio_papers, encoders, onnx, peer_resnet
 from sv_ssl.models.audio_papers import ThreeSpectra, Waveform
 from sv_ssl.models.encoders import Embedder
 from sv_ssl.models.features import KaldiFbank, LogMel, SpeechBrainFbank, SslsvMel
-from sv_ssl.core.errors import InputError
 
 FORMAT = "sv_ssl model 1"
 FEATURES: dict[str, type] = {kind.__name__: kind for kind in (LogMel, Waveform, ThreeSpectra, SpeechBrainFbank,

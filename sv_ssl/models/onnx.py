@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sv_ssl.models.encoders import Embedder
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
+from sv_ssl.models.encoders import Embedder
 
 FORMAT = "sv_ssl onnx 1"
 LARGEST = 1e-4  # difference from PyTorch that is let pass, of embeddings of length one

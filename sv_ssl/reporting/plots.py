@@ -23,7 +23,17 @@ from scipy.special import ndtri
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
-from sv_ssl.verification.metrics import POINTS, Curve, Point, hull, check, crossing, normalised_cost, operating_points, point_name
+from sv_ssl.verification.metrics import (
+    POINTS,
+    Curve,
+    Point,
+    check,
+    crossing,
+    hull,
+    normalised_cost,
+    operating_points,
+    point_name,
+)
 
 Destination = str | os.PathLike | io.StringIO
 Systems = Mapping[str, tuple[ArrayLike, ArrayLike]]

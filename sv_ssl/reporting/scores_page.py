@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
-from sv_ssl.verification.metrics import Point, check
 from sv_ssl.reporting.html import Html, anchor, definitions, document, el, picture, table
+from sv_ssl.verification.metrics import Point, check
 from sv_ssl.verification.trials import Trials
 
 HARDEST = 20  # trials of each kind that are named

@@ -17,12 +17,12 @@ from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
-from sv_ssl.verification import bootstrap
 from sv_ssl.core.files import aside
-from sv_ssl.verification.metrics import headline
 from sv_ssl.study import kept
 from sv_ssl.study.grid import MEASURES, Grid, Run
 from sv_ssl.study.runner import cores
+from sv_ssl.verification import bootstrap
+from sv_ssl.verification.metrics import headline
 
 N = 1000  # draws
 Lists = Mapping[str, kept.List]

@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sv_ssl.reporting import plots
 from sv_ssl.core.files import aside
+from sv_ssl.reporting import plots
 from sv_ssl.study import kept
 from sv_ssl.study.grid import Grid, Run
 

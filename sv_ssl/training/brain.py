@@ -20,16 +20,16 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from sv_ssl.data import views as data
-from sv_ssl.losses import geometry
 from sv_ssl.audio import noise
-from sv_ssl.training.checkpoints import AtomicCheckpointer, Journal
-from sv_ssl.data.views import Note
 from sv_ssl.core.distributed import gather_objects, is_main
-from sv_ssl.models.encoders import Embedder
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
+from sv_ssl.data import views as data
+from sv_ssl.data.views import Note
+from sv_ssl.losses import geometry
 from sv_ssl.losses.contrastive import Scheduled
+from sv_ssl.models.encoders import Embedder
+from sv_ssl.training.checkpoints import AtomicCheckpointer, Journal
 
 # Spread of unit embeddings, 1 when they fill the sphere evenly: below this they are all one point.
 COLLAPSED = 0.01

@@ -9,12 +9,17 @@ import zlib
 from pathlib import Path
 
 import torch
-from speechbrain.utils.checkpoints import (Checkpointer, ckpt_recency, mark_as_loader, mark_as_saver,
-                                           register_checkpoint_hooks)
+from speechbrain.utils.checkpoints import (
+    Checkpointer,
+    ckpt_recency,
+    mark_as_loader,
+    mark_as_saver,
+    register_checkpoint_hooks,
+)
 
-from sv_ssl.data.views import Note
 from sv_ssl.core.distributed import barrier, gather_objects, is_loss, is_main
 from sv_ssl.core.errors import InputError
+from sv_ssl.data.views import Note
 
 NOTES_KEPT = 1000    # of a kind, in words; the rest is counted
 SUMS = "sums.json"   # a checkpoint's files and their checksums

@@ -13,19 +13,21 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sv_ssl.training import settings
-from sv_ssl.reporting import class_plots, record as results
 from sv_ssl.analysis import probe, sphere
-from sv_ssl.data import clips, views as data
-from sv_ssl.data.synthetic import sounds
-from sv_ssl.models import folder as model
 from sv_ssl.core import command, distributed
-from sv_ssl.training.brain import SSLBrain, fitted
 from sv_ssl.core.distributed import barrier, is_main, rank, world_size
 from sv_ssl.core.errors import InputError
-from sv_ssl.data.subsets import subset
 from sv_ssl.core.files import aside
+from sv_ssl.data import clips
+from sv_ssl.data import views as data
+from sv_ssl.data.subsets import subset
+from sv_ssl.data.synthetic import sounds
 from sv_ssl.losses import ADD
+from sv_ssl.models import folder as model
+from sv_ssl.reporting import class_plots
+from sv_ssl.reporting import record as results
+from sv_ssl.training import settings
+from sv_ssl.training.brain import SSLBrain, fitted
 
 # What the recipes read of every YAML.
 NEEDED = {"name", "corpus", "seed", "data_folder", "test_fold", "valid_clips", "output_folder", "results_folder",

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from sv_ssl import audio
-from sv_ssl.training import held_out
-from sv_ssl.data import manifest
 from sv_ssl.core.distributed import barrier, is_main
 from sv_ssl.core.errors import InputError
+from sv_ssl.data import manifest
+from sv_ssl.training import held_out
 from sv_ssl.verification.trials import Trials, read_trials, speakers
 
 USUAL = ("trials.txt", "veri_test2.txt", "veri_test.txt")    # test lists that are found without being named

@@ -12,23 +12,25 @@ from typing import Any, Sequence
 import numpy as np
 import torch
 
-from sv_ssl.training import dataset, settings
-from sv_ssl.reporting import plots, record
-from sv_ssl.verification import metrics, normalise, scoring
-from sv_ssl.embeddings import extraction, store
-from sv_ssl.data import shards, views as data
-from sv_ssl.models import features, folder as model
 from sv_ssl.core import command
-from sv_ssl.training.brain import SSLBrain, augmented, fitted
-from sv_ssl.training.dataset import Corpus, Listed
 from sv_ssl.core.distributed import barrier, is_main, rank, world_size
-from sv_ssl.models.encoders import Embedder, FrameStatistics
 from sv_ssl.core.errors import InputError
+from sv_ssl.data import shards
+from sv_ssl.data import views as data
+from sv_ssl.data.sources import Utterance
+from sv_ssl.embeddings import extraction, store
 from sv_ssl.losses import MarginSoftmax
 from sv_ssl.methods import Momentum
 from sv_ssl.methods.labelled import Labelled
 from sv_ssl.methods.mixup import Mixup
-from sv_ssl.data.sources import Utterance
+from sv_ssl.models import features
+from sv_ssl.models import folder as model
+from sv_ssl.models.encoders import Embedder, FrameStatistics
+from sv_ssl.reporting import plots, record
+from sv_ssl.training import dataset, settings
+from sv_ssl.training.brain import SSLBrain, augmented, fitted
+from sv_ssl.training.dataset import Corpus, Listed
+from sv_ssl.verification import metrics, normalise, scoring
 from sv_ssl.verification.crops import crop_scores
 from sv_ssl.verification.trials import write_scores
 

@@ -16,11 +16,11 @@ from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from sv_ssl.reporting import record as results
-from sv_ssl.data.synthetic import corpus
 from sv_ssl.core import distributed
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import alone, aside
+from sv_ssl.data.synthetic import corpus
+from sv_ssl.reporting import record as results
 
 # SpeechBrain's run options that are of use here, beside those that the YAMLs name.
 RUN_OPTIONS = {"device", "ckpt_interval_steps", "debug", "debug_batches", "debug_epochs", "optimizer_step_limit"}

@@ -8,8 +8,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.verification.metrics import POINTS, Point, check, crossing, headline, normalised_cost, point_name, tie_blocks
 from sv_ssl.core.progress import watched
+from sv_ssl.verification.metrics import (
+    POINTS,
+    Point,
+    check,
+    crossing,
+    headline,
+    normalised_cost,
+    point_name,
+    tie_blocks,
+)
 
 
 def intervals(

@@ -18,9 +18,9 @@ from typing import Callable, Iterable, Iterator, Mapping, NamedTuple, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sv_ssl.verification.bootstrap import intervals
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside, some
+from sv_ssl.verification.bootstrap import intervals
 from sv_ssl.verification.metrics import POINTS, Point, check, headline, point_name
 from sv_ssl.verification.trials import Trials, speakers
 

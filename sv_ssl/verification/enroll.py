@@ -17,9 +17,9 @@ from typing import Mapping, NamedTuple, Sequence
 
 import numpy as np
 
-from sv_ssl.embeddings.store import Embeddings, unit
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import some
+from sv_ssl.embeddings.store import Embeddings, unit
 from sv_ssl.verification.columns import quoted, split
 from sv_ssl.verification.trials import Trials
 

@@ -8,12 +8,12 @@ from typing import Any, Sequence
 
 import numpy as np
 
-from sv_ssl.verification.bootstrap import intervals
-from sv_ssl.embeddings.store import Embeddings, unit
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import some
-from sv_ssl.verification.metrics import POINTS, Point, evaluate
 from sv_ssl.core.progress import watched
+from sv_ssl.embeddings.store import Embeddings, unit
+from sv_ssl.verification.bootstrap import intervals
+from sv_ssl.verification.metrics import POINTS, Point, evaluate
 from sv_ssl.verification.trials import Trials, speakers
 
 BLOCK = 512  # trials scored at once: their rows stay in the cache

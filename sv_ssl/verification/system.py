@@ -6,10 +6,10 @@ from typing import Callable, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
-from sv_ssl.verification import calibrate, conditions, enroll, normalise, scoring
+from sv_ssl.core.errors import InputError
 from sv_ssl.embeddings import store as embeddings
 from sv_ssl.embeddings.store import Embeddings
-from sv_ssl.core.errors import InputError
+from sv_ssl.verification import calibrate, conditions, enroll, normalise, scoring
 from sv_ssl.verification.trials import Trials
 
 QUALITIES = ("duration", "magnitude", "cohort")  # side information on an utterance that a calibration may use

@@ -27,8 +27,8 @@ import numpy as np
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
-from sv_ssl.verification.columns import ROLES, WANTED, Layout, fault, quoted, recognise, split
 from sv_ssl.core.progress import watched
+from sv_ssl.verification.columns import ROLES, WANTED, Layout, fault, quoted, recognise, split
 
 PROBE = 1000  # lines by which the form of a file is told
 BLOCK = 1 << 24  # bytes read into lines at once

@@ -30,8 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _score(arguments: argparse.Namespace, command: Sequence[str]) -> None:
-    from sv_ssl.verification import metrics, scoring
     from sv_ssl.cli.score import table
+    from sv_ssl.verification import metrics, scoring
 
     options.check(arguments)
     listed = _read(arguments, arguments.trials)
@@ -60,7 +60,8 @@ def _score(arguments: argparse.Namespace, command: Sequence[str]) -> None:
 
 
 def _read(arguments: argparse.Namespace, path: str) -> Trials:
-    from sv_ssl.verification import columns as layout, trials
+    from sv_ssl.verification import columns as layout
+    from sv_ssl.verification import trials
 
     columns = layout.check_columns(arguments.columns) if arguments.columns else None
     return trials.read_trials(path, columns, keep=[name for by in arguments.by for name in (by, by.split(":")[0])])
@@ -129,8 +130,8 @@ def _system(arguments: argparse.Namespace, listed: Trials) -> tuple[System | Non
                 name = option.replace("_", "-")
                 raise InputError(f"{listed.name} has scores already, so --{name} would do nothing: pass --embeddings")
         return None, ""
-    from sv_ssl.verification import enroll, normalise, system
     from sv_ssl.embeddings import store
+    from sv_ssl.verification import enroll, normalise, system
 
     source, about = _model(arguments) if arguments.model else _file(arguments, listed)
     cohort = None

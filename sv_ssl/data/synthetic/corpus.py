@@ -30,9 +30,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from sv_ssl import audio
+from sv_ssl.core.errors import InputError
 from sv_ssl.core.host import cache_folder
 from sv_ssl.data import manifest
-from sv_ssl.core.errors import InputError
 from sv_ssl.data.synthetic.scene import draw_scene, music, noise, record, room
 from sv_ssl.data.synthetic.voice import RATE, draw_speaker, speak
 

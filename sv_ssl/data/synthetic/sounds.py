@@ -21,9 +21,9 @@ import numpy as np
 import pandas as pd
 
 from sv_ssl import audio
+from sv_ssl.core.errors import InputError
 from sv_ssl.core.host import cache_folder
 from sv_ssl.data import manifest
-from sv_ssl.core.errors import InputError
 
 FORMAT = 1  # raise it whenever a sample changes: caches are named by it
 RATE = 16000

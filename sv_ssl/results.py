@@ -1,0 +1,8 @@
+"""`python -m sv_ssl.results results/` makes the tables of recorded runs: see sv_ssl.reporting.record."""
+
+import sys
+
+from sv_ssl.reporting.record import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""Checkpoints on a disk that fails, and the journal that they hold."""
+
+import copy
+
+import pytest
+import torch
+
+from sv_ssl.data.views import Note
+from sv_ssl.training import checkpoints
+from sv_ssl.training.checkpoints import AtomicCheckpointer, Journal
+
+
+@pytest.fixture
+def layer():
+    return torch.nn.Linear(3, 3)
+
+
+@pytest.fixture
+def checkpointer(layer, tmp_path):
+    """A checkpointer that has kept the layer when it was full of ones, of twos and of threes."""
+    made = AtomicCheckpointer(tmp_path / "save", {"layer": layer, "journal": Journal()})
+    for value in (1, 2, 3):
+        torch.nn.init.constant_(layer.weight, value)
+        made.save_and_keep_only(meta={"unixtime": value})
+    torch.nn.init.zeros_(layer.weight)
+    return made
+
+
+def folders(checkpointer):
+    return sorted(checkpointer.list_checkpoints(), key=lambda c: c.meta["unixtime"])
+
+
+def test_the_last_and_the_one_before_are_kept(checkpointer, layer, capsys):
+    assert [c.meta["unixtime"] for c in folders(checkpointer)] == [2, 3]
+    assert checkpointer.recover_if_possible().meta["unixtime"] == 3
+    assert (layer.weight == 3).all() and not capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["layer.ckpt", "journal.ckpt", "CKPT.yaml", "sums.json"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "zeros", "missing"])
+def test_a_damaged_one_is_replaced_by_the_one_before(checkpointer, layer, capsys, name, damage):
+    path = folders(checkpointer)[-1].path / name
+    content = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes({"cut": content[:len(content) // 2], "empty": b"", "zeros": bytes(len(content))}[damage])
+    found = checkpointer.recover_if_possible()
+    if (name, damage) == ("sums.json", "missing"):      # as an earlier version wrote it
+        assert (layer.weight == 3).all()
+    else:
+        assert (layer.weight == 2).all() and found == checkpointer.find_checkpoint()
+        [line] = capsys.readouterr().out.splitlines()
+        assert str(path.parent) in line and "the one before takes its place" in line
+
+
+def test_nothing_whole_is_a_new_start(checkpointer, capsys):
+    for checkpoint in folders(checkpointer):
+        (checkpoint.path / "layer.ckpt").write_bytes(b"PK")
+    assert checkpointer.recover_if_possible() is None
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_the_best_is_kept_too(layer, tmp_path):
+    made = AtomicCheckpointer(tmp_path / "save", {"layer": layer})
+    for value, eer in enumerate((0.3, 0.1, 0.2, 0.4, 0.5)):
+        made.save_and_keep_only(meta={"unixtime": value, "eer": eer}, min_keys=["eer"])
+    assert [c.meta["eer"] for c in folders(made)] == [0.1, 0.4, 0.5]
+    made.save_and_keep_only(end_of_epoch=False, ckpt_predicate=lambda c: "eer" not in c.meta)
+    assert len(folders(made)) == 4
+
+
+def test_the_journal_adds_up_what_processes_noted(monkeypatch):
+    """Two processes with three places: what is noted is kept or counted once, however often they share."""
+    monkeypatch.setattr(checkpoints, "NOTES_KEPT", 3)
+    pair, letters = (Journal(), Journal()), iter("abcdefgh")
+
+    def share():
+        brought = [copy.deepcopy((journal.notes, {k: n - journal.told.get(k, 0) for k, n in journal.more.items()}))
+                   for journal in pair]
+        monkeypatch.setattr(checkpoints, "gather_objects", lambda own: brought)
+        for journal in pair:
+            journal.gather()
+    for expected in (4, 4, 8):
+        if expected > pair[0].count("skipped"):
+            for journal in pair:
+                journal.note([Note(f"{next(letters)}.wav", "skipped", "damaged") for _ in range(2)])
+        share()
+        assert vars(pair[0]) == vars(pair[1])
+        assert pair[0].count("skipped") == expected and len(pair[0].notes["skipped"]) == 3

@@ -1,0 +1,369 @@
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+from sklearn.linear_model import LogisticRegression
+
+from sv_ssl.core.errors import InputError
+from sv_ssl.verification import calibrate, metrics
+from sv_ssl.verification.calibrate import Calibration, fit
+from sv_ssl.verification.trials import Trials, read_trials
+
+
+def gaussian(n=2000, k=1, share=0.3, distance=2.0, seed=0):
+    """(n, k) scores of equal variance in both classes, (n,) labels."""
+    rng = np.random.default_rng(seed)
+    labels = rng.random(n) < share
+    return rng.normal(size=(n, k)) + distance * labels[:, None], labels
+
+
+def trials(text, tmp_path, name="scores.txt"):
+    (tmp_path / name).write_text(text)
+    return read_trials(tmp_path / name)
+
+
+def objective(point, columns, labels, prior):
+    odds = columns @ point[:-1] + point[-1] + math.log(prior / (1 - prior))
+    return (prior * np.logaddexp(0, -odds[labels]).mean() + (1 - prior) * np.logaddexp(0, odds[~labels]).mean())
+
+
+# --- the optimum ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prior", [0.5, 0.05, 0.9])
+@pytest.mark.parametrize("k", [1, 3])
+def test_the_optimum_is_scipys(k, prior):
+    columns, labels = gaussian(k=k)
+    columns = columns * [1, 10, 0.1][:k] + [0, 5, -3][:k]
+    found = fit(columns, labels, prior, list("abc")[:k])
+    best = minimize(objective, np.zeros(k + 1), (columns, labels, prior), "Nelder-Mead" if k == 1 else "BFGS",
+                    options={"xatol": 1e-9, "fatol": 1e-13} if k == 1 else {"gtol": 1e-9})  # fmt: skip
+    assert [*found.weights, found.offset] == pytest.approx(best.x, rel=1e-4)
+    assert objective(np.array([*found.weights, found.offset]), columns, labels, prior) <= best.fun + 1e-12
+
+
+@pytest.mark.parametrize("prior", [0.5, 0.01])
+def test_the_optimum_is_that_of_weighted_logistic_regression(prior):
+    columns, labels = gaussian(k=2, share=0.1)
+    mass = np.where(labels, prior / labels.sum(), (1 - prior) / (~labels).sum()) * len(labels)
+    other = LogisticRegression(C=np.inf, tol=1e-12, max_iter=10_000, solver="newton-cholesky")
+    other.fit(columns, labels, sample_weight=mass)
+    found = fit(columns, labels, prior, ["a", "b"])
+    assert found.weights == pytest.approx(other.coef_[0], rel=1e-6)
+    assert found.offset == pytest.approx(other.intercept_[0] - math.log(prior / (1 - prior)), rel=1e-6)
+
+
+def test_two_values_give_the_ratio_of_their_frequencies():
+    scores = np.repeat([0.0, 1.0, 0.0, 1.0], [70, 10, 30, 50])  # of 80 targets 10 have a 1, of 80 others 50
+    found = fit(scores, np.repeat([1, 1, 0, 0], [70, 10, 30, 50]), prior=0.2)
+    assert calibrate.apply(found, [0, 1]) == pytest.approx([math.log(70 / 30), math.log(10 / 50)])
+
+
+def test_gaussians_have_the_ratio_of_their_densities():
+    columns, labels = gaussian(400_000)
+    found = fit(columns, labels)
+    assert found.weights[0] == pytest.approx(2, abs=0.03) and found.offset == pytest.approx(-2, abs=0.03)
+    assert found.cllr_after == pytest.approx(metrics.min_cllr(columns[:, 0], labels), abs=1e-3)
+
+
+def test_fusion_weighs_independent_systems_by_what_they_know():
+    rng = np.random.default_rng(0)
+    labels = rng.random(200_000) < 0.5
+    scores = rng.normal(size=(200_000, 3)) + labels[:, None] * [1.0, 2.0, 0.0]
+    found = fit(scores, labels, names=["a", "b", "noise"])
+    assert found.weights == pytest.approx([1, 2, 0], abs=0.04)
+    assert found.cllr_after < fit(scores[:, 1], labels).cllr_after
+
+
+finite = st.floats(-1e3, 1e3, allow_subnormal=False).map(lambda x: round(x, 2))
+
+
+@given(st.lists(finite, min_size=2, max_size=40), st.lists(finite, min_size=1, max_size=40))
+def test_calibration_never_raises_cllr_on_its_own_trials(target, nontarget):
+    found = fit(target + nontarget, [1] * len(target) + [0] * len(nontarget))
+    assert found.cllr_after <= min(1.0, found.cllr_before) + 1e-3 * bool(found.notes) + 1e-8
+
+
+@given(st.floats(-1e3, 1e3), st.floats(1e-3, 1e3), st.booleans())
+def test_affine_maps_of_the_scores_change_nothing(shift, scale, negative):
+    columns, labels = gaussian(200)
+    scale = -scale if negative else scale
+    moved = fit(scale * columns + shift, labels)
+    assert calibrate.apply(moved, scale * columns + shift) == pytest.approx(
+        calibrate.apply(fit(columns, labels), columns), abs=1e-6)  # fmt: skip
+
+
+def test_the_order_of_trials_and_of_columns_changes_nothing():
+    columns, labels = gaussian(k=2)
+    order = np.random.default_rng(1).permutation(len(labels))
+    first, second = fit(columns, labels, names="ab"), fit(columns[order][:, ::-1], labels[order], names="ba")
+    assert second.weights[::-1] == pytest.approx(first.weights, rel=1e-9)
+    assert second.offset == pytest.approx(first.offset, rel=1e-9)
+
+
+def test_a_prior_moves_the_fit_towards_its_own_threshold():
+    rng = np.random.default_rng(0)
+    labels = np.arange(20_000) % 2 == 0
+    scores = np.where(labels, rng.normal(size=20_000), rng.standard_t(2, 20_000) - 2)  # heavy tails: no affine map fits
+    costs = [metrics.act_dcf(calibrate.apply(fit(scores, labels, p), scores), labels, 0.01) for p in (0.01, 0.5)]
+    assert costs[0] < costs[1]
+
+
+# --- hard data ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scores", [[0, 1, 2, 3], [0, 1, 1, 2], [3, 2, 1, 0]], ids=["apart", "touching", "reversed"])
+def test_separable_scores_stay_finite_and_say_so(scores):
+    found = fit(scores, [0, 0, 1, 1])
+    assert np.isfinite([*found.weights, found.offset]).all()
+    assert "part targets from non-targets" in found.notes[0]
+    assert found.cllr_after <= metrics.min_cllr(np.sign(found.weights[0]) * np.array(scores), [0, 0, 1, 1]) + 1e-3
+
+
+def test_overlapping_scores_carry_no_note():
+    assert fit(*gaussian()).notes == ()
+    assert fit(*gaussian(40_000, share=0.5, distance=6)).notes == ()  # EER 0.13 %
+
+
+def test_more_columns_than_trials():
+    rng = np.random.default_rng(0)
+    found = fit(rng.normal(size=(6, 20)), [0, 1, 0, 1, 0, 1], names=[str(k) for k in range(20)])
+    assert np.isfinite(found.weights).all() and found.notes
+
+
+def test_a_column_given_twice_shares_its_weight():
+    columns, labels = gaussian()
+    once, twice = fit(columns, labels), fit(np.hstack([columns, columns]), labels, names=["a", "a again"])
+    assert twice.weights == pytest.approx([once.weights[0] / 2] * 2, rel=1e-4)
+
+
+def test_a_constant_column_has_no_weight():
+    columns, labels = gaussian()
+    found = fit(np.column_stack([np.full(len(labels), 0.1), columns]), labels, names=["flat", "score"])
+    assert found.weights[0] == 0 and found.notes == ("constant in training, so of weight 0: flat",)
+    assert found.offset == pytest.approx(fit(columns, labels).offset, rel=1e-12)
+
+
+def test_scores_that_know_nothing_give_ratios_of_one():
+    found = fit([5, 5, 5], [0, 1, 1], prior=0.1)
+    assert calibrate.apply(found, [5, 9]) == pytest.approx([0, 0], abs=1e-12) and found.cllr_after == pytest.approx(1)
+
+
+@pytest.mark.parametrize("prior", [0.5, 1e-6, 1 - 1e-6])
+def test_heavy_tails_and_extreme_priors_converge(prior, monkeypatch):
+    monkeypatch.setattr(calibrate, "STEPS", 60)
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        labels = np.arange(60) < rng.integers(1, 60)
+        scores = rng.standard_cauchy(60) + labels
+        found = fit(scores, labels, prior)
+        value = objective(np.array([*found.weights, found.offset]), scores[:, None], labels, prior)
+        around = [[found.weights[0] * a, found.offset + b] for a in (0.99, 1, 1.01) for b in (-0.01, 0, 0.01)]
+        assert value <= min(objective(np.array(near), scores[:, None], labels, prior) for near in around) + 1e-7
+
+
+@pytest.mark.parametrize("columns, labels, options, message", [
+    ([1, np.nan, 2], [0, 1, 1], {}, "score of trial 2 is nan, wanted a finite number (1 such in all)"),
+    ([[1, 2], [3, 4], [5, np.inf]], [0, 1, 1], {"names": "ab"}, "b of trial 3 is inf, wanted a finite number"),
+    ([1, 2, 3], [1, 1, 1], {}, "no non-target trial"),
+    ([1, 2, 3], [0, 0, 0], {}, "no target trial"),
+    ([1, 2, 3], [0, 1, 2], {}, "label 2 at trial 3"),
+    ([1, 2, 3], [0, 1], {}, "one label a score"),
+    ([], [], {}, "no trials"),
+    ([[1, 2], [3, 4]], [0, 1], {}, "the columns are (2, 2), wanted (2, 1), a column each for: score"),
+    (np.empty((2, 0)), [0, 1], {"names": ()}, "the columns are (2, 0)"),
+    (3.0, [0, 1], {}, "the columns are (), wanted (N, 1)"),
+    (["a", "b"], [0, 1], {}, "columns must be numbers"),
+    ([1e200, -1e200, 3], [0, 1, 1], {}, "score has values too large to calibrate"),
+    ([1, 2, 3], [0, 1, 1], {"prior": 1}, "the prior must lie between 0 and 1, not 1"),
+    ([1, 2, 3], [0, 1, 1], {"prior": math.nan}, "the prior must lie between 0 and 1, not nan"),
+])  # fmt: skip
+def test_bad_input_to_fit(columns, labels, options, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        fit(columns, labels, **options)
+
+
+def test_apply_is_the_affine_map_and_wants_its_columns():
+    found = fit(*gaussian(k=2), names=["a", "b"])
+    rows = np.array([[1.0, 2.0], [3.0, -1.0]])
+    assert calibrate.apply(found, rows) == pytest.approx(rows @ found.weights + found.offset)
+    with pytest.raises(InputError, match=re.escape("the columns are (2, 1), wanted (2, 2), a column each for: a, b")):
+        calibrate.apply(found, [1.0, 2.0])
+    with pytest.raises(InputError, match="b of trial 1 is nan"):
+        calibrate.apply(found, [[1.0, np.nan]])
+
+
+def test_the_facts_of_the_training(tmp_path):
+    listed = trials("a b 0.5 target\na c 0.4 nontarget\nb c 0.7 nontarget\nb d 0.9 target\n", tmp_path)
+    found = fit(listed.scores, listed.labels, 0.1, lists=[listed])
+    assert (found.n_target, found.n_nontarget, found.prior, found.columns) == (2, 2, 0.1, ("score",))
+    assert found.ranges == ((0.4, 0.9),) and found.lists == ((listed.name, listed.sha1),)
+    assert found.cllr_before == metrics.cllr(listed.scores, listed.labels)
+    assert found.cllr_after == metrics.cllr(calibrate.apply(found, listed.scores), listed.labels)
+    assert "trained on 2 target and 2 non-target trials of " + listed.name in found.summary()
+
+
+# --- decisions ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("point, odds", [((0.5,), 1), ((0.01,), 99), ((0.01, 10, 1), 9.9), ((0.9, 1, 3), 1 / 3)])
+def test_threshold_is_the_log_of_the_odds_against(point, odds):
+    assert calibrate.threshold(*point) == pytest.approx(math.log(odds), abs=1e-12)
+
+
+def test_threshold_is_the_best_one_for_true_ratios():
+    columns, labels = gaussian(200_000, share=0.5)
+    ratios = 2 * columns[:, 0] - 2
+    costs = {t: 0.1 * np.mean(ratios[labels] < t) + 0.9 * np.mean(ratios[~labels] >= t) for t in np.arange(-5, 5, 0.1)}
+    assert min(costs, key=costs.__getitem__) == pytest.approx(calibrate.threshold(0.1), abs=0.3)
+
+
+@pytest.mark.parametrize("point", [(0,), (1,), (math.nan,), (0.5, 0, 1), (0.5, 1, math.inf)])
+def test_impossible_operating_points(point):
+    with pytest.raises(InputError, match="p_target must lie between 0 and 1 and costs above 0"):
+        calibrate.threshold(*point)
+
+
+# --- on disk --------------------------------------------------------------------------------------------------------
+
+
+def test_a_written_calibration_is_read_bit_for_bit(tmp_path):
+    columns, labels = gaussian(k=3, seed=4)
+    listed = Trials("liste é.txt", "ab" * 20, "", [], *np.zeros((2, 0), np.int32), None, None)
+    found = fit(columns / 3, labels, 0.013, ["a", "b", "min duration"], [listed])
+    calibrate.write(tmp_path / "new" / "cal.json", found)
+    again = calibrate.read(tmp_path / "new" / "cal.json")
+    assert again == found and isinstance(again, Calibration) and repr(again) == repr(found)
+
+
+@pytest.mark.parametrize("old, new", [
+    ('"offset": -', '"offset": '), ('"weights": [', '"weights": [1.0,'), ('"n_target": ', '"n_targets": '),
+    ('"columns": [\n    "score"', '"columns": [\n    "llr"'), ('"notes": []', '"notes": NaN'),
+    ('"digest"', '"mine"'), ('"prior": 0.5', '"prior": "0.5"'), ('"notes": []', '"notes": ' + "[" * 900 + "]" * 900),
+])  # fmt: skip
+def test_a_calibration_changed_by_hand_is_refused(tmp_path, old, new):
+    path = tmp_path / "cal.json"
+    calibrate.write(path, fit(*gaussian()))
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(InputError, match=r"cal.json was changed after it was written"):
+        calibrate.read(path)
+
+
+def test_a_calibration_laid_out_anew_is_the_same(tmp_path):
+    found = fit(*gaussian())
+    calibrate.write(tmp_path / "cal.json", found)
+    document = json.loads((tmp_path / "cal.json").read_text())
+    (tmp_path / "cal.json").write_text(json.dumps(dict(sorted(document.items()))))
+    assert calibrate.read(tmp_path / "cal.json") == found
+
+
+@pytest.mark.parametrize("content, message", [
+    (b"", "wanted a calibration, as JSON"), (b"\xff\xfe", "wanted a calibration, as JSON"),
+    (b"{", "wanted a calibration, as JSON"), (b"[" * 100_000, "wanted a calibration, as JSON"),
+    (b"[1]", "not a calibration of this version"), (b'{"eer": 0.1}', "not a calibration of this version"),
+    (b'{"format": "sv_ssl calibration 2"}', "not a calibration of this version"),
+    (b'{"format": "sv_ssl calibration 1"}', "was changed after it was written"),
+])  # fmt: skip
+def test_a_file_of_another_kind_is_refused_in_one_line(tmp_path, content, message):
+    (tmp_path / "cal.json").write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        calibrate.read(tmp_path / "cal.json")
+    assert "cal.json" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(InputError, match="cannot read .*none.json: No such file"):
+        calibrate.read(tmp_path / "none.json")
+
+
+# --- several systems ------------------------------------------------------------------------------------------------
+
+
+def test_join_matches_pairs_in_any_order(tmp_path):
+    rng = np.random.default_rng(0)
+    pairs = [(f"u{i}", f"u{j}") for i in range(12) for j in range(12) if rng.random() < 0.5]
+    systems, wanted = [], []
+    for k in range(3):
+        scores = rng.normal(size=len(pairs))
+        order = np.arange(len(pairs)) if k == 0 else rng.permutation(len(pairs))
+        text = "".join(f"{pairs[i][0]} {pairs[i][1]} {float(scores[i])!r}\n" for i in order)
+        systems.append(trials(text, tmp_path, f"{k}.txt"))
+        wanted.append(scores)
+    assert np.array_equal(calibrate.join(systems), np.array(wanted).T)
+    place = {pair: i for i, pair in enumerate(pairs)}
+    third = [(systems[2].ids[e], systems[2].ids[t]) for e, t in zip(systems[2].enroll, systems[2].test)]
+    by_third = np.array(wanted).T[[place[pair] for pair in third]]
+    assert np.array_equal(calibrate.join(systems[:2], reference=systems[2]), by_third[:, :2])
+
+
+def test_a_trial_listed_twice_with_one_score_is_one(tmp_path):
+    first = trials("a b 0.5\na c 0.6\na b 0.5\n", tmp_path, "1.txt")
+    second = trials("a c 6.5\na b 5.5\na c 6.5\n", tmp_path, "2.txt")
+    assert calibrate.join([first, second]).tolist() == [[0.5, 5.5], [0.6, 6.5], [0.5, 5.5]]
+
+
+@pytest.mark.parametrize("second, message", [
+    ("a b 0.5 target\n", r"2 of 3 trials of \S*1.txt are missing from \S*2.txt, the first: a c$"),
+    ("a b 0.5\na c 0.5\nc b 0.5\nd a 0.5\ne a 0.5\n", r"2 of 5 trials of \S*2.txt are missing from \S*1.txt, .*: d a$"),
+    ("b a 0.5\na c 0.5\nc b 0.5\n", r"1 of 3 trials of \S*1.txt are missing from \S*2.txt, the first: a b$"),
+    ("a b 0.5 target\na c 0.5 target\nc b 0.5 nontarget\n", r"1 of 3 trials of \S*1.txt have the other label .*: a c$"),
+    ("a b target\na c nontarget\nc b nontarget\n", r"2.txt has no scores"),
+])  # fmt: skip
+def test_files_that_do_not_match(tmp_path, second, message):
+    first = trials("a b 0.5 target\na c 0.6 nontarget\nc b 0.7 nontarget\n", tmp_path, "1.txt")
+    with pytest.raises(InputError, match=message):
+        calibrate.join([first, trials(second, tmp_path, "2.txt")])
+
+
+def test_a_trial_with_two_scores_is_refused(tmp_path):
+    first = trials("a b 0.5\na c 0.6\na b 0.5\n", tmp_path)
+    second = first._replace(name="2.txt", scores=np.array([0.5, 0.6, 0.7]))
+    with pytest.raises(InputError, match="1 of 3 trials of 2.txt are listed again with another score, the first: a b"):
+        calibrate.join([first, second])
+
+
+# --- side information -----------------------------------------------------------------------------------------------
+
+
+def test_quality_columns_do_not_depend_on_the_side():
+    listed = Trials("list", "", "", list("abc"), np.array([0, 1, 2, 2]), np.array([1, 0, 0, 2]), None, None)
+    columns, names = calibrate.quality_columns(listed, {"duration": [3, 1, 2], "magnitude": [10, 20, 30]})
+    assert names == ["min duration", "max duration", "min magnitude", "max magnitude"]
+    assert columns.tolist() == [[1, 3, 10, 20], [1, 3, 10, 20], [2, 3, 10, 30], [2, 2, 30, 30]]
+    assert calibrate.quality_columns(listed, {})[0].shape == (4, 0)
+
+
+@pytest.mark.parametrize("values, message", [
+    ([1, 2], r"duration: \(2,\) values for 3 utterances of list"),
+    ([1, np.nan, 2], "the duration of b is nan, wanted a finite number"),
+])  # fmt: skip
+def test_bad_qualities(values, message):
+    listed = Trials("list", "", "", list("abc"), np.array([0]), np.array([1]), None, None)
+    with pytest.raises(InputError, match=message):
+        calibrate.quality_columns(listed, {"duration": values})
+
+
+def test_duration_helps_where_short_utterances_score_lower():
+    rng = np.random.default_rng(0)
+    labels, length = np.arange(20_000) % 2 == 0, rng.uniform(0, 3, 20_000)
+    scores = rng.normal(size=20_000) + 2 * labels + length
+    assert fit(np.column_stack([scores, length]), labels, names=["score", "length"]).cllr_after < (
+        fit(scores, labels).cllr_after - 0.05
+    )
+
+
+def test_long_recordings_count_as_twenty_seconds():
+    assert calibrate.log_durations([1, 20, 300]) == pytest.approx([0, math.log(20), math.log(20)])
+
+
+def test_a_recording_without_length_is_named():
+    listed = Trials("list", "", "", list("abc"), np.array([0]), np.array([1]), None, None)
+    with pytest.raises(InputError, match="the duration of b is -inf, wanted a finite number"):
+        calibrate.quality_columns(listed, {"duration": calibrate.log_durations([1, 0, 2])})

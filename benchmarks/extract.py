@@ -17,12 +17,13 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, nullcontext
-from functools import lru_cache
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Iterator, NamedTuple, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -39,8 +40,18 @@ from sv_ssl.models.encoders import ECAPA, Embedder, FastResNet34
 from sv_ssl.models.features import SpeechBrainFbank
 from sv_ssl.reporting import record
 
-COLUMNS = ("encoder", "system", "precision", "cores", "files", "utt/s", "x real time", "of SpeechBrain's loop",
-           "of one core", "differs from ours by")
+COLUMNS = (
+    "encoder",
+    "system",
+    "precision",
+    "cores",
+    "files",
+    "utt/s",
+    "x real time",
+    "of SpeechBrain's loop",
+    "of one core",
+    "differs from ours by",
+)
 RATE, PADDED = 16000, 8
 # Encoder, its arguments, and one of how many files it is timed on.
 ENCODERS: dict[str, tuple[type, dict[str, Any], int]] = {
@@ -72,8 +83,14 @@ def fast_bf16() -> bool:
 
 
 LOW = 1 if fast_bf16() else 3
-SYSTEMS = (OURS, System("ours, onnxruntime", "onnx", "fp32"), BASE, System("ours", "ours", "bf16", LOW),
-           System("SpeechBrain's loop", "loop", "bf16", LOW), System("SpeechBrain's padded 8", "padded", "fp32", 1))
+SYSTEMS = (
+    OURS,
+    System("ours, onnxruntime", "onnx", "fp32"),
+    BASE,
+    System("ours", "ours", "bf16", LOW),
+    System("SpeechBrain's loop", "loop", "bf16", LOW),
+    System("SpeechBrain's padded 8", "padded", "fp32", 1),
+)
 LIMITS = {OURS: 1.0, SYSTEMS[1]: 1.5, SYSTEMS[3]: 1.5}
 
 
@@ -122,7 +139,7 @@ def told(done: list[extraction.One], warm: int, began: float) -> Timed:
     return Timed(rows, len(counted), sum(one.seconds for one in counted), seconds)
 
 
-@lru_cache(maxsize=None)
+@cache
 def ours(folder: str) -> Embedder:
     return model.load(folder)
 
@@ -150,7 +167,7 @@ def by_speechbrain(system: System, folder: str, wavs: list[str]) -> Timed:
     return Timed(rows, len(wavs), seconds_of(wavs), time.perf_counter() - began)
 
 
-@lru_cache(maxsize=None)
+@cache
 def peer(folder: str) -> Any:
     """SpeechBrain's EncoderClassifier of its own modules, with the folder's weights."""
     from speechbrain.inference.classifiers import EncoderClassifier
@@ -162,12 +179,16 @@ def peer(folder: str) -> Any:
     plain: torch.nn.Module = model.ForSpeechBrain(encoder)
     if isinstance(encoder, ECAPA):
         width = ECAPA.SIZES[encoder.config["size"]]
-        plain = ECAPA_TDNN(encoder.config["n_mels"], lin_neurons=encoder.dim,
-                           channels=[width["width"]] * 4 + [width["last"]])
+        plain = ECAPA_TDNN(
+            encoder.config["n_mels"], lin_neurons=encoder.dim, channels=[width["width"]] * 4 + [width["last"]]
+        )
         plain.load_state_dict(encoder.tdnn.state_dict())
-    modules = {"compute_features": Fbank(n_mels=encoder.config["n_mels"]), "embedding_model": plain,
-               "mean_var_norm": InputNormalization(norm_type="sentence", std_norm=False),
-               "classifier": torch.nn.Identity()}
+    modules = {
+        "compute_features": Fbank(n_mels=encoder.config["n_mels"]),
+        "embedding_model": plain,
+        "mean_var_norm": InputNormalization(norm_type="sentence", std_norm=False),
+        "classifier": torch.nn.Identity(),
+    }
     return EncoderClassifier(modules=modules, hparams={}, run_opts={"device": "cpu"})
 
 
@@ -219,8 +240,9 @@ def untrained(folder: Path, name: str, onnx: bool) -> str:
     return str(folder / name)
 
 
-def rows(systems: Sequence[System], names: Sequence[str], n: int, rounds: int, all_cores: Sequence[int]
-         ) -> Iterator[tuple[str, ...]]:
+def rows(
+    systems: Sequence[System], names: Sequence[str], n: int, rounds: int, all_cores: Sequence[int]
+) -> Iterator[tuple[str, ...]]:
     """A line an encoder, system, precision and number of cores."""
     with tempfile.TemporaryDirectory() as temporary, Pools() as pools:
         wavs = recordings(Path(temporary), n)
@@ -245,8 +267,9 @@ def several(system: System, cores: int) -> bool:
     return cores > 1 and system.part in ("ours", "onnx")
 
 
-def line(name: str, key: tuple[System, int], found: dict[tuple[System, int], list[Timed]], rounds: int
-         ) -> tuple[str, ...]:
+def line(
+    name: str, key: tuple[System, int], found: dict[tuple[System, int], list[Timed]], rounds: int
+) -> tuple[str, ...]:
     """The cells of a system; ratios are of audio embedded in a second."""
     (system, cores), first = key, found[key][0]
     best = max(found[key], key=lambda timed: timed.audio_seconds / timed.seconds)
@@ -258,8 +281,18 @@ def line(name: str, key: tuple[System, int], found: dict[tuple[System, int], lis
     rows = first.rows[::rounds] if several(*key) else first.rows
     every = 1 if several(*key) else system.every or 1
     apart = "" if not same else f"{abs(unit(rows) - unit(same[0].rows[::every])).max():.0e}"
-    return (name, system.name, system.precision, str(cores), str(sum(len(timed.rows) for timed in found[key])),
-            f"{best.files / best.seconds:.2f}", f"{speed[key]:.1f}", ratio, scaling, apart)
+    return (
+        name,
+        system.name,
+        system.precision,
+        str(cores),
+        str(sum(len(timed.rows) for timed in found[key])),
+        f"{best.files / best.seconds:.2f}",
+        f"{speed[key]:.1f}",
+        ratio,
+        scaling,
+        apart,
+    )
 
 
 def main() -> None:
@@ -276,9 +309,11 @@ def main() -> None:
         lines.append(cells)
     if arguments.out:
         native = torch.backends.cpu.get_cpu_capability() + ("" if fast_bf16() else ", no bf16 instructions")
-        about = (f"`python benchmarks/extract.py --files {arguments.files} --repeats {arguments.repeats}`: files of 4 "
-                 f"to 10 s, whole; CPU ({native}), torch {torch.__version__}. The same weights (random) and features "
-                 "(SpeechBrain's Fbank) in all. On two cores the limit is close to 2 x of one core.")
+        about = (
+            f"`python benchmarks/extract.py --files {arguments.files} --repeats {arguments.repeats}`: files of 4 "
+            f"to 10 s, whole; CPU ({native}), torch {torch.__version__}. The same weights (random) and features "
+            "(SpeechBrain's Fbank) in all. On two cores the limit is close to 2 x of one core."
+        )
         record.benchmark(arguments.out, "speed of extraction", about, COLUMNS, lines)
 
 
@@ -288,8 +323,13 @@ def parsed() -> Any:
     usual = [name for name in ENCODERS if name != "small"]
     add = parser.add_argument
     add("--files", type=int, default=200, metavar="N", help="recordings (default 200); ecapa1024 takes every second")
-    add("--encoders", type=lambda text: text.split(","), default=usual, metavar="NAMES",
-        help=f"of {', '.join(ENCODERS)}")
+    add(
+        "--encoders",
+        type=lambda text: text.split(","),
+        default=usual,
+        metavar="NAMES",
+        help=f"of {', '.join(ENCODERS)}",
+    )
     add("--only", type=lambda text: text.split(","), default=parts, metavar="SYSTEMS", help=f"of {', '.join(parts)}")
     add("--repeats", type=int, default=3, metavar="N", help="rounds that the files are dealt into (default 3)")
     add("--cores", type=int, default=2, metavar="N", help="1: without the lines of two cores")

@@ -14,7 +14,8 @@ import os
 import sys
 import tempfile
 import time
-from typing import Any, Callable, Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import faiss
 import numpy as np
@@ -23,8 +24,16 @@ from sv_ssl.core import command
 from sv_ssl.embeddings import search as index
 from sv_ssl.reporting import record
 
-COLUMNS = ("kind", "enrol all", "a voice alone", "1,000 voices, each", "recall at 1, at 10", "right speaker",
-           "add and remove 100", "file")
+COLUMNS = (
+    "kind",
+    "enrol all",
+    "a voice alone",
+    "1,000 voices, each",
+    "recall at 1, at 10",
+    "right speaker",
+    "add and remove 100",
+    "file",
+)
 VOICES = 1000
 
 
@@ -60,9 +69,16 @@ def rows(kinds: list[str], speakers: int, dim: int) -> Iterator[tuple[str, ...]]
         with tempfile.TemporaryDirectory() as folder:
             found.save(f"{folder}/a.index")
             size = os.path.getsize(f"{folder}/a.index")
-        yield (kind, f"{enrol:.1f} s", f"{1000 * alone / 50:.1f} ms", f"{1000 * search / VOICES:.2f} ms",
-               f"{at[0]:.1%}, {at[1]:.1%}", f"{right:.1%}", f"{1000 * change:.0f} ms",
-               f"{size / 1e6:,.0f} MB")  # fmt: skip
+        yield (
+            kind,
+            f"{enrol:.1f} s",
+            f"{1000 * alone / 50:.1f} ms",
+            f"{1000 * search / VOICES:.2f} ms",
+            f"{at[0]:.1%}, {at[1]:.1%}",
+            f"{right:.1%}",
+            f"{1000 * change:.0f} ms",
+            f"{size / 1e6:,.0f} MB",
+        )
 
 
 def main() -> None:
@@ -79,9 +95,11 @@ def main() -> None:
         print("  |  ".join(line), flush=True)
         lines.append(line)
     if arguments.out:
-        about = (f"`python benchmarks/index.py --speakers {arguments.speakers} --dim {arguments.dim} "
-                 f"--only {','.join(arguments.only)}`; CPU, "
-                 f"{faiss.omp_get_max_threads()} threads, faiss {faiss.__version__}.")
+        about = (
+            f"`python benchmarks/index.py --speakers {arguments.speakers} --dim {arguments.dim} "
+            f"--only {','.join(arguments.only)}`; CPU, "
+            f"{faiss.omp_get_max_threads()} threads, faiss {faiss.__version__}."
+        )
         record.benchmark(arguments.out, "speakers in an index", about, COLUMNS, lines)
 
 

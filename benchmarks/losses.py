@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
-from typing import Callable
 
 import numpy as np
 import torch
@@ -54,7 +54,7 @@ def least(works: list[Callable[[], object]], repeats: int) -> list[float]:
             start = time.process_time()
             work()
             times.append(time.process_time() - start)
-    return [min(times[i::len(works)]) for i in range(len(works))]
+    return [min(times[i :: len(works)]) for i in range(len(works))]
 
 
 def height(work: Callable[[], object]) -> int:
@@ -79,10 +79,22 @@ def symmetric_rows() -> list[Row]:
         ours, theirs, _ = steps(n)
         seconds, memory = least([ours, theirs], repeats), [height(ours), height(theirs)]
         what = f"symmetric NT-Xent-AM, {n:,} utterances"
-        rows.append((f"{what}: time", f"{seconds[0] / seconds[1]:.2f} x", "1.05 x",
-                     f"the plain form: {1000 * seconds[1]:.1f} ms"))
-        rows.append((f"{what}: memory", f"{memory[0] / memory[1]:.2f} x", "1.1 x",
-                     f"the plain form: {memory[1] / 2 ** 20:.1f} MB"))
+        rows.append(
+            (
+                f"{what}: time",
+                f"{seconds[0] / seconds[1]:.2f} x",
+                "1.05 x",
+                f"the plain form: {1000 * seconds[1]:.1f} ms",
+            )
+        )
+        rows.append(
+            (
+                f"{what}: memory",
+                f"{memory[0] / memory[1]:.2f} x",
+                "1.1 x",
+                f"the plain form: {memory[1] / 2**20:.1f} MB",
+            )
+        )
     return rows
 
 
@@ -95,9 +107,15 @@ def chunked_rows() -> list[Row]:
             ours, theirs, _ = steps(n)
             seconds = least([ours, theirs], repeats)
             a, b = ours(), theirs()
-            rows.append((f"in blocks, {n:,} utterances: time", f"{seconds[0] / seconds[1]:.2f} x", "1.3 x",
-                         f"the plain form: {1000 * seconds[1]:,.0f} ms; largest difference of a gradient "
-                         f"{(a - b).abs().max() / b.abs().max():.0e} of the largest, limit 1e-05"))
+            rows.append(
+                (
+                    f"in blocks, {n:,} utterances: time",
+                    f"{seconds[0] / seconds[1]:.2f} x",
+                    "1.3 x",
+                    f"the plain form: {1000 * seconds[1]:,.0f} ms; largest difference of a gradient "
+                    f"{(a - b).abs().max() / b.abs().max():.0e} of the largest, limit 1e-05",
+                )
+            )
     finally:
         contrastive.DENSE = dense
     return rows
@@ -108,9 +126,15 @@ def huge_rows() -> list[Row]:
     ours, _, z = steps(32_768)
     start = time.process_time()
     memory = height(ours)
-    return [("in blocks, 32,768 utterances: memory", f"{memory / 1e9:.2f} GB", "2 GB",
-             f"{time.process_time() - start:.0f} s; the matrix alone would be {4 * len(z) ** 2 / 1e9:.0f} GB; a block "
-             f"{4 * blocks.ROWS * len(z) / 1e6:.0f} MB")]
+    return [
+        (
+            "in blocks, 32,768 utterances: memory",
+            f"{memory / 1e9:.2f} GB",
+            "2 GB",
+            f"{time.process_time() - start:.0f} s; the matrix alone would be {4 * len(z) ** 2 / 1e9:.0f} GB; a block "
+            f"{4 * blocks.ROWS * len(z) / 1e6:.0f} MB",
+        )
+    ]
 
 
 def moco_rows() -> list[Row]:
@@ -120,30 +144,44 @@ def moco_rows() -> list[Row]:
         q = torch.randn(2, n, 512, requires_grad=True)
         keys, queues = (F.normalize(torch.randn(2, size, 512), dim=2) for size in (n, 32_768))
         loss = InfoNCE(TAU, partial(additive, m=M))
-        works = [lambda form=form: torch.autograd.grad(sum(map(form, q, keys, queues)), q)[0]
-                 for form in (loss, plain_moco)]
+        works = [
+            lambda form=form: torch.autograd.grad(sum(map(form, q, keys, queues)), q)[0] for form in (loss, plain_moco)
+        ]
         seconds, memory = least(works, 6), [height(work) for work in works]
         apart = (works[0]() - works[1]()).abs().max()
-        rows.append((f"MoCo-AM, {n} queries, two queues of 32,768, two directions: time",
-                     f"{seconds[0] / seconds[1]:.2f} x", "0.9 x",
-                     f"two plain passes with a clone: {1000 * seconds[1]:.0f} ms, {memory[1] / 2 ** 20:.0f} MB; "
-                     f"ours: {memory[0] / 2 ** 20:.0f} MB; gradients within {apart:.0e}"))
+        rows.append(
+            (
+                f"MoCo-AM, {n} queries, two queues of 32,768, two directions: time",
+                f"{seconds[0] / seconds[1]:.2f} x",
+                "0.9 x",
+                f"two plain passes with a clone: {1000 * seconds[1]:.0f} ms, {memory[1] / 2**20:.0f} MB; "
+                f"ours: {memory[0] / 2**20:.0f} MB; gradients within {apart:.0e}",
+            )
+        )
     return rows
 
 
 def collisions_rows() -> list[Row]:
     """Negatives that are of the anchor's own speaker, in the batches that training draws."""
     rows = []
-    for name, n, speakers, size in (("VoxCeleb2", 1_092_009, 5_994, 200), ("VoxCeleb2", 1_092_009, 5_994, 256),
-                                    ("VoxCeleb1", 148_642, 1_211, 256)):
+    for name, n, speakers, size in (
+        ("VoxCeleb2", 1_092_009, 5_994, 200),
+        ("VoxCeleb2", 1_092_009, 5_994, 256),
+        ("VoxCeleb1", 148_642, 1_211, 256),
+    ):
         batches = data.Batches(n, size, seed=0)
-        order = (np.arange(n) * speakers // n)[batches.order()][:len(batches) * size].reshape(-1, size)
+        order = (np.arange(n) * speakers // n)[batches.order()][: len(batches) * size].reshape(-1, size)
         order.sort(axis=1)
         same = order[:, 1:] == order[:, :-1]
         met = np.pad(same, ((0, 0), (1, 0))) | np.pad(same, ((0, 0), (0, 1)))
-        rows.append((f"anchors that meet their own speaker: batch {size} of {name}'s size, {speakers:,} speakers",
-                     f"{met.mean():.2%}", f"{1 - (1 - 1 / speakers) ** (size - 1):.2%}",
-                     "even speakers; the limit is 1 - (1 - 1/S)^(N - 1)"))
+        rows.append(
+            (
+                f"anchors that meet their own speaker: batch {size} of {name}'s size, {speakers:,} speakers",
+                f"{met.mean():.2%}",
+                f"{1 - (1 - 1 / speakers) ** (size - 1):.2%}",
+                "even speakers; the limit is 1 - (1 - 1/S)^(N - 1)",
+            )
+        )
     return rows
 
 
@@ -156,15 +194,22 @@ def soft(n: int, classes: int) -> SoftLabels:
 def angular_rows() -> list[Row]:
     """The losses of angles beside the plain NT-Xent, and focal beside cross-entropy, on a batch of 512 rows."""
     z, views, labels = torch.randn(512, 512, requires_grad=True), torch.arange(256).repeat(2), torch.arange(512) % 35
-    forms: dict[str, Callable[[], Tensor]] = {"ACL": partial(ACL(alpha=0.5), z, views),
-                                              "ADD, hard": partial(ADD(), z, labels), "OPL": partial(OPL(), z, labels)}
+    forms: dict[str, Callable[[], Tensor]] = {
+        "ACL": partial(ACL(alpha=0.5), z, views),
+        "ADD, hard": partial(ADD(), z, labels),
+        "OPL": partial(OPL(), z, labels),
+    }
     for classes in (35, 5_994):
         forms[f"ADD, soft, {classes:,} classes"] = partial(SoftADD(), z, soft(512, classes))
     rows = beside("plain NT-Xent-AM", partial(plain, z), forms, z)
     for classes in (35, 5_994):
         classifier = partial(of_cosines, z, torch.randn(classes, 512), labels)
-        rows += beside("cross-entropy", partial(classifier, F.cross_entropy),
-                       {f"focal, {classes:,} classes": partial(classifier, Focal())}, z)
+        rows += beside(
+            "cross-entropy",
+            partial(classifier, F.cross_entropy),
+            {f"focal, {classes:,} classes": partial(classifier, Focal())},
+            z,
+        )
     return rows
 
 
@@ -174,10 +219,17 @@ def beside(peer: str, other: Callable[[], Tensor], forms: dict[str, Callable[[],
     seconds, memory = least(works, 8), [height(work) for work in works]
     rows = []
     for name, time_, peak in zip(forms, seconds[1:], memory[1:]):
-        rows.append((f"{name}, 512 rows: time", f"{time_ / seconds[0]:.2f} x", "3 x",
-                     f"{peer}: {1000 * seconds[0]:.1f} ms"))
-        rows.append((f"{name}, 512 rows: memory", f"{peak / memory[0]:.2f} x", "", f"{peak / 2 ** 20:.1f} MB; {peer}: "
-                     f"{memory[0] / 2 ** 20:.1f} MB"))
+        rows.append(
+            (f"{name}, 512 rows: time", f"{time_ / seconds[0]:.2f} x", "3 x", f"{peer}: {1000 * seconds[0]:.1f} ms")
+        )
+        rows.append(
+            (
+                f"{name}, 512 rows: memory",
+                f"{peak / memory[0]:.2f} x",
+                "",
+                f"{peak / 2**20:.1f} MB; {peer}: {memory[0] / 2**20:.1f} MB",
+            )
+        )
     return rows
 
 
@@ -190,8 +242,14 @@ def gradient(form: Callable[[], Tensor], z: Tensor) -> Tensor:
     return torch.autograd.grad(form(), z)[0]
 
 
-PARTS = {"symmetric": symmetric_rows, "chunked": chunked_rows, "huge": huge_rows, "moco": moco_rows,
-         "angular": angular_rows, "collisions": collisions_rows}
+PARTS = {
+    "symmetric": symmetric_rows,
+    "chunked": chunked_rows,
+    "huge": huge_rows,
+    "moco": moco_rows,
+    "angular": angular_rows,
+    "collisions": collisions_rows,
+}
 
 
 def main() -> None:

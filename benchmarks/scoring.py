@@ -45,10 +45,22 @@ def metrics_rows() -> list[Row]:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         sort = least(lambda: np.sort(scores), repeats)
-        rows.append((f"EER and 3 minDCFs of {n / 1e6:.0f} million float32 trials", f"{ours / sort:.2f} x",
-                     "0.5 x" if n < 10**7 else "12 GB", f"np.sort: {1000 * sort:.0f} ms"))  # fmt: skip
-        rows.append((f"its peak memory at {n / 1e6:.0f} million, beyond the scores and labels",
-                     f"{peak / scores.nbytes:.2f} x", "8 x", f"the scores: {scores.nbytes / 1e6:.0f} MB"))  # fmt: skip
+        rows.append(
+            (
+                f"EER and 3 minDCFs of {n / 1e6:.0f} million float32 trials",
+                f"{ours / sort:.2f} x",
+                "0.5 x" if n < 10**7 else "12 GB",
+                f"np.sort: {1000 * sort:.0f} ms",
+            )
+        )
+        rows.append(
+            (
+                f"its peak memory at {n / 1e6:.0f} million, beyond the scores and labels",
+                f"{peak / scores.nbytes:.2f} x",
+                "8 x",
+                f"the scores: {scores.nbytes / 1e6:.0f} MB",
+            )
+        )
     return rows
 
 
@@ -68,8 +80,14 @@ def norm_rows() -> list[Row]:
     rows, cohort = (store.unit(rng.normal(size=(n, 192)).astype(np.float32)) for n in (4708, 20_000))
     seconds = least(lambda: normalise.statistics(rows, cohort, 300), 3)
     product = least(lambda: rows @ cohort.T, 3)
-    return [("AS-norm: 4,708 against a cohort of 20,000 x 192, top 300", f"{seconds:.2f} s", "2 s",
-             f"the product alone: {product:.2f} s")]  # fmt: skip
+    return [
+        (
+            "AS-norm: 4,708 against a cohort of 20,000 x 192, top 300",
+            f"{seconds:.2f} s",
+            "2 s",
+            f"the product alone: {product:.2f} s",
+        )
+    ]
 
 
 def peer_rows() -> list[Row]:
@@ -84,9 +102,15 @@ def peer_rows() -> list[Row]:
     theirs = time.perf_counter() - start
     ours = least(lambda: metrics.eer(scores, labels))
     gap = abs(rate - metrics.eer(scores, labels)[0])
-    rows = [("EER of 37,720 trials", f"{theirs / ours:,.0f} times as fast", "1,000",
-             f"SpeechBrain: {theirs:.2f} s; difference {gap:.0e}: it takes the nearest point, in steps of "
-             f"{1 / len(target):.0e}, where ours lies between two")]  # fmt: skip
+    rows = [
+        (
+            "EER of 37,720 trials",
+            f"{theirs / ours:,.0f} times as fast",
+            "1,000",
+            f"SpeechBrain: {theirs:.2f} s; difference {gap:.0e}: it takes the nearest point, in steps of "
+            f"{1 / len(target):.0e}, where ours lies between two",
+        )
+    ]
     eighth = slice(0, 37_720 // 8)
     target, other = (torch.from_numpy(scores[eighth][labels[eighth] == kind]) for kind in (True, False))
     start = time.perf_counter()
@@ -94,8 +118,14 @@ def peer_rows() -> list[Row]:
     theirs = 64 * (time.perf_counter() - start)
     gap = abs(cost / 0.01 - metrics.min_dcf(scores[eighth], labels[eighth], 0.01)[0])
     ours = least(lambda: metrics.min_dcf(scores, labels, 0.01))
-    rows.append(("minDCF of 37,720 trials", f"{theirs / ours:,.0f} times as fast", "5,000",
-                 f"SpeechBrain: {theirs:.1f} s, 64 x its time on an eighth; difference there {gap:.0e}"))  # fmt: skip
+    rows.append(
+        (
+            "minDCF of 37,720 trials",
+            f"{theirs / ours:,.0f} times as fast",
+            "5,000",
+            f"SpeechBrain: {theirs:.1f} s, 64 x its time on an eighth; difference there {gap:.0e}",
+        )
+    )
     return rows
 
 
@@ -103,15 +133,23 @@ def process_rows() -> list[Row]:
     """The whole command on lists of growing size."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for name, n, utterances, limit, memory in (("VoxCeleb1-O's size", 37_611, 4_708, "0.4 s", ""),
-                                                   ("VoxCeleb1-E's size", 579_818, 145_160, "2 s", "1 GB"),
-                                                   ("10 million trials", 10_000_000, 145_160, "12 s", "4 GB")):
+        for name, n, utterances, limit, memory in (
+            ("VoxCeleb1-O's size", 37_611, 4_708, "0.4 s", ""),
+            ("VoxCeleb1-E's size", 579_818, 145_160, "2 s", "1 GB"),
+            ("10 million trials", 10_000_000, 145_160, "12 s", "4 GB"),
+        ):
             trials, rows_file = make_list(Path(folder), n, utterances)
             command = [sys.executable, "-m", "sv_ssl.cli.score", trials, "--embeddings", rows_file]
             runs = [timed(command) for _ in range(5 if n < 10**6 else 2)]
             seconds, peak = min(runs)[0], max(run[1] for run in runs)
-            rows.append((f"sv-score, {name}: {n:,} trials, {utterances:,} x 192", f"{seconds:.2f} s, {peak:.2f} GB",
-                         limit + (f", {memory}" if memory else ""), "whole process"))  # fmt: skip
+            rows.append(
+                (
+                    f"sv-score, {name}: {n:,} trials, {utterances:,} x 192",
+                    f"{seconds:.2f} s, {peak:.2f} GB",
+                    limit + (f", {memory}" if memory else ""),
+                    "whole process",
+                )
+            )
     shown = min(timed([sys.executable, "-m", "sv_ssl.cli.score", "--help"]) for _ in range(5))[0]
     rows.append(("sv-score --help", f"{shown:.2f} s", "0.3 s", "whole process"))
     return rows
@@ -142,8 +180,13 @@ def timed(command: list[str]) -> tuple[float, float]:
     return time.perf_counter() - start, usage.ru_maxrss * 1024 / 1e9
 
 
-PARTS = {"process": process_rows, "metrics": metrics_rows, "bootstrap": bootstrap_rows, "norm": norm_rows,
-         "peers": peer_rows}  # fmt: skip
+PARTS = {
+    "process": process_rows,
+    "metrics": metrics_rows,
+    "bootstrap": bootstrap_rows,
+    "norm": norm_rows,
+    "peers": peer_rows,
+}
 
 
 def main() -> None:

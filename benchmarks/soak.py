@@ -13,8 +13,9 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Sequence
+from typing import NamedTuple
 
 from sv_ssl.core import command
 from sv_ssl.core.errors import InputError
@@ -67,8 +68,9 @@ def watch(command: Sequence[str], every: float) -> list[Sample]:
         process.wait()
         raise
     if process.returncode:
-        raise InputError(f"the command ended with exit code {process.returncode} after "
-                         f"{(time.monotonic() - started) / 60:.1f} min")
+        raise InputError(
+            f"the command ended with exit code {process.returncode} after {(time.monotonic() - started) / 60:.1f} min"
+        )
     return samples
 
 
@@ -81,7 +83,7 @@ def growth(samples: Sequence[Sample]) -> tuple[float, float]:
     third = len(samples) // 3
     if not third:
         raise InputError(f"{len(samples)} samples are too few: pass a smaller --every, or run it for longer")
-    parts = samples[third:2 * third], samples[2 * third:3 * third]
+    parts = samples[third : 2 * third], samples[2 * third : 3 * third]
     memory = [sum(one.megabytes for one in part) for part in parts]
     files = [sum(one.open_files for one in part) for part in parts]
     return memory[1] / memory[0], files[1] / files[0]
@@ -95,14 +97,15 @@ def main() -> None:
     given = parser.parse_args()
     samples = watch(given.command, given.every)
     memory, files = growth(samples)
-    kept = samples[::max(1, len(samples) // 12)]
+    kept = samples[:: max(1, len(samples) // 12)]
     rows = [[f"{one.minutes:.0f}", str(one.processes), f"{one.megabytes:,.0f} MB", str(one.open_files)] for one in kept]
     rows.append(["last third of second", "", f"{memory:.3f} x", f"{files:.3f} x"])
     print(f"memory of the last third: {memory:.3f} of the second third's; open files: {files:.3f}")
     if given.out:
         shown = re.sub(r"(?<![\w.])/(?:[\w.-]+/)+", ".../", " ".join(given.command))
-        record.benchmark(given.out, "a training run watched from outside", f"`python benchmarks/soak.py -- {shown}`",
-                          COLUMNS, rows)
+        record.benchmark(
+            given.out, "a training run watched from outside", f"`python benchmarks/soak.py -- {shown}`", COLUMNS, rows
+        )
         print(f"wrote {given.out}; next: python -m sv_ssl.results results/")
 
 

@@ -20,11 +20,12 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -47,15 +48,23 @@ from sv_ssl.models.features import LogMel
 from sv_ssl.reporting import record
 
 PARTS = ("augment", "features", "encoder", "loss", "optimiser")
-COLUMNS = ("recipe", "crops/s, end to end", "crops/s, the encoder alone", "ratio", "waiting for data", "peak memory",
-           "an epoch of VoxCeleb2 on 1, 8, 64 of these")
+COLUMNS = (
+    "recipe",
+    "crops/s, end to end",
+    "crops/s, the encoder alone",
+    "ratio",
+    "waiting for data",
+    "peak memory",
+    "an epoch of VoxCeleb2 on 1, 8, 64 of these",
+)
 VOXCELEB2, SPEAKERS, WARM = 1_092_009, 5_994, 2
 # What the YAMLs of recipes/voxceleb say.
 METHODS: dict[str, Callable[[Embedder], Any]] = {
     "simclr_am": lambda embedder: Siamese(embedder, NTXent(1 / 30, partial(additive, m=0.1))),
     "moco_am": lambda embedder: Momentum(embedder, InfoNCE(0.03, partial(additive, m=0.1))),
     "aam_softmax": lambda embedder: Siamese(
-        embedder, MarginSoftmax(embedder.dim, SPEAKERS, partial(angular, m=0.2), scale=30.0)),
+        embedder, MarginSoftmax(embedder.dim, SPEAKERS, partial(angular, m=0.2), scale=30.0)
+    ),
 }
 RECIPES = [f"{method}-{encoder}" for encoder in ("resnet34", "ecapa") for method in METHODS]
 
@@ -96,8 +105,12 @@ def measured(recipe: str, arguments: argparse.Namespace) -> dict[str, float]:
     waiting = loader.waited / seconds
     limit = encoder_seconds(method, arguments)
     height = torch.cuda.max_memory_allocated() if on_gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"rate": 2 * arguments.batch * arguments.steps / seconds, "limit": 2 * arguments.batch / limit,
-            "waiting": waiting, "memory": height}
+    return {
+        "rate": 2 * arguments.batch * arguments.steps / seconds,
+        "limit": 2 * arguments.batch / limit,
+        "waiting": waiting,
+        "memory": height,
+    }
 
 
 def steps(method: Any, loader: data.TimedLoader, arguments: argparse.Namespace) -> float:
@@ -113,7 +126,7 @@ def steps(method: Any, loader: data.TimedLoader, arguments: argparse.Namespace) 
         moved = {k: v.to(arguments.device, non_blocking=True) for k, v in batch.items() if isinstance(v, Tensor)}
         flat = [moved[key].flatten(0, 1) for key in ("views", "noise", "snr_db", "rir")]
         waves = augment.apply(*flat).view_as(moved["views"])
-        labels = moved["labels"] % SPEAKERS       # those of utterances, of which a classifier has enough
+        labels = moved["labels"] % SPEAKERS  # those of utterances, of which a classifier has enough
         with low_precision(arguments):
             loss = method(waves, labels)["loss"]
         loss.backward()
@@ -154,14 +167,20 @@ def synchronise(arguments: argparse.Namespace) -> None:
 
 def end_to_end(arguments: argparse.Namespace) -> Iterator[tuple[str, ...]]:
     """A line a recipe."""
-    folder_of(arguments)     # it is made before the clocks run
+    folder_of(arguments)  # it is made before the clocks run
     for recipe in arguments.recipes:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             found = pool.submit(measured, recipe, arguments).result()
         hours = 2 * VOXCELEB2 / found["rate"] / 3600
-        yield (recipe, f"{found['rate']:,.1f}", f"{found['limit']:,.1f}", f"{found['rate'] / found['limit']:.2f}",
-               f"{found['waiting']:.1%}", f"{found['memory'] / 1e9:.2f} GB",
-               ", ".join(f"{hours / devices:,.2f}" for devices in (1, 8, 64)) + " h")
+        yield (
+            recipe,
+            f"{found['rate']:,.1f}",
+            f"{found['limit']:,.1f}",
+            f"{found['rate'] / found['limit']:.2f}",
+            f"{found['waiting']:.1%}",
+            f"{found['memory'] / 1e9:.2f} GB",
+            ", ".join(f"{hours / devices:,.2f}" for devices in (1, 8, 64)) + " h",
+        )
 
 
 # --- part by part ---------------------------------------------------------------------------------------------------
@@ -204,7 +223,7 @@ def worker_formats(views: data.Views, repeats: int, n: int = 16) -> Iterator[tup
         with tempfile.TemporaryDirectory() as folder:
             samples = views.sample_rate * seconds
             wavs = [str(Path(folder) / f"{i}.{ending}") for i in range(n)]
-            for wav in wavs:                         # as loud and as hard to pack as speech: noise of a low pass
+            for wav in wavs:  # as loud and as hard to pack as speech: noise of a low pass
                 noise = np.convolve(rng.standard_normal(samples), np.hanning(16), "same")
                 audio.write(wav, 0.02 * noise, views.sample_rate)
             frame = pd.DataFrame({"ID": wavs, "wav": wavs, "start": 0, "stop": samples, "duration": float(seconds)})
@@ -222,11 +241,13 @@ def step_parts(embedder: Embedder, batch: dict, repeats: int) -> dict[str, float
     z = encoder(frames)
     gradient = torch.randn_like(z)
     leaf = z.detach().requires_grad_()
-    return {"augment": least(lambda: augment.apply(*flat), repeats),
-            "features": least(lambda: embedder.features(wave), repeats),
-            "encoder": least(lambda: encoder(frames).backward(gradient), repeats),
-            "loss": least(lambda: loss(leaf, labels).backward(), repeats),
-            "optimiser": least(optimizer.step, repeats)}
+    return {
+        "augment": least(lambda: augment.apply(*flat), repeats),
+        "features": least(lambda: embedder.features(wave), repeats),
+        "encoder": least(lambda: encoder(frames).backward(gradient), repeats),
+        "loss": least(lambda: loss(leaf, labels).backward(), repeats),
+        "optimiser": least(optimizer.step, repeats),
+    }
 
 
 # --- the run --------------------------------------------------------------------------------------------------------
@@ -269,16 +290,23 @@ def main() -> None:
     if not arguments.out:
         return
     cuda = "cuda" in arguments.device
-    device = (f"{torch.cuda.get_device_name(arguments.device)}, {os.cpu_count()} cores" if cuda
-              else f"CPU, {torch.get_num_threads()} threads")
-    about = (f"`python {' '.join(['benchmarks/train_step.py', *sys.argv[1:]])}`: {arguments.batch} x 2 crops of "
-             f"{arguments.seconds:g} s, {arguments.precision}, ECAPA-{arguments.ecapa}, Fast ResNet-34 "
-             f"{arguments.resnet34}; {device}, torch {torch.__version__}.")
+    device = (
+        f"{torch.cuda.get_device_name(arguments.device)}, {os.cpu_count()} cores"
+        if cuda
+        else f"CPU, {torch.get_num_threads()} threads"
+    )
+    about = (
+        f"`python {' '.join(['benchmarks/train_step.py', *sys.argv[1:]])}`: {arguments.batch} x 2 crops of "
+        f"{arguments.seconds:g} s, {arguments.precision}, ECAPA-{arguments.ecapa}, Fast ResNet-34 "
+        f"{arguments.resnet34}; {device}, torch {torch.__version__}."
+    )
     if arguments.parts:
         record.benchmark(arguments.out, "speed of a training step", about, ("part", "time", "share"), lines)
     else:
-        about += (f" VoxCeleb2: {VOXCELEB2:,} utterances x 2 crops; several devices as if nothing were lost between "
-                  "them. The limit of the ratio is 0.85, on an H200 in bf16 with 16 cores.")
+        about += (
+            f" VoxCeleb2: {VOXCELEB2:,} utterances x 2 crops; several devices as if nothing were lost between "
+            "them. The limit of the ratio is 0.85, on an H200 in bf16 with 16 cores."
+        )
         record.benchmark(arguments.out, "speed of training", about, COLUMNS, lines)
 
 

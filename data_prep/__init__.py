@@ -6,9 +6,10 @@ import csv
 import os
 import sys
 from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
 from tqdm import tqdm
@@ -37,8 +38,13 @@ def parser(name: str, about: str, speakers: bool = True, many: bool = False) -> 
     made = Parser(prog=f"python data_prep/{name}.py", description=about.strip())
     add: Any = made.add_argument
     add("source", metavar="SOURCE", nargs="+" if many else None, help="folder to read, searched to its depths")
-    add("--out", metavar="FOLDER", help="folder to write, for --data_folder (default: the first SOURCE)" if speakers
-        else "folder to write (default: SOURCE)")
+    add(
+        "--out",
+        metavar="FOLDER",
+        help="folder to write, for --data_folder (default: the first SOURCE)"
+        if speakers
+        else "folder to write (default: SOURCE)",
+    )
     if speakers:
         add("--speakers", action="store_true", help="add the column spk_id, which self-supervision does without")
     add("--workers", metavar="N", type=positive, help="files at work at once (default: one a core)")
@@ -47,10 +53,12 @@ def parser(name: str, about: str, speakers: bool = True, many: bool = False) -> 
 
 def command(options: Parser, prepare: Callable[..., int], argv: Sequence[str] | None) -> int:
     """Read a command line and prepare what it says -> exit code: 0, 2 bad input, 3 done with problems."""
+
     def prepared() -> int:
         given = vars(options.parse_args(argv))
         source, out = given.pop("source"), given.pop("out")
         return prepare(source, out or (source if isinstance(source, str) else source[0]), **given)
+
     return run(prepared)
 
 
@@ -81,8 +89,13 @@ def _holds(folder: str, path: str) -> bool:
     return os.path.commonpath([folder, path]) == folder
 
 
-def each(work: Callable[[list[Item]], list[Result]], items: Sequence[Item], what: str, workers: int | None = None,
-         size: int = 16) -> Iterator[tuple[Item, Result]]:
+def each(
+    work: Callable[[list[Item]], list[Result]],
+    items: Sequence[Item],
+    what: str,
+    workers: int | None = None,
+    size: int = 16,
+) -> Iterator[tuple[Item, Result]]:
     """(item, its result) in order: `size` items at a time in each thread, and a bar with the time left on a terminal.
 
     >>> list(each(lambda some: [n * n for n in some], [1, 2, 3], "squaring", size=2))
@@ -90,16 +103,20 @@ def each(work: Callable[[list[Item]], list[Result]], items: Sequence[Item], what
     """
     workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     running: deque[tuple[Sequence[Item], Future]] = deque()
-    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(items), desc=what, unit="file", leave=False,
-                                                   disable=not sys.stderr.isatty()) as bar:
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        tqdm(total=len(items), desc=what, unit="file", leave=False, disable=not sys.stderr.isatty()) as bar,
+    ):
+
         def finished() -> Iterator[tuple[Item, Result]]:
             some, future = running.popleft()
             results = future.result()
             bar.update(len(some))
             return zip(some, results)
+
         try:
             for begin in range(0, len(items), size):
-                some = items[begin:begin + size]
+                some = items[begin : begin + size]
                 running.append((some, pool.submit(work, list(some))))
                 if len(running) == 4 * workers:  # a million at once would fill the memory
                     yield from finished()
@@ -110,8 +127,9 @@ def each(work: Callable[[list[Item]], list[Result]], items: Sequence[Item], what
                 future.cancel()
 
 
-def listed(path: Path, root: Path, kinds: Mapping[str, str],
-           workers: int | None) -> tuple[list[str], list[Problem], dict[str, int]]:
+def listed(
+    path: Path, root: Path, kinds: Mapping[str, str], workers: int | None
+) -> tuple[list[str], list[Problem], dict[str, int]]:
     """{file below `root`: kind} -> a CSV `wav,kind,duration` at `path`; lines on it, what is unusable, files a kind."""
     below = os.path.relpath(root, path.parent)
     base = root if below.startswith("..") else Path(below)

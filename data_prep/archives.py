@@ -8,9 +8,10 @@ import re
 import struct
 import zlib
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from itertools import accumulate
 from threading import Lock
-from typing import Any, Sequence
+from typing import Any
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from sv_ssl.core.errors import InputError
@@ -99,9 +100,11 @@ class Archive:
 
     def _cut(self, lost: int) -> int:
         """The part that bytes are missing from: members before the cut lie at their place, those after it earlier."""
+
         def moved(info: ZipInfo) -> bool:
             self.buffer.seek(info.header_offset + lost)
             return self.buffer.read(len(HEADER)) != HEADER
+
         at = bisect_left(self.members, True, key=moved)
         return self.joined.part(self.members[at - 1].header_offset + lost) if at else 0
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import csv
 import os
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Mapping, Sequence
 
 import pandas as pd
 
@@ -37,14 +37,23 @@ def table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
         raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
     for number, row in rows:
         if missing := [column for column in columns if not row.get(column)]:
-            raise InputError(f'{path}:{number}: no "{missing[0]}": want a header with {", ".join(columns)}, and values '
-                             "for all of them on every line")
+            raise InputError(
+                f'{path}:{number}: no "{missing[0]}": want a header with {", ".join(columns)}, and values '
+                "for all of them on every line"
+            )
     return [row for _, row in rows]
 
 
-def write(folder: Path, out: str | os.PathLike, clips: Sequence[Mapping[str, str]], published: Mapping[str, int],
-          by: str = "fold", n_labels: int | None = None, problems: Sequence[Problem] = (),
-          workers: int | None = None) -> int:
+def write(
+    folder: Path,
+    out: str | os.PathLike,
+    clips: Sequence[Mapping[str, str]],
+    published: Mapping[str, int],
+    by: str = "fold",
+    n_labels: int | None = None,
+    problems: Sequence[Problem] = (),
+    workers: int | None = None,
+) -> int:
     """Write clips.csv in `out` -> exit code.
 
     A clip has its `path` below `folder`, `label`, `fold`, and other columns. `published` are numbers of clips by the
@@ -60,12 +69,21 @@ def write(folder: Path, out: str | os.PathLike, clips: Sequence[Mapping[str, str
     manifest.write(frame, out / "clips.csv")
     skipped = [Problem("", path, reason) for path, reason in found.attrs["skipped"]]
     counts, wanted = Counter(frame[by]), {**dict.fromkeys(frame[by], 0), **published} if published else {}
-    other = [Problem(f"{by} {value}", "", f"{counts[value]:,} clips, published are {number:,}")
-             for value, number in wanted.items() if counts[value] != number]
+    other = [
+        Problem(f"{by} {value}", "", f"{counts[value]:,} clips, published are {number:,}")
+        for value, number in wanted.items()
+        if counts[value] != number
+    ]
     if n_labels not in (None, len(numbers)):
         other.append(Problem("", "", f"{len(numbers)} labels, published are {n_labels}"))
     folds = ", ".join(f"{fold} {number:,}" for fold, number in sorted(Counter(frame["fold"]).items()))
-    line = f"wrote {out / 'clips.csv'}: {len(frame):,} clips, {frame['duration'].sum() / 3600:.2f} h, " \
-           f"{len(numbers)} labels; by fold: {folds}"
-    return finish(out, [line], [*problems, *skipped, *other],
-                  f"python recipes/audio_probes/train_clar.py hparams/clar.yaml --data_folder {out}")
+    line = (
+        f"wrote {out / 'clips.csv'}: {len(frame):,} clips, {frame['duration'].sum() / 3600:.2f} h, "
+        f"{len(numbers)} labels; by fold: {folds}"
+    )
+    return finish(
+        out,
+        [line],
+        [*problems, *skipped, *other],
+        f"python recipes/audio_probes/train_clar.py hparams/clar.yaml --data_folder {out}",
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Sequence
+from collections.abc import Sequence
 
 from data_prep import clips, command, parser
 
@@ -19,8 +19,16 @@ def prepare(source: str | os.PathLike, out: str | os.PathLike, workers: int | No
     """Write clips.csv in `out` from ESC-50's tree -> exit code."""
     root = clips.root(source, "ESC-50", "meta/esc50.csv", "ESC-50-master")
     rows = clips.table(root / "meta" / "esc50.csv", ("filename", "fold", "category", "esc10", "src_file"))
-    found = [{"path": f"audio/{row['filename']}", "label": row["category"], "fold": row["fold"],
-              "source": row["src_file"], "esc10": row["esc10"]} for row in rows]
+    found = [
+        {
+            "path": f"audio/{row['filename']}",
+            "label": row["category"],
+            "fold": row["fold"],
+            "source": row["src_file"],
+            "esc10": row["esc10"],
+        }
+        for row in rows
+    ]
     return clips.write(root, out, found, PUBLISHED, n_labels=50, workers=workers)
 
 

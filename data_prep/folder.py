@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 from data_prep import TRAIN, Problem, command, each, finish, link, parser, rerooted, save, walk
 from data_prep.decode import BATCH, SUFFIXES, decode, wanted
@@ -18,8 +18,9 @@ from sv_ssl.audio import AUDIO_SUFFIXES
 from sv_ssl.data import manifest
 
 
-def prepare(source: str | os.PathLike, out: str | os.PathLike, speakers: bool = False,
-            workers: int | None = None) -> int:
+def prepare(
+    source: str | os.PathLike, out: str | os.PathLike, speakers: bool = False, workers: int | None = None
+) -> int:
     """Write train.csv in `out` from the recordings below `source` -> exit code."""
     source, out = os.path.abspath(source), Path(os.path.abspath(out))
     decoded = out / "decoded"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Sequence
+from collections.abc import Sequence
 
 from data_prep import clips, command, parser
 
@@ -20,10 +20,17 @@ def prepare(source: str | os.PathLike, out: str | os.PathLike, workers: int | No
     root = clips.root(source, "FSDnoisy18k", "FSDnoisy18k.meta/train.csv", "FSDnoisy18k")
     train = clips.table(root / "FSDnoisy18k.meta" / "train.csv", ("fname", "label", "manually_verified", "noisy_small"))
     test = clips.table(root / "FSDnoisy18k.meta" / "test.csv", ("fname", "label"))
-    found = [{"path": f"FSDnoisy18k.audio_{fold}/{row['fname']}", "label": row["label"], "fold": fold,
-              "subset": "clean" if row.get("manually_verified", "1") == "1" else "noisy",
-              "noisy_small": row.get("noisy_small", "0")}
-             for fold, rows in (("train", train), ("test", test)) for row in rows]
+    found = [
+        {
+            "path": f"FSDnoisy18k.audio_{fold}/{row['fname']}",
+            "label": row["label"],
+            "fold": fold,
+            "subset": "clean" if row.get("manually_verified", "1") == "1" else "noisy",
+            "noisy_small": row.get("noisy_small", "0"),
+        }
+        for fold, rows in (("train", train), ("test", test))
+        for row in rows
+    ]
     return clips.write(root, out, found, PUBLISHED, n_labels=20, workers=workers)
 
 

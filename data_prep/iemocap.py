@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Iterator, Sequence
 
 from data_prep import clips, command, parser
 from sv_ssl.core.errors import InputError
@@ -21,14 +21,22 @@ HAPPY_OR_EXCITED = 1_636
 TURN = re.compile(r"\[\d+\.\d+ - \d+\.\d+\]\t(Ses\d\d[FM]_\w+_([FM])\d+)\t(\w+)\t")
 
 
-def prepare(source: str | os.PathLike, out: str | os.PathLike, workers: int | None = None,
-            excited: bool = False) -> int:
+def prepare(
+    source: str | os.PathLike, out: str | os.PathLike, workers: int | None = None, excited: bool = False
+) -> int:
     """Write clips.csv in `out` from IEMOCAP's sessions -> exit code."""
     root = clips.root(source, "IEMOCAP", "Session1", "IEMOCAP_full_release")
     labels = {label: label for label in PUBLISHED} | ({"exc": "hap"} if excited else {})
-    found = [{"path": f"Session{session}/sentences/wav/{turn.rsplit('_', 1)[0]}/{turn}.wav", "label": labels[label],
-              "fold": session, "spk_id": f"{turn[:5]}{voice}"}
-             for session, turn, voice, label in _turns(root) if label in labels]
+    found = [
+        {
+            "path": f"Session{session}/sentences/wav/{turn.rsplit('_', 1)[0]}/{turn}.wav",
+            "label": labels[label],
+            "fold": session,
+            "spk_id": f"{turn[:5]}{voice}",
+        }
+        for session, turn, voice, label in _turns(root)
+        if label in labels
+    ]
     published = {**PUBLISHED, "hap": HAPPY_OR_EXCITED} if excited else PUBLISHED
     return clips.write(root, out, found, published, by="label", workers=workers)
 

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 from data_prep import TRAIN, Problem, command, finish, parser, rerooted, save
 from sv_ssl.data import manifest
 
 
-def prepare(source: str | os.PathLike, out: str | os.PathLike, speakers: bool = False,
-            workers: int | None = None) -> int:
+def prepare(
+    source: str | os.PathLike, out: str | os.PathLike, speakers: bool = False, workers: int | None = None
+) -> int:
     """Write train.csv in `out` from the Kaldi folder `source` -> exit code."""
     out = Path(os.path.abspath(out))
     frame = manifest.from_kaldi(source, workers=workers)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 import pandas as pd
 
@@ -17,12 +17,20 @@ from data_prep import TRAIN, Problem, command, finish, parser, rerooted, save
 from sv_ssl.core.errors import InputError
 from sv_ssl.data import manifest
 
-PUBLISHED = {"train-clean-100": (28_539, 251), "train-clean-360": (104_014, 921), "train-other-500": (148_688, 1_166),
-             "dev-clean": (2_703, 40), "dev-other": (2_864, 33), "test-clean": (2_620, 40), "test-other": (2_939, 33)}
+PUBLISHED = {
+    "train-clean-100": (28_539, 251),
+    "train-clean-360": (104_014, 921),
+    "train-other-500": (148_688, 1_166),
+    "dev-clean": (2_703, 40),
+    "dev-other": (2_864, 33),
+    "test-clean": (2_620, 40),
+    "test-other": (2_939, 33),
+}
 
 
-def prepare(source: str | os.PathLike, out: str | os.PathLike, speakers: bool = False,
-            workers: int | None = None) -> int:
+def prepare(
+    source: str | os.PathLike, out: str | os.PathLike, speakers: bool = False, workers: int | None = None
+) -> int:
     """Write the manifests of LibriSpeech's parts below `source` to `out` -> exit code."""
     out = Path(os.path.abspath(out))
     frames = {part: manifest.from_speakers(path, workers=workers) for part, path in _found(Path(source)).items()}
@@ -38,18 +46,22 @@ def unlike_published(part: str, frame: pd.DataFrame) -> list[Problem]:
     """What of a part could not be read, and its counts where they are not the published ones."""
     pairs = zip((len(frame), frame["spk_id"].nunique()), PUBLISHED[part], ("utterances", "speakers"))
     counts = [f"{count:,} {what}, published are {wanted:,}" for count, wanted, what in pairs if count != wanted]
-    return [Problem(part, path, reason) for path, reason in frame.attrs["skipped"]] \
-        + [Problem(part, "", count) for count in counts]
+    return [Problem(part, path, reason) for path, reason in frame.attrs["skipped"]] + [
+        Problem(part, "", count) for count in counts
+    ]
 
 
 def _found(source: Path) -> dict[str, Path]:
     """{part: folder} in the order of PUBLISHED."""
-    places = {part: [source / part, source / "LibriSpeech" / part, *([source] if source.name == part else [])]
-              for part in PUBLISHED}
+    places = {
+        part: [source / part, source / "LibriSpeech" / part, *([source] if source.name == part else [])]
+        for part in PUBLISHED
+    }
     found = {part: path for part, paths in places.items() for path in paths if path.is_dir()}
     if not found:
-        raise InputError(f"{source}: no part of LibriSpeech in it: want {', '.join(PUBLISHED)}, or a folder "
-                         "LibriSpeech with them")
+        raise InputError(
+            f"{source}: no part of LibriSpeech in it: want {', '.join(PUBLISHED)}, or a folder LibriSpeech with them"
+        )
     return found
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 from data_prep import Problem, command, finish, listed, parser
 from sv_ssl import audio
@@ -25,8 +25,11 @@ def prepare(source: str | os.PathLike, out: str | os.PathLike, workers: int | No
         raise InputError(f"{source}: not MUSAN: want the folders {', '.join(PUBLISHED)} in it, or musan with them")
     kinds = {f"{kind}/{file}": kind for kind in PUBLISHED for file in audio.find(root / kind)}
     lines, problems, counts = listed(out / "noise.csv", root, kinds, workers)
-    problems += [Problem(kind, "", f"{counts[kind]:,} files, published are {wanted:,}")
-                 for kind, wanted in PUBLISHED.items() if counts[kind] != wanted]
+    problems += [
+        Problem(kind, "", f"{counts[kind]:,} files, published are {wanted:,}")
+        for kind, wanted in PUBLISHED.items()
+        if counts[kind] != wanted
+    ]
     return finish(out, lines, problems, f"give --noise_folder {out} to a recipe")
 
 

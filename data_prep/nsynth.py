@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 from data_prep import clips, command, parser
 from sv_ssl.core.errors import InputError
@@ -27,11 +27,21 @@ def prepare(source: str | os.PathLike, out: str | os.PathLike, workers: int | No
             try:
                 family, number = str(about["instrument_family_str"]), f"{int(about['pitch']):03d}"
                 label = number if pitch else family
-                found.append({"path": f"nsynth-{fold}/audio/{note}.wav", "label": label, "fold": fold,
-                              "source": str(about["instrument_str"]), "family": family, "pitch": number})
+                found.append(
+                    {
+                        "path": f"nsynth-{fold}/audio/{note}.wav",
+                        "label": label,
+                        "fold": fold,
+                        "source": str(about["instrument_str"]),
+                        "family": family,
+                        "pitch": number,
+                    }
+                )
             except (KeyError, TypeError, ValueError) as error:
-                raise InputError(f"{path}: the note {note} lacks instrument_str, instrument_family_str or a whole "
-                                 f"number as pitch: {error}") from None
+                raise InputError(
+                    f"{path}: the note {note} lacks instrument_str, instrument_family_str or a whole "
+                    f"number as pitch: {error}"
+                ) from None
     if not found:
         wanted = ", ".join(f"nsynth-{fold}/examples.json" for fold in PUBLISHED)
         raise InputError(f"{source}: not NSynth: want {wanted}")

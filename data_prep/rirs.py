@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 from data_prep import Problem, command, finish, listed, parser
 from sv_ssl import audio
@@ -26,20 +26,27 @@ def prepare(source: str | os.PathLike, out: str | os.PathLike, workers: int | No
     source, out = Path(os.path.abspath(source)), Path(os.path.abspath(out))
     root = source / "RIRS_NOISES" if (source / "RIRS_NOISES").is_dir() else source
     if not (root / SIMULATED).is_dir():
-        raise InputError(f"{source}: not RIRS_NOISES: want {SIMULATED}, {REAL} and {POINT} in it, or a folder "
-                         "RIRS_NOISES with them")
+        raise InputError(
+            f"{source}: not RIRS_NOISES: want {SIMULATED}, {REAL} and {POINT} in it, or a folder RIRS_NOISES with them"
+        )
     sizes = ("smallroom", "mediumroom", "largeroom")
     rooms = {file: size for size in sizes for file in _below(root, f"{SIMULATED}/{size}")}
     measured = _below(root, REAL)
     isotropic = _noises(root / REAL, measured)
     points = _below(root, POINT)
-    lists = {"rir.csv": rooms, "real_rir.csv": {file: "real" for file in measured if file not in isotropic},
-             "noise.csv": {file: "noise" for file in (*points, *isotropic)}}
+    lists = {
+        "rir.csv": rooms,
+        "real_rir.csv": {file: "real" for file in measured if file not in isotropic},
+        "noise.csv": dict.fromkeys((*points, *isotropic), "noise"),
+    }
     done = [listed(out / name, root, files, workers) for name, files in lists.items() if files]
     counts = {**done[0][2], "point-source noise": len(points)}
     problems = [problem for _, problems, _ in done for problem in problems]
-    problems += [Problem(kind, "", f"{counts.get(kind, 0):,} files, published are {wanted:,}")
-                 for kind, wanted in PUBLISHED.items() if counts.get(kind, 0) != wanted]
+    problems += [
+        Problem(kind, "", f"{counts.get(kind, 0):,} files, published are {wanted:,}")
+        for kind, wanted in PUBLISHED.items()
+        if counts.get(kind, 0) != wanted
+    ]
     lines = [line for lines, _, _ in done for line in lines]
     return finish(out, lines, problems, f"give --room_folder {out} to a recipe")
 

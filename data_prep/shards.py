@@ -13,9 +13,10 @@ import json
 import os
 import sys
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -36,8 +37,14 @@ class Place(NamedTuple):
     first: int  # sample at which it begins in what was packed
 
 
-def prepare(source: str | os.PathLike, out: str | os.PathLike, speakers: bool = False, workers: int | None = None,
-            utterances: int = 4096, seed: int = 0) -> int:
+def prepare(
+    source: str | os.PathLike,
+    out: str | os.PathLike,
+    speakers: bool = False,
+    workers: int | None = None,
+    utterances: int = 4096,
+    seed: int = 0,
+) -> int:
     """Write shards of so many utterances and their train.csv to `out` -> exit code."""
     table, out = Path(source, "train.csv") if os.path.isdir(source) else Path(source), Path(os.path.abspath(out))
     if out.resolve() == table.parent.resolve():
@@ -45,8 +52,10 @@ def prepare(source: str | os.PathLike, out: str | os.PathLike, speakers: bool = 
     frame = manifest.read(table)
     shown = frame if speakers else frame.drop(columns=["spk_id", "session"], errors="ignore")
     order = np.random.default_rng(seed).permutation(len(frame))
-    jobs = [(out / f"shard-{i // utterances:06d}.tar", i, shown.iloc[order[i:i + utterances]])
-            for i in range(0, len(order), utterances)]
+    jobs = [
+        (out / f"shard-{i // utterances:06d}.tar", i, shown.iloc[order[i : i + utterances]])
+        for i in range(0, len(order), utterances)
+    ]
     places: dict[str, Place] = {}
     problems: list[Problem] = []
     for _, (found, faults) in each(lambda some: [pack(*job) for job in some], jobs, "packing", workers, size=1):
@@ -71,16 +80,22 @@ def pack(path: Path, number: int, frame: pd.DataFrame) -> tuple[dict[str, Place]
                 except audio.AudioError as error:
                     problems.append(Problem(path.name, about["ID"], str(error)))
                     continue
-                note = {**{name: value for name, value in about.items() if name != "wav"}, "start": first,
-                        "stop": first + about["stop"] - about["start"]}
+                note = {
+                    **{name: value for name, value in about.items() if name != "wav"},
+                    "start": first,
+                    "stop": first + about["stop"] - about["start"],
+                }
                 add(tar, f"{key:09d}{suffix}", content)
                 add(tar, f"{key:09d}.json", json.dumps(note).encode())
     found = places(path)
     if set(found) - set(frame["ID"]):
         raise InputError(f"{path}: holds other utterances than would be packed now: give another folder with --out")
     told = {problem.name for problem in problems}
-    return found, problems + [Problem(path.name, key, f"was left out when {path} was packed: delete that to try again")
-                              for key in frame["ID"] if key not in found and key not in told]
+    return found, problems + [
+        Problem(path.name, key, f"was left out when {path} was packed: delete that to try again")
+        for key in frame["ID"]
+        if key not in found and key not in told
+    ]
 
 
 def packed(about: dict[str, Any]) -> tuple[bytes, str, int]:
@@ -90,7 +105,7 @@ def packed(about: dict[str, Any]) -> tuple[bytes, str, int]:
     if (start, stop) != (0, file.frames):
         part = audio.read(path, start, stop, file.rate, strict=False)
         steps = part / audio.STEP
-        if file.channels == 1 and np.array_equal(steps, np.rint(steps).clip(-2 ** 15, 2 ** 15 - 1)):
+        if file.channels == 1 and np.array_equal(steps, np.rint(steps).clip(-(2**15), 2**15 - 1)):
             with TemporaryDirectory() as scratch:
                 audio.write(f"{scratch}/part.flac", part, file.rate)
                 return Path(scratch, "part.flac").read_bytes(), ".flac", 0

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 from data_prep import Problem, clips, command, parser
 from sv_ssl import audio
@@ -24,8 +24,15 @@ def prepare(source: str | os.PathLike, out: str | os.PathLike, workers: int | No
     root = clips.root(source, "Speech Commands", LISTS["test"], "speech_commands_v0.02")
     fold_of = {path: fold for fold, name in LISTS.items() for path in _listed(root / name)}
     paths = [path for path in audio.find(root) if path.count("/") == 1 and not path.startswith("_")]
-    found = [{"path": path, "label": path.split("/")[0], "fold": fold_of.get(path, "train"),
-              "spk_id": path.split("/")[1].split("_nohash_")[0].split(".")[0]} for path in paths]
+    found = [
+        {
+            "path": path,
+            "label": path.split("/")[0],
+            "fold": fold_of.get(path, "train"),
+            "spk_id": path.split("/")[1].split("_nohash_")[0].split(".")[0],
+        }
+        for path in paths
+    ]
     there = set(paths)
     absent = [Problem(fold, path, "listed, but not there") for path, fold in fold_of.items() if path not in there]
     return clips.write(root, out, found, PUBLISHED, n_labels=35, problems=absent, workers=workers)

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Container, Sequence
 from pathlib import Path
-from typing import Container, Sequence
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
 from sv_ssl.verification.trials import Trials, read_trials
 
-USUAL = {"VoxCeleb1-O, original": "veri_test.txt", "VoxCeleb1-O, cleaned": "veri_test2.txt",
-         "VoxCeleb1-E, original": "list_test_all.txt", "VoxCeleb1-E, cleaned": "list_test_all2.txt",
-         "VoxCeleb1-H, original": "list_test_hard.txt", "VoxCeleb1-H, cleaned": "list_test_hard2.txt"}
+USUAL = {
+    "VoxCeleb1-O, original": "veri_test.txt",
+    "VoxCeleb1-O, cleaned": "veri_test2.txt",
+    "VoxCeleb1-E, original": "list_test_all.txt",
+    "VoxCeleb1-E, cleaned": "list_test_all2.txt",
+    "VoxCeleb1-H, original": "list_test_hard.txt",
+    "VoxCeleb1-H, cleaned": "list_test_hard2.txt",
+}
 E_CLEANED = 579_818  # trials: what is published of it
-SHA1 = {"veri_test.txt": "aa1a2055fc2c836e1777ab2d2decf513d2d93b0d",
-        "veri_test2.txt": "d1cc7d810a2d106864eedc722dde3de9b1f639cc"}
+SHA1 = {
+    "veri_test.txt": "aa1a2055fc2c836e1777ab2d2decf513d2d93b0d",
+    "veri_test2.txt": "d1cc7d810a2d106864eedc722dde3de9b1f639cc",
+}
 
 
 def known_as(trials: Trials) -> str | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple, Sequence
+from typing import NamedTuple
 from zipfile import ZipInfo
 
 from data_prep import Problem, walk
@@ -25,8 +26,8 @@ SUFFIXES = (*audio.AUDIO_SUFFIXES, ".m4a")
 class Found(NamedTuple):
     """An utterance where it lies: a file, or a member of an archive."""
 
-    name: str     # id10001/session/00001, without an ending
-    path: str     # or of the member, inside the archive
+    name: str  # id10001/session/00001, without an ending
+    path: str  # or of the member, inside the archive
     archive: Archive | None = None
     member: ZipInfo | None = None
 
@@ -47,14 +48,14 @@ class Sources:
     def __init__(self, out: Path):
         self.out = out
         self.utterances: dict[str, Found] = {}
-        self.hints: dict[str, set[str]] = {}    # speaker -> "dev", "test" or "", by the folders
+        self.hints: dict[str, set[str]] = {}  # speaker -> "dev", "test" or "", by the folders
         self.archives: list[str] = []
         self.lists: list[str] = []
         self.inventories: list[str] = []
         self.metas: list[str] = []
         self.problems: list[Problem] = []
         self.copies = 0
-        self.here = ("", "", "", "")            # the folder that was read last, its speaker, session and hint
+        self.here = ("", "", "", "")  # the folder that was read last, its speaker, session and hint
 
     def add_file(self, entry: os.DirEntry, folder: str) -> None:
         """Sort in a file; `folder` is where it lies from the source's own name on, by which dev and test are told."""
@@ -82,15 +83,16 @@ class Sources:
             if file.lower().endswith(SUFFIXES) and not self.add(folder, file, member.filename, archive, member):
                 self.problems.append(Problem("", f"{stem}: {member.filename}", UNNAMED))
 
-    def add(self, folder: str, file: str, path: str, archive: Archive | None = None,
-            member: ZipInfo | None = None) -> bool:
+    def add(
+        self, folder: str, file: str, path: str, archive: Archive | None = None, member: ZipInfo | None = None
+    ) -> bool:
         """Take an utterance, or the better of two of one name; False if it is not named like one."""
         if folder != self.here[0]:  # the next session
             self.here = folder, *self._session(folder)
         _, speaker, session, hint = self.here
         if not speaker:
             return False
-        found = Found(f"{speaker}/{session}/{file[:file.rindex('.')]}", path, archive, member)
+        found = Found(f"{speaker}/{session}/{file[: file.rindex('.')]}", path, archive, member)
         self.hints.setdefault(speaker, set()).add(hint)
         other = self.utterances.setdefault(found.name, found)
         if other is not found:
@@ -102,7 +104,7 @@ class Sources:
         match = manifest.VOXCELEB.search(f"{folder}/file")
         if not match:
             return "", "", ""
-        hints = re.findall(r"(?:^|[/_.-])(dev|test)(?=[/_.-])", folder[:match.start(1)].lower())
+        hints = re.findall(r"(?:^|[/_.-])(dev|test)(?=[/_.-])", folder[: match.start(1)].lower())
         return match[2], match[3], hints[-1] if hints else ""
 
     def _better(self, one: Found, two: Found) -> Found:
@@ -111,8 +113,9 @@ class Sources:
             return two if one.coded() else one
         if not one.archive and not two.archive and os.path.samefile(one.path, two.path):
             return min(one, two, key=lambda found: (not self._ours(found.path), found.path))
-        best, other = sorted((one, two), key=lambda found: (not self._fixed(found), -found.size(), bool(found.archive),
-                                                            found.path))
+        best, other = sorted(
+            (one, two), key=lambda found: (not self._fixed(found), -found.size(), bool(found.archive), found.path)
+        )
         self.copies += best.size() == other.size()
         if best.size() != other.size():
             problem = f"of another size than {best.place()}, which was taken"
@@ -141,7 +144,7 @@ def look(folders: Sequence[str | os.PathLike], out: Path, stack: ExitStack) -> S
     for folder in _roots(folders):
         above = len(os.path.dirname(folder))
         for entry in walk(folder):
-            found.add_file(entry, entry.path[above:-len(entry.name) - 1].lstrip("/"))
+            found.add_file(entry, entry.path[above : -len(entry.name) - 1].lstrip("/"))
     for parts in group(found.archives):
         archive = Archive(parts)
         stack.callback(archive.joined.close)
@@ -154,5 +157,8 @@ def look(folders: Sequence[str | os.PathLike], out: Path, stack: ExitStack) -> S
 def _roots(folders: Sequence[str | os.PathLike]) -> list[str]:
     """The folders, whole paths, without those that lie in another of them."""
     real = {os.path.realpath(folder): os.path.abspath(folder) for folder in reversed(folders)}
-    return [path for place, path in reversed(real.items())
-            if not any(other != place and os.path.commonpath([other, place]) == other for other in real)]
+    return [
+        path
+        for place, path in reversed(real.items())
+        if not any(other != place and os.path.commonpath([other, place]) == other for other in real)
+    ]

@@ -23,10 +23,10 @@ import os
 import re
 import sys
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Iterable, Sequence
 
 import pandas as pd
 
@@ -37,10 +37,18 @@ from data_prep.vox_sources import FIRST, Found, Sources, look, title
 from sv_ssl.core.errors import InputError
 from sv_ssl.data import manifest
 
-TITLES = {"vox1_dev": "VoxCeleb1 dev", "vox1_test": "VoxCeleb1 test", "vox2_dev": "VoxCeleb2 dev",
-          "vox2_test": "VoxCeleb2 test"}
-PUBLISHED = {"vox1_dev": (148_642, 1_211), "vox1_test": (4_874, 40), "vox2_dev": (1_092_009, 5_994),
-             "vox2_test": (36_237, 118)}  # utterances, speakers
+TITLES = {
+    "vox1_dev": "VoxCeleb1 dev",
+    "vox1_test": "VoxCeleb1 test",
+    "vox2_dev": "VoxCeleb2 dev",
+    "vox2_test": "VoxCeleb2 test",
+}
+PUBLISHED = {
+    "vox1_dev": (148_642, 1_211),
+    "vox1_test": (4_874, 40),
+    "vox2_dev": (1_092_009, 5_994),
+    "vox2_test": (36_237, 118),
+}  # utterances, speakers
 SPEAKERS = range(FIRST, 11_252)  # of VoxCeleb1
 TESTED = range(10_270, 10_310)  # of those, the speakers of its test
 
@@ -103,20 +111,28 @@ def unlike_published(counts: dict[str, tuple[int, int]]) -> list[Problem]:
     >>> [problem.problem for problem in unlike_published({"vox1_test": (4874, 39)})]
     ['39 speakers, published are 40']
     """
-    return [Problem(TITLES[part], "", f"{count:,} {what}, published are {wanted:,}")
-            for part, pair in counts.items()
-            for count, wanted, what in zip(pair, PUBLISHED[part], ("utterances", "speakers")) if count != wanted]
+    return [
+        Problem(TITLES[part], "", f"{count:,} {what}, published are {wanted:,}")
+        for part, pair in counts.items()
+        for count, wanted, what in zip(pair, PUBLISHED[part], ("utterances", "speakers"))
+        if count != wanted
+    ]
 
 
 def absent(found: Sources, parts: dict[str, str], published: dict[str, str], named: dict[str, str]) -> list[Problem]:
     """Speakers and {utterance: list} that are not there, in those parts of which there is something."""
     present = set(parts.values())
-    speakers = [Problem(TITLES[part], speaker, "nothing of this speaker") for speaker, part in sorted(published.items())
-                if part in present and speaker not in parts]
+    speakers = [
+        Problem(TITLES[part], speaker, "nothing of this speaker")
+        for speaker, part in sorted(published.items())
+        if part in present and speaker not in parts
+    ]
     known = {**published, **parts}
-    names = [Problem(TITLES[part], name, f"not here, but in {path}") for name, path in named.items()
-             if os.path.splitext(name)[0] not in found.utterances
-             and (part := known.get(name[:7], "vox2_dev")) in present]
+    names = [
+        Problem(TITLES[part], name, f"not here, but in {path}")
+        for name, path in named.items()
+        if os.path.splitext(name)[0] not in found.utterances and (part := known.get(name[:7], "vox2_dev")) in present
+    ]
     return speakers + names
 
 
@@ -189,13 +205,14 @@ def _content(item: Found) -> bytes:
 
 
 # --------------------------------------------------------------------------------------------------------- the result
-def measured(found: Sources, places: dict[str, str], parts: dict[str, str],
-             workers: int | None) -> dict[str, pd.DataFrame]:
+def measured(
+    found: Sources, places: dict[str, str], parts: dict[str, str], workers: int | None
+) -> dict[str, pd.DataFrame]:
     """{part: manifest}, by the headers of the files; those that cannot be used are among the problems."""
     entries: dict[str, list[manifest.Entry]] = {part: [] for part in PUBLISHED}
     for name, path in places.items():
         speaker, session, _ = name.split("/")
-        below = path[len(str(found.out)) + 1:] if path.startswith(f"{found.out}/") else path
+        below = path[len(str(found.out)) + 1 :] if path.startswith(f"{found.out}/") else path
         suffix = os.path.splitext(path)[1]
         entries[parts[speaker]].append(manifest.Entry(name + suffix, below, None, speaker, session))
     frames = {part: manifest.measured(found.out, some, [], workers=workers) for part, some in entries.items() if some}
@@ -204,8 +221,13 @@ def measured(found: Sources, places: dict[str, str], parts: dict[str, str],
     return frames
 
 
-def prepare(sources: Sequence[str | os.PathLike], out: str | os.PathLike, train: str | None = None,
-            speakers: bool = False, workers: int | None = None) -> int:
+def prepare(
+    sources: Sequence[str | os.PathLike],
+    out: str | os.PathLike,
+    train: str | None = None,
+    speakers: bool = False,
+    workers: int | None = None,
+) -> int:
     """Make `out` from the sources -> exit code; `train` is vox1, vox2 or both, by default vox2 if it is there."""
     out = Path(os.path.abspath(out))
     with ExitStack() as stack:
@@ -246,15 +268,18 @@ def _counted(part: str, counts: dict[str, tuple[int, int]], frames: dict[str, pd
     if part not in counts:
         return f"{TITLES[part]}: none"
     (utterances, speakers), published, hours = counts[part], PUBLISHED[part], frames[part]["duration"].sum() / 3600
-    return (f"{TITLES[part]}: {utterances:,} utterances of {published[0]:,}, {speakers:,} speakers of "
-            f"{published[1]:,}, {hours:,.1f} h")
+    return (
+        f"{TITLES[part]}: {utterances:,} utterances of {published[0]:,}, {speakers:,} speakers of "
+        f"{published[1]:,}, {hours:,.1f} h"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line -> exit code."""
     options = parser("voxceleb", __doc__ or "", many=True)
-    options.add_argument("--train", choices=["vox1", "vox2", "both"],
-                         help="what train.csv holds (default: vox2, else vox1)")
+    options.add_argument(
+        "--train", choices=["vox1", "vox2", "both"], help="what train.csv holds (default: vox2, else vox1)"
+    )
     return command(options, prepare, argv)
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 import pandas as pd
 
@@ -83,8 +83,10 @@ def _save(rows: pd.DataFrame, lengths: dict[str, int], jobs: dict[str, Path], pa
     if {"start", "stop"} <= set(rows.columns):
         rates = {one: audio.info(one).rate for one in rows.path.unique()}
         for column in ("start", "stop"):
-            moved = [min(round(int(sample) * RATE / rates[one]), lengths[one])
-                     for sample, one in zip(rows[column], rows.path)]
+            moved = [
+                min(round(int(sample) * RATE / rates[one]), lengths[one])
+                for sample, one in zip(rows[column], rows.path)
+            ]
             rows = rows.assign(**{column: moved})
     rows = rows.assign(wav=[os.path.relpath(jobs[one], path.parent) for one in rows.path])
     with aside(path) as temporary:
@@ -98,6 +100,7 @@ def _save_list(path: Path, jobs: dict[str, Path], target: Path) -> None:
     def renamed(word: str) -> str:
         new = jobs.get(os.path.join(folder, word))
         return os.path.relpath(new, target.parent) if new else word
+
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError:

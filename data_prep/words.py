@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 from data_prep import Problem, clips, command, parser
 from sv_ssl.core.errors import InputError
@@ -18,26 +18,31 @@ NEEDED = ("wav", "spk_id", "label", "fold")
 FOLDS = ("train", "valid", "test")
 
 
-def prepare(source: str | os.PathLike, out: str | os.PathLike, folds: int | None = None,
-            workers: int | None = None) -> int:
+def prepare(
+    source: str | os.PathLike, out: str | os.PathLike, folds: int | None = None, workers: int | None = None
+) -> int:
     """Write clips.csv in `out` from a folder of spoken words -> exit code."""
     listed = Path(source) / "words.csv"
     rows = clips.table(listed, NEEDED)
-    found = [{"path": row["wav"].replace("$data_root/", ""), **{name: row[name] for name in NEEDED[1:]}}
-             for row in rows]
+    found = [
+        {"path": row["wav"].replace("$data_root/", ""), **{name: row[name] for name in NEEDED[1:]}} for row in rows
+    ]
     if not found:
         raise InputError(f"{listed}: no words below the header")
     if pieces := [row for row in rows if row.get("start") not in (None, "", "0")]:
-        raise InputError(f"{listed}: {pieces[0]['wav']} begins at sample {pieces[0]['start']}: want a file for every "
-                         "word")
+        raise InputError(
+            f"{listed}: {pieces[0]['wav']} begins at sample {pieces[0]['start']}: want a file for every word"
+        )
     if strange := {clip["fold"] for clip in found} - set(FOLDS):
         raise InputError(f'{listed}: the fold "{min(strange)}" is none of {", ".join(FOLDS)}')
     if folds is not None:
         found = dealt(found, folds)
     first: dict[str, str] = {}
     shared = {clip["spk_id"] for clip in found if first.setdefault(clip["spk_id"], clip["fold"]) != clip["fold"]}
-    problems = [Problem("", speaker, "in several folds: the test would hear a voice of the training")
-                for speaker in sorted(shared)]
+    problems = [
+        Problem("", speaker, "in several folds: the test would hear a voice of the training")
+        for speaker in sorted(shared)
+    ]
     return clips.write(Path(source).absolute(), out, found, {}, problems=problems, workers=workers)
 
 

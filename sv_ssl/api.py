@@ -8,7 +8,8 @@ silent, too short) is an `InputError` that says what is wrong. No result depends
 from __future__ import annotations
 
 import os
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -79,8 +80,9 @@ class Model:
         rows = self._extract(utterances, How(self.precision), workers, progress).rows[:, 0]
         return rows if isinstance(recordings, list) else rows[0]
 
-    def windows(self, recording: Recording, window: float = 1.5, hop: float = 0.75, workers: int = 0,
-                progress: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    def windows(
+        self, recording: Recording, window: float = 1.5, hop: float = 0.75, workers: int = 0, progress: bool = False
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """A recording of any length -> W starts and stops in seconds, (W, dim) float32.
 
         Windows stand every `hop` seconds, the last ends where the recording does, and those that are digitally silent
@@ -95,8 +97,9 @@ class Model:
         times = np.array([(one.start, one.stop) for one in found if one.utterance.id in there]).reshape(-1, 2)
         return times[:, 0], times[:, 1], done.rows[:, 0]
 
-    def _extract(self, utterances: Sequence[Utterance], how: How, workers: int = 0, progress: bool = False,
-                 silent: bool = False) -> Extracted:  # fmt: skip
+    def _extract(
+        self, utterances: Sequence[Utterance], how: How, workers: int = 0, progress: bool = False, silent: bool = False
+    ) -> Extracted:
         found = extract(self.embedder, utterances, how, None, workers, progress)
         faults = [reason for _, reason in found.skipped if not (silent and ": silent: " in reason)]
         if faults:
@@ -118,8 +121,10 @@ def _memory(samples: Any, rate: int) -> Memory:
     wave = np.asarray(samples)
     wave = wave.T if wave.ndim == 2 and wave.shape[0] < wave.shape[1] else wave
     if wave.ndim not in (1, 2) or not (wave.dtype.kind == "f" or wave.dtype in INTEGERS):
-        raise InputError(f"samples of shape {wave.shape} and type {wave.dtype}: wanted (T,) or (T, channels), floats, "
-                         f"or integers as WAV files have them ({', '.join(kind.__name__ for kind in INTEGERS)})")
+        raise InputError(
+            f"samples of shape {wave.shape} and type {wave.dtype}: wanted (T,) or (T, channels), floats, "
+            f"or integers as WAV files have them ({', '.join(kind.__name__ for kind in INTEGERS)})"
+        )
     if rate != int(rate) or not 0 < rate < 2**31:
         raise InputError(f"a sample rate of {rate}: wanted a whole number of samples a second")
     file = Memory()

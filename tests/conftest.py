@@ -33,17 +33,32 @@ def pytest_collection_modifyitems():
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """A built-in corpus of a second or two: 6 training, 2 validation and 3 test speakers."""
-    return corpus.corpus(tmp_path_factory.mktemp("tiny") / "corpus", progress=False, workers=1, n_train=6, n_valid=2,
-                            n_test=3, sessions=2, utterances=2, test_sessions=2, test_utterances=2, seconds=1.5,
-                            n_noises=6, n_rooms=4, n_meetings=0)
+    return corpus.corpus(
+        tmp_path_factory.mktemp("tiny") / "corpus",
+        progress=False,
+        workers=1,
+        n_train=6,
+        n_valid=2,
+        n_test=3,
+        sessions=2,
+        utterances=2,
+        test_sessions=2,
+        test_utterances=2,
+        seconds=1.5,
+        n_noises=6,
+        n_rooms=4,
+        n_meetings=0,
+    )
 
 
 @pytest.fixture
 def speech(tmp_path):
     """speech(name, seconds) writes a noise-like recording and gives its path."""
+
     def write(name, seconds=1.0, rate=16000, seed=0):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         audio.write(path, 0.1 * np.random.default_rng(seed).standard_normal(round(seconds * rate)), rate)
         return path
+
     return write

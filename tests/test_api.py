@@ -73,8 +73,9 @@ def test_verify_is_the_cosine(loaded, speech):
 
 def test_verify_by_crops_is_the_mean_of_all_pairs(loaded, speech):
     paths = [speech(f"{i}.wav", 2.0, seed=i) for i in range(2)]
-    crops = [[loaded.embed((audio.read(path, begin, begin + 8000), 16000)) for begin in (0, 12000, 24000)]
-             for path in paths]  # fmt: skip
+    crops = [
+        [loaded.embed((audio.read(path, begin, begin + 8000), 16000)) for begin in (0, 12000, 24000)] for path in paths
+    ]
     pairs = [scoring.crop_score(a[None], b[None]) for a in crops[0] for b in crops[1]]
     assert loaded.verify(*paths, crops=3, crop_seconds=0.5) == pytest.approx(np.mean(pairs), abs=1e-5)
 
@@ -93,17 +94,20 @@ def test_windows_have_times_and_silence_has_none(loaded, tmp_path):
         loaded.embed((wave[16000:32000], 16000))
 
 
-@pytest.mark.parametrize("recording, words", [
-    ("gone.wav", "gone.wav: no such file"),
-    ((np.full(16000, np.nan), 16000), "the samples given: NaN"),
-    ((np.ones(10), 16000), "the samples given: .* too short"),
-    ((np.ones(16000), 0), "a sample rate of 0"),
-    ((np.ones(16000), 16000.5), "a sample rate of 16000.5"),
-    ((np.ones(16000, np.int64), 16000), "type int64: wanted"),
-    ((np.ones((2, 2, 2)), 16000), "shape .2, 2, 2. "),
-    (np.ones(16000), "not ndarray"),
-    (("a.wav",), "not tuple"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "recording, words",
+    [
+        ("gone.wav", "gone.wav: no such file"),
+        ((np.full(16000, np.nan), 16000), "the samples given: NaN"),
+        ((np.ones(10), 16000), "the samples given: .* too short"),
+        ((np.ones(16000), 0), "a sample rate of 0"),
+        ((np.ones(16000), 16000.5), "a sample rate of 16000.5"),
+        ((np.ones(16000, np.int64), 16000), "type int64: wanted"),
+        ((np.ones((2, 2, 2)), 16000), "shape .2, 2, 2. "),
+        (np.ones(16000), "not ndarray"),
+        (("a.wav",), "not tuple"),
+    ],
+)
 def test_bad_recordings(loaded, recording, words):
     for use in (loaded.embed, loaded.windows, lambda bad: loaded.verify(bad, bad)):
         with pytest.raises(InputError, match=words):

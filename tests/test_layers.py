@@ -6,15 +6,29 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 # Imports point down this list.
-ROOMS = ["cli", "study", "training", "reporting", "analysis", "verification", "diarization", "embeddings", "methods",
-         "data", "losses", "models", "audio", "core"]
-AT_ROOT = {"__init__", "api", "results", "speechbrain"}   # what users import or run by its name
+ROOMS = [
+    "cli",
+    "study",
+    "training",
+    "reporting",
+    "analysis",
+    "verification",
+    "diarization",
+    "embeddings",
+    "methods",
+    "data",
+    "losses",
+    "models",
+    "audio",
+    "core",
+]
+AT_ROOT = {"__init__", "api", "results", "speechbrain"}  # what users import or run by its name
 MOST_ARROWS = 80
 MOST_LINES = 300
 
 
 def modules():
-    return [p for p in (ROOT / "sv_ssl").rglob("*.py")]
+    return list((ROOT / "sv_ssl").rglob("*.py"))
 
 
 def room(path):
@@ -36,8 +50,12 @@ def imports(path):
 
 def arrows():
     """Count, for each pair of rooms, the files of the first that import from the second."""
-    return Counter((room(path), name) for path in modules() for name in set(imports(path))
-                   if room(path) in ROOMS and name != room(path))
+    return Counter(
+        (room(path), name)
+        for path in modules()
+        for name in set(imports(path))
+        if room(path) in ROOMS and name != room(path)
+    )
 
 
 def test_every_file_lies_in_a_room():
@@ -45,9 +63,14 @@ def test_every_file_lies_in_a_room():
 
 
 def test_imports_point_down():
-    upward = [f"{path.relative_to(ROOT)} imports {name}" for path in modules() for name in imports(path)
-              if room(path) in ROOMS and name != room(path)
-              and (name not in ROOMS or ROOMS.index(name) < ROOMS.index(room(path)))]
+    upward = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in modules()
+        for name in imports(path)
+        if room(path) in ROOMS
+        and name != room(path)
+        and (name not in ROOMS or ROOMS.index(name) < ROOMS.index(room(path)))
+    ]
     assert not upward
 
 
@@ -63,8 +86,9 @@ def test_no_module_name_twice():
 
 
 def test_files_are_short():
-    long = {str(path.relative_to(ROOT)): n for path in modules()
-            if (n := len(path.read_text().splitlines())) > MOST_LINES}
+    long = {
+        str(path.relative_to(ROOT)): n for path in modules() if (n := len(path.read_text().splitlines())) > MOST_LINES
+    }
     assert not long
 
 

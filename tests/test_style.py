@@ -1,4 +1,4 @@
-"""flake8 and mypy, with the settings of setup.cfg."""
+"""ruff, as ruff.toml has it, and mypy, as setup.cfg has it."""
 
 import subprocess
 import sys
@@ -9,8 +9,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("command", [["flake8", "sv_ssl", "recipes", "data_prep", "tests", "benchmarks"], ["mypy"]],
-                         ids=lambda c: c[0])
+@pytest.mark.parametrize(
+    "command", [["ruff", "check", "--quiet"], ["ruff", "format", "--check", "--quiet"], ["mypy"]], ids=" ".join
+)
 def test_clean(command):
     done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -19,10 +19,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 
@@ -37,8 +37,16 @@ from sv_ssl.diarization import cluster, der, pipeline
 from sv_ssl.models import folder as model
 from sv_ssl.reporting import record as results
 
-COLUMNS = ["model", "number of speakers", "speakers found (true), mean", "DER %", "miss", "false alarm", "confusion",
-           "DER %, collar 0.25 s, no overlap"]  # fmt: skip
+COLUMNS = [
+    "model",
+    "number of speakers",
+    "speakers found (true), mean",
+    "DER %",
+    "miss",
+    "false alarm",
+    "confusion",
+    "DER %, collar 0.25 s, no overlap",
+]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -97,12 +105,16 @@ def recordings(folder: Path, pattern: str, reference: dict[str, list[Turn]]) -> 
         if named is None or not fnmatch(name, pattern):
             continue
         if named in found:
-            raise InputError(f"{found[named]} and {folder / path} are both {named}: choose one kind by --audio "
-                             f"PATTERN, such as '*{name.removeprefix(named)}'")  # fmt: skip
+            raise InputError(
+                f"{found[named]} and {folder / path} are both {named}: choose one kind by --audio "
+                f"PATTERN, such as '*{name.removeprefix(named)}'"
+            )
         found[named] = str(folder / path)
     if absent := [name for name in reference if name not in found]:
-        raise InputError(f"{folder} has no audio named {pattern} for {absent[0]} of the reference ({len(absent)} of "
-                         f"{len(reference)} are missing)")  # fmt: skip
+        raise InputError(
+            f"{folder} has no audio named {pattern} for {absent[0]} of the reference ({len(absent)} of "
+            f"{len(reference)} are missing)"
+        )
     return found
 
 
@@ -124,12 +136,18 @@ def once(embed_windows: pipeline.EmbedWindows) -> pipeline.EmbedWindows:
     return remembered
 
 
-def measured(reference: dict[str, list[Turn]], found: dict[str, list[Turn]], uem: dict[str, list[Region]] | None,
-             ) -> list[str]:  # fmt: skip
+def measured(
+    reference: dict[str, list[Turn]],
+    found: dict[str, list[Turn]],
+    uem: dict[str, list[Region]] | None,
+) -> list[str]:
     """-> the cells of a row from the third on."""
+
     def pooled(collar: float, skip_overlap: bool) -> der.Errors:
-        return der.pooled(der.errors(reference[name], turns, None if uem is None else uem.get(name, []), collar,
-                                     skip_overlap) for name, turns in found.items())  # fmt: skip
+        return der.pooled(
+            der.errors(reference[name], turns, None if uem is None else uem.get(name, []), collar, skip_overlap)
+            for name, turns in found.items()
+        )
 
     every, lenient = pooled(0.0, False), pooled(0.25, True)
     counts = [np.mean([len(speakers(turns[name])) for name in found]) for turns in (found, reference)]
@@ -153,8 +171,10 @@ def record(folder: Path, corpus: str, about: str, rows: list[list[str]]) -> None
     path = folder / "benchmarks" / f"diarization_{corpus}.json"
     old = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
     kept = [row for row in old if row[0] not in {row[0] for row in rows}]
-    about = (f"{about}, speech from the reference, spectral clustering of windows of 1.5 s. Error rates in percent of "
-             "the reference's speech: everything counted; and 0.25 s at the ends of turns and overlap left out.")
+    about = (
+        f"{about}, speech from the reference, spectral clustering of windows of 1.5 s. Error rates in percent of "
+        "the reference's speech: everything counted; and 0.25 s at the ends of turns and overlap left out."
+    )
     results.benchmark(path, f"diarization, {corpus}", about, COLUMNS, [rows[0], *kept, *rows[1:]])
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any, Callable, Iterable, NamedTuple, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,7 +18,7 @@ from sv_ssl.core.errors import InputError
 from sv_ssl.verification.bootstrap import percentiles
 
 Part = tuple[np.ndarray, np.ndarray]
-STRENGTHS = tuple(10.0 ** power for power in range(-5, 4))  # C: small is strong regularisation
+STRENGTHS = tuple(10.0**power for power in range(-5, 4))  # C: small is strong regularisation
 NEIGHBOURS = (1, 3, 5, 10, 20, 50)
 Z = 1.959964  # of a normal distribution, for 95 %
 
@@ -61,8 +62,9 @@ def _best(candidates: Iterable[tuple[float, Any]], train: Part, valid: Part) -> 
     """The candidate that is best on the validation part, the first of equals."""
     for name, (rows, labels) in (("training", train), ("validation", valid)):
         if len(rows) != len(labels) or not len(rows):
-            raise InputError(f"the {name} part has {len(rows)} embeddings and {len(labels)} labels: want some, as many "
-                             "of either")
+            raise InputError(
+                f"the {name} part has {len(rows)} embeddings and {len(labels)} labels: want some, as many of either"
+            )
     if len(np.unique(train[1])) < 2:
         raise InputError(f'all {len(train[1])} training labels are "{train[1][0]}": want two classes at least')
     best: Probe | None = None
@@ -77,8 +79,9 @@ def _best(candidates: Iterable[tuple[float, Any]], train: Part, valid: Part) -> 
     return best
 
 
-def k_fold(rows: np.ndarray, labels: np.ndarray, folds: ArrayLike,
-           probe: Callable[[Part, Part], Probe] = linear) -> tuple[np.ndarray, dict[str, float]]:
+def k_fold(
+    rows: np.ndarray, labels: np.ndarray, folds: ArrayLike, probe: Callable[[Part, Part], Probe] = linear
+) -> tuple[np.ndarray, dict[str, float]]:
     """(N, D), (N,), (N,) -> (N,) labels, each predicted while its fold was the test part; accuracy by fold.
 
     The fold after the test fold (after the last, the first) is the validation part, and the others train.
@@ -94,8 +97,9 @@ def k_fold(rows: np.ndarray, labels: np.ndarray, folds: ArrayLike,
     return predicted, {name: float(np.mean((predicted == labels)[folds == name])) for name in names}
 
 
-def report(predicted: ArrayLike, labels: ArrayLike, groups: ArrayLike | None = None, n: int = 1000,
-           seed: int = 0) -> dict:
+def report(
+    predicted: ArrayLike, labels: ArrayLike, groups: ArrayLike | None = None, n: int = 1000, seed: int = 0
+) -> dict:
     """(N,), (N,) -> accuracy with its 95 % interval, and the mean of the classes' accuracies ("balanced").
 
     With `groups` (N,), such as speakers, whole groups are drawn with replacement: clips of one stand and fall together.
@@ -110,9 +114,13 @@ def report(predicted: ArrayLike, labels: ArrayLike, groups: ArrayLike | None = N
         raise InputError(f"{np.size(predicted)} predictions for {labels.size} labels: want as many, above 0")
     ends = wilson(int(correct.sum()), len(correct)) if groups is None else by_group(correct, groups, n, seed)
     classes = [float(correct[labels == name].mean()) for name in np.unique(labels)]
-    return {"accuracy": float(correct.mean()), "ci": [round(end, 8) for end in ends],
-            "balanced": float(np.mean(classes)), "n": len(correct),
-            "resampled": None if groups is None else len(np.unique(groups))}
+    return {
+        "accuracy": float(correct.mean()),
+        "ci": [round(end, 8) for end in ends],
+        "balanced": float(np.mean(classes)),
+        "n": len(correct),
+        "resampled": None if groups is None else len(np.unique(groups)),
+    }
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
@@ -159,6 +167,7 @@ def across(values: ArrayLike, *codes: ArrayLike) -> tuple[float, float, float]:
     if numbers.ndim != 1 or not len(numbers):
         raise InputError(f"values of the shape {numbers.shape}: want one at least, in a row")
     from scipy.stats import t  # slow to import
+
     mean, halves = float(numbers.mean()), []
     for code in codes:
         names, of = np.unique(np.asarray(code), return_inverse=True)
@@ -179,6 +188,6 @@ def confusion(labels: ArrayLike, predicted: ArrayLike) -> tuple[list, np.ndarray
            [0, 2]]))
     """
     names, code = np.unique(np.concatenate([np.asarray(labels), np.asarray(predicted)]), return_inverse=True)
-    true, guessed = code[:len(code) // 2], code[len(code) // 2:]
+    true, guessed = code[: len(code) // 2], code[len(code) // 2 :]
     counts = np.bincount(true * len(names) + guessed, minlength=len(names) ** 2)
     return names.tolist(), counts.reshape(len(names), len(names))

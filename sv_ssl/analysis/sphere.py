@@ -1,7 +1,7 @@
 """How labelled embeddings lie on the sphere: uniformity, tolerance, the distances of every two classes, a map.
 
 Distances are d = 1 - cosine, as in the ADD paper, over ordered pairs of different rows, in float64. The definitions are
-those of `sv_ssl.losses.geometry`; here all of them come from one pass over the pairs, in blocks, for many rows and classes.
+those of `sv_ssl.losses.geometry`; here all of them come from one pass over the pairs, in blocks.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def pairs(rows: np.ndarray, labels: ArrayLike) -> Pairs:
     number = np.outer(sizes, sizes) - np.diag(sizes)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = sums[0] / number
-        variance = np.maximum(sums[1] - number * mean ** 2, 0) / np.maximum(number - 1, 1)
+        variance = np.maximum(sums[1] - number * mean**2, 0) / np.maximum(number - 1, 1)
         cv = np.sqrt(variance) / mean
     cv[number - np.diag(sizes * (sizes - 1) // 2) < 2] = np.nan  # one distance has no spread
     return Pairs(classes, number, mean, cv, math.log(energy / (len(z) * (len(z) - 1))))
@@ -99,14 +99,18 @@ def summary(rows: np.ndarray, labels: ArrayLike, found: Pairs) -> dict:
     least = np.unravel_index(np.where(same, np.inf, found.mean).argmin(), same.shape)
     bound = welch(len(found.classes), rows.shape[1])
     return {
-        "n": len(rows), "dim": rows.shape[1], "n_classes": len(found.classes), "uniformity": found.uniformity,
-        "tolerance": tolerance, "alignment": None if tolerance is None else 2 - 2 * tolerance,
+        "n": len(rows),
+        "dim": rows.shape[1],
+        "n_classes": len(found.classes),
+        "uniformity": found.uniformity,
+        "tolerance": tolerance,
+        "alignment": None if tolerance is None else 2 - 2 * tolerance,
         "within": {"mean": _mean(found.mean[same]), "cv": _mean(found.cv[same])},
         "between": {"mean": _mean(found.mean[~same]), "cv": _mean(found.cv[~same])},
         "nearest": {"classes": [str(found.classes[i]) for i in least], "mean": float(found.mean[least])},
-        "centres": {"mean_squared_cosine": float(np.mean(cosine ** 2)), "largest_cosine": float(np.abs(cosine).max())},
+        "centres": {"mean_squared_cosine": float(np.mean(cosine**2)), "largest_cosine": float(np.abs(cosine).max())},
         "welch": {"mean_squared_cosine": bound, "largest_cosine": math.sqrt(bound)},
-    }  # fmt: skip
+    }
 
 
 def _mean(values: np.ndarray) -> float | None:

@@ -7,7 +7,7 @@ So `WaveAugment` leaves "pitch" and "stretch" out unless they are named, as is r
 
 from __future__ import annotations
 
-from typing import Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +38,7 @@ def fade(wave: Tensor, fade_in: Tensor, fade_out: Tensor, shape: Tensor) -> Tens
 def _ramp(part: Tensor, shape: Tensor) -> Tensor:
     """(B, T) parts of the way, (B,) -> (B, T) gains, from 0 at 0 to 1 at 1 and beyond."""
     ramp = part.clamp(max=1)
-    for kind, bent in ((1, lambda x: (10 ** x - 1) / 9), (2, lambda x: (1 + 9 * x).log10())):
+    for kind, bent in ((1, lambda x: (10**x - 1) / 9), (2, lambda x: (1 + 9 * x).log10())):
         rows = torch.nonzero(shape == kind)[:, 0]  # those alone: powers and logarithms are what takes long
         if len(rows):
             ramp[rows] = bent(ramp[rows])
@@ -109,8 +109,9 @@ def _vocoder(wave: Tensor, rate: Tensor, n_samples: int, highest: Tensor | None 
     time = torch.arange(n_samples // HOP + 1, device=wave.device) * rate[:, None]  # in frames of the input
     left = time.long().clamp(max=last)
     part = (time - left)[:, None].float()
-    before, after = (spectrum.gather(2, at[:, None].expand(-1, N_FFT // 2 + 1, -1))
-                     for at in (left, (left + 1).clamp(max=last)))
+    before, after = (
+        spectrum.gather(2, at[:, None].expand(-1, N_FFT // 2 + 1, -1)) for at in (left, (left + 1).clamp(max=last))
+    )
     magnitude = torch.lerp(before.abs(), after.abs(), part.clamp(0, 1)) * (time <= last)[:, None]
     if highest is not None:
         bins = torch.arange(magnitude.shape[1], device=wave.device) / (N_FFT // 2)
@@ -155,8 +156,9 @@ class Rows:
     def normal(self, like: Tensor) -> Tensor:
         """(B, T) -> (B, T), in float32 at least."""
         dtype = torch.promote_types(like.dtype, torch.float32)
-        return torch.stack([torch.randn(like.shape[1], generator=g, dtype=dtype)
-                            for g in self.generators]).to(self.device)
+        return torch.stack([torch.randn(like.shape[1], generator=g, dtype=dtype) for g in self.generators]).to(
+            self.device
+        )
 
 
 class WaveAugment:
@@ -172,10 +174,23 @@ class WaveAugment:
     (True, False)
     """
 
-    def __init__(self, names: Sequence[str] = SAFE, prob: float = 0.5, snr_db: Sequence[float] = (0, 20),
-                 rate: Sequence[float] = (0.5, 1.5), semitones: float = 15):
-        self.steps = {"fade": self._fade, "mask": self._mask, "stretch": self._stretch, "pitch": self._pitch,
-                      "shift": self._shift, "white": self._white, "mixed": self._mixed}
+    def __init__(
+        self,
+        names: Sequence[str] = SAFE,
+        prob: float = 0.5,
+        snr_db: Sequence[float] = (0, 20),
+        rate: Sequence[float] = (0.5, 1.5),
+        semitones: float = 15,
+    ):
+        self.steps = {
+            "fade": self._fade,
+            "mask": self._mask,
+            "stretch": self._stretch,
+            "pitch": self._pitch,
+            "shift": self._shift,
+            "white": self._white,
+            "mixed": self._mixed,
+        }
         if unknown := [name for name in names if name not in self.steps]:
             raise InputError(f'no augmentation is called "{unknown[0]}": choose from {", ".join(self.steps)}')
         self.names, self.prob, self.snr_db, self.rate, self.semitones = names, prob, snr_db, rate, semitones
@@ -184,7 +199,7 @@ class WaveAugment:
         wave, named = wave.clone(), [name for name in self.steps if name in self.names]
         if not named:
             return wave  # a generator a row is not for nothing
-        seeds = torch.randint(2 ** 62, (len(wave),), generator=generator).tolist()
+        seeds = torch.randint(2**62, (len(wave),), generator=generator).tolist()
         every = [torch.Generator().manual_seed(seed) for seed in seeds]
         for name in named:
             chosen = torch.nonzero(Rows(every, wave.device).uniform() < self.prob)[:, 0]

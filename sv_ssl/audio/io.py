@@ -30,9 +30,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from math import gcd
-from typing import Any, Iterable, Iterator, NamedTuple, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
@@ -42,8 +43,8 @@ from sv_ssl.core.files import aside
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 MIN_SECONDS = 0.1
-STEP = np.float32(2 ** -15)  # of a 16-bit sample
-STREAMED = 0x7FFFF000        # programs that write into a pipe promise this many bytes or more: no promise at all
+STEP = np.float32(2**-15)  # of a 16-bit sample
+STREAMED = 0x7FFFF000  # programs that write into a pipe promise this many bytes or more: no promise at all
 
 
 class AudioError(InputError):
@@ -76,8 +77,9 @@ def info(path: str | os.PathLike) -> AudioInfo:
         return AudioInfo(sound.samplerate, sound.frames, sound.channels)
 
 
-def read(path: str | os.PathLike, start: int = 0, stop: int | None = None, rate: int = 16000,
-         strict: bool = True) -> np.ndarray:
+def read(
+    path: str | os.PathLike, start: int = 0, stop: int | None = None, rate: int = 16000, strict: bool = True
+) -> np.ndarray:
     """Samples `start` to `stop` (the file's own) -> (T,) float32, mono, at `rate`; `strict` refuses short and silent.
 
     >>> import tempfile
@@ -86,14 +88,19 @@ def read(path: str | os.PathLike, start: int = 0, stop: int | None = None, rate:
     >>> read(path, start=2000, stop=6000).shape
     (8000,)
     """
-    part, = parts(path, [(start, stop)], rate, strict)
+    (part,) = parts(path, [(start, stop)], rate, strict)
     if isinstance(part, AudioError):
         raise part
     return part
 
 
-def parts(path: str | os.PathLike, spans: Iterable[tuple[int, int | None]], rate: int = 16000, strict: bool = True,
-          longest: float = np.inf) -> Iterator[np.ndarray | AudioError]:  # fmt: skip
+def parts(
+    path: str | os.PathLike,
+    spans: Iterable[tuple[int, int | None]],
+    rate: int = 16000,
+    strict: bool = True,
+    longest: float = np.inf,
+) -> Iterator[np.ndarray | AudioError]:
     """Samples of each (start, stop) -> (T,) float32 as `read` gives it, or the error that `read` raises.
 
     One part is in memory at a time, and parts that overlap may share it. Those in order are read on, without seeking.
@@ -116,8 +123,15 @@ def parts(path: str | os.PathLike, spans: Iterable[tuple[int, int | None]], rate
                 yield part
 
 
-def crops(path: str | os.PathLike, start: int, stop: int | None, fractions: Sequence[float] | np.ndarray,
-          n_samples: int, rate: int = 16000, strict: bool = True) -> tuple[np.ndarray, AudioInfo]:
+def crops(
+    path: str | os.PathLike,
+    start: int,
+    stop: int | None,
+    fractions: Sequence[float] | np.ndarray,
+    n_samples: int,
+    rate: int = 16000,
+    strict: bool = True,
+) -> tuple[np.ndarray, AudioInfo]:
     """Crops of samples `start` to `stop` (the file's own) -> (V, n_samples) float32, mono, at `rate`; and the info.
 
     Crop v leaves `fractions[v]` of what the segment has to spare before it; a segment shorter than a crop is repeated.
@@ -149,18 +163,19 @@ def write(path: str | os.PathLike, wave: np.ndarray, rate: int) -> None:
     0.5
     """
     kind = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}.get(
-        os.path.splitext(path)[1].lower())
+        os.path.splitext(path)[1].lower()
+    )
     wave = np.asarray(wave, dtype=np.float32)
     if kind is None:
         raise InputError(f"{path}: want a path ending in .wav, .flac or .ogg to write audio")
     if wave.ndim != 1 or len(wave) == 0 or not np.isfinite(wave).all():
         raise InputError(f"{path}: want one channel of finite samples to write, got an array of shape {wave.shape}")
-    steps = np.rint(wave / STEP).clip(-2 ** 15, 2 ** 15 - 1).astype(np.int16)  # libsndfile would round down
+    steps = np.rint(wave / STEP).clip(-(2**15), 2**15 - 1).astype(np.int16)  # libsndfile would round down
     with aside(path) as temporary:
         try:
             with soundfile.SoundFile(os.fsencode(temporary), "w", rate, 1, kind[1], format=kind[0]) as sound:
                 for begin in range(0, len(steps), 65536):  # the Vorbis encoder overflows its stack on long blocks
-                    sound.write(steps[begin:begin + 65536])
+                    sound.write(steps[begin : begin + 65536])
         except RuntimeError as error:
             raise InputError(f"cannot write {path}: {error}") from error
 
@@ -179,8 +194,11 @@ def find(folder: str | os.PathLike[str]) -> list[str]:
     for base, folders, names in os.walk(os.fspath(folder), followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         below = os.path.relpath(base, folder).replace(os.sep, "/")
-        found += [name if below == "." else f"{below}/{name}" for name in names
-                  if name.lower().endswith(AUDIO_SUFFIXES) and not name.startswith(".")]
+        found += [
+            name if below == "." else f"{below}/{name}"
+            for name in names
+            if name.lower().endswith(AUDIO_SUFFIXES) and not name.startswith(".")
+        ]
     return sorted(found)
 
 
@@ -205,14 +223,15 @@ class _Track:
             self.sound = _open(self.path)
         stop, rate = _bounds(self.sound, self.path, start, stop, strict), self.sound.samplerate
         if stop - start > longest * rate:
-            raise AudioError(f"{self.path}: {(stop - start) / rate:,.0f} s is too long, want at most {longest:,g} s",
-                             "long")
+            raise AudioError(
+                f"{self.path}: {(stop - start) / rate:,.0f} s is too long, want at most {longest:,g} s", "long"
+            )
         try:
             self._advance(self.sound, start, stop)
         except AudioError:
             self.__exit__()  # a decoder that met damage is not to be trusted with the next part
             raise
-        return self.kept[start - self.begin:stop - self.begin], rate
+        return self.kept[start - self.begin : stop - self.begin], rate
 
     def _advance(self, sound: soundfile.SoundFile, start: int, stop: int) -> None:
         """Samples `start` to `stop` are kept afterwards."""
@@ -220,7 +239,7 @@ class _Track:
         if len(self.kept) and self.begin <= start <= end:
             if stop > end:
                 more = _take(sound, self.path, end, stop - end, seek=False)
-                self.begin, self.kept = start, np.concatenate([self.kept[start - self.begin:], more])
+                self.begin, self.kept = start, np.concatenate([self.kept[start - self.begin :], more])
             return
         if len(self.kept) and start > end and sound.format == "OGG":  # where it would seek wrongly: see _rows
             sound.close()
@@ -255,12 +274,13 @@ def _reason(error: Exception) -> str:
     return " ".join(str(getattr(error, "error_string", error)).split()).rstrip(".")
 
 
-def _bounds(sound: soundfile.SoundFile, path: str | os.PathLike, start: int, stop: int | None,
-            strict: bool = False) -> int:
+def _bounds(
+    sound: soundfile.SoundFile, path: str | os.PathLike, start: int, stop: int | None, strict: bool = False
+) -> int:
     """`stop`, or the file's end; refuses a part that the file does not hold."""
     if sound.frames == 0:
         raise AudioError(f"{path}: is empty, it has no samples", "empty")
-    if sound.frames >= 2 ** 62:
+    if sound.frames >= 2**62:
         raise AudioError(f"{path}: its header gives no length: write the file anew", "unreadable")
     if stop is None:
         _refuse_broken_promise(sound, path)
@@ -270,8 +290,9 @@ def _bounds(sound: soundfile.SoundFile, path: str | os.PathLike, start: int, sto
     if stop > sound.frames:
         raise AudioError(f"{path}: truncated: has {sound.frames} samples, but stop is {stop}", "truncated")
     if strict and stop - start < MIN_SECONDS * sound.samplerate:
-        raise AudioError(f"{path}: {(stop - start) / sound.samplerate:.3f} s is too short, want at least "
-                         f"{MIN_SECONDS} s", "short")
+        raise AudioError(
+            f"{path}: {(stop - start) / sound.samplerate:.3f} s is too short, want at least {MIN_SECONDS} s", "short"
+        )
     return stop
 
 
@@ -281,8 +302,10 @@ def _refuse_broken_promise(sound: soundfile.SoundFile, path: str | os.PathLike) 
         return
     promise = re.search(r"^data : (\d+) \(should be (\d+)\)", sound.extra_info, re.MULTILINE)
     if promise and int(promise[2]) < int(promise[1]) < STREAMED:
-        raise AudioError(f"{path}: truncated: its header promises {promise[1]} bytes of samples, the file has "
-                         f"{promise[2]}", "truncated")
+        raise AudioError(
+            f"{path}: truncated: its header promises {promise[1]} bytes of samples, the file has {promise[2]}",
+            "truncated",
+        )
 
 
 def _rows(sound: soundfile.SoundFile, path: str | os.PathLike, begins: list[int], need: int) -> list[np.ndarray]:
@@ -290,7 +313,7 @@ def _rows(sound: soundfile.SoundFile, path: str | os.PathLike, begins: list[int]
     first, last = min(begins), max(begins) + need
     if last - first <= len(begins) * need:
         span = _take(sound, path, first, last - first)
-        return [span[begin - first:begin - first + need] for begin in begins]
+        return [span[begin - first : begin - first + need] for begin in begins]
     # From the last to the first: after a read, libsndfile 1.2.2 seeks wrongly to a near later place in Ogg/Vorbis.
     rows = {begin: _take(sound, path, begin, need) for begin in sorted(begins, reverse=True)}
     return [rows[begin] for begin in begins]
@@ -304,11 +327,14 @@ def _take(sound: soundfile.SoundFile, path: str | os.PathLike, start: int, n: in
             sound.seek(start)
         block = sound.read(n, dtype=dtype, always_2d=True)
     except RuntimeError as error:
-        raise AudioError(f"{path}: truncated or damaged between samples {start} and {start + n}: {_reason(error)}",
-                         "truncated") from None
+        raise AudioError(
+            f"{path}: truncated or damaged between samples {start} and {start + n}: {_reason(error)}", "truncated"
+        ) from None
     if len(block) < n:
-        raise AudioError(f"{path}: truncated: it ends at sample {start + len(block)}, but its header promises "
-                         f"{sound.frames}", "truncated")
+        raise AudioError(
+            f"{path}: truncated: it ends at sample {start + len(block)}, but its header promises {sound.frames}",
+            "truncated",
+        )
     if dtype == "int16":
         block = np.multiply(block, STEP, dtype=np.float32)
     return block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
@@ -318,6 +344,7 @@ def _resample(wave: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
     if rate_in == rate_out:
         return wave
     from scipy.signal import resample_poly  # a slow import that most files do not need
+
     common = gcd(rate_in, rate_out)
     up, down = rate_out // common, rate_in // common
     return resample_poly(wave, up, down, window=_low_pass(max(up, down)))
@@ -327,6 +354,7 @@ def _resample(wave: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
 def _low_pass(factor: int) -> np.ndarray:
     """Ten zero crossings on each side under a Kaiser window; designing it costs more than using it."""
     from scipy.signal import firwin
+
     return firwin(20 * factor + 1, 1 / factor, window=("kaiser", 5.0)).astype(np.float32)
 
 
@@ -340,6 +368,7 @@ def _checked(views: np.ndarray, path: str | os.PathLike, span: tuple[int, int | 
     if not np.isfinite(peaks).all():
         raise AudioError(f"{path}: NaN or infinite samples between {span[0]} and {span[1]}", "nan")
     if strict and peaks.min() <= STEP:
-        raise AudioError(f"{path}: silent: a part of samples {span[0]} to {span[1]} does not exceed one 16-bit step",
-                         "silent")
+        raise AudioError(
+            f"{path}: silent: a part of samples {span[0]} to {span[1]} does not exceed one 16-bit step", "silent"
+        )
     return views

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import os
 import wave as pcm
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property, lru_cache, reduce
+from functools import cache, cached_property, lru_cache, reduce
 from operator import iadd
 from pathlib import Path
-from typing import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from sv_ssl.core.errors import InputError
 KINDS = ("noise", "music", "speech", "babble")
 SNR_DB = {"noise": (0, 15), "music": (5, 15), "speech": (13, 20), "babble": (13, 20)}  # as usual with MUSAN
 ROOMS_KEPT = 256  # impulse responses in memory: 8 MB at half a second each
-QUIET = 1e-12     # an RMS below any sound's, so that silence is never divided by zero
+QUIET = 1e-12  # an RMS below any sound's, so that silence is never divided by zero
 
 
 class Noises:
@@ -71,8 +71,11 @@ def _listed(source: str | os.PathLike, usual: str, split: str) -> list[tuple[str
         firsts = [(file, file.split("/")[0]) for file in audio.find(os.fspath(source))]
         files = [(os.path.join(source, file), first if first in KINDS else "noise") for file, first in firsts]
     if not files:
-        raise InputError(f'{source}: no audio files listed for split "{split}"' if table.is_file() else
-                         f"{source}: no audio files in it or below")
+        raise InputError(
+            f'{source}: no audio files listed for split "{split}"'
+            if table.is_file()
+            else f"{source}: no audio files in it or below"
+        )
     return files
 
 
@@ -86,8 +89,11 @@ def _rows(table: Path, split: str) -> list[tuple[str, str]]:
     for number, row in rows:
         if not row.get("wav") or None in row or None in row.values():
             raise InputError(f'{table}:{number}: want a "wav" and as many fields as in the header')
-    return [(os.path.join(table.parent, row["wav"]), row.get("kind") or "noise") for _, row in rows
-            if row.get("split") in (split, None)]
+    return [
+        (os.path.join(table.parent, row["wav"]), row.get("kind") or "noise")
+        for _, row in rows
+        if row.get("split") in (split, None)
+    ]
 
 
 class Augment:
@@ -97,9 +103,17 @@ class Augment:
     files are drawn and summed at equal levels; "babble" is files in which that has been done.
     """
 
-    def __init__(self, noises: Noises | None = None, rooms: Rooms | None = None, noise_prob: float = 1.0,
-                 reverb_prob: float = 1.0, snr_db: Mapping[str, Sequence[float]] = SNR_DB,
-                 talkers: Sequence[int] = (3, 7), rir_seconds: float = 0.5, rate: int = 16000):
+    def __init__(
+        self,
+        noises: Noises | None = None,
+        rooms: Rooms | None = None,
+        noise_prob: float = 1.0,
+        reverb_prob: float = 1.0,
+        snr_db: Mapping[str, Sequence[float]] = SNR_DB,
+        talkers: Sequence[int] = (3, 7),
+        rir_seconds: float = 0.5,
+        rate: int = 16000,
+    ):
         self.noises, self.rooms = noises, rooms
         self.noise_prob, self.reverb_prob = noise_prob, reverb_prob
         self.snr_db, self.talkers, self.rate = snr_db, talkers, rate
@@ -134,7 +148,7 @@ class Augment:
         chosen = rng.choice(len(paths), count, replace=count > len(paths))
         pieces = [_crop(paths[i], rng.random(), n_samples, self.rate) for i in chosen]
         if count > 1:
-            for piece in pieces:    # in place, as below: what costs is memory
+            for piece in pieces:  # in place, as below: what costs is memory
                 piece /= max(_rms(piece), QUIET)
         low, high = self.snr_db[kind]
         return reduce(iadd, pieces), rng.uniform(low, high)
@@ -156,7 +170,7 @@ def _crop(path: str, fraction: float, n_samples: int, rate: int) -> np.ndarray:
     return audio.crops(path, 0, None, [fraction], n_samples, rate, strict=False)[0][0]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _plain(path: str, rate: int) -> tuple[int, int]:
     """The byte at which the samples of a whole 16-bit mono WAV of this rate begin, and their number; else 0, 0."""
     try:
@@ -177,7 +191,7 @@ def _impulse_response(path: str, n_samples: int, rate: int) -> np.ndarray:
     direct = int(np.abs(rir).argmax())
     if rir[direct] == 0:
         raise audio.AudioError(f"{path}: silent: want the impulse response of a room", "silent")
-    rir = rir[direct:direct + n_samples] / rir[direct]
+    rir = rir[direct : direct + n_samples] / rir[direct]
     return np.pad(rir, (0, n_samples - len(rir)))
 
 

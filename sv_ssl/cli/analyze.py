@@ -6,8 +6,9 @@ import argparse
 import csv
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Sequence
+from typing import TYPE_CHECKING
 
 from sv_ssl.core.command import Parser, run
 from sv_ssl.core.errors import InputError
@@ -67,8 +68,8 @@ def _parser() -> Parser:
 
 
 def _seed(text: str) -> int:
-    if not 0 <= int(text) < 2 ** 32:
-        raise argparse.ArgumentTypeError(f"{text}: want a whole number from 0 to {2 ** 32 - 1}")
+    if not 0 <= int(text) < 2**32:
+        raise argparse.ArgumentTypeError(f"{text}: want a whole number from 0 to {2**32 - 1}")
     return int(text)
 
 
@@ -128,8 +129,12 @@ def _drawn(rows: np.ndarray, labels: Sequence[str], kind: str, seed: int) -> tup
 
 
 def _write_pairs(path: Path, found: Pairs) -> None:
-    rows = [(found.classes[i], found.classes[j], found.number[i, j], found.mean[i, j], found.cv[i, j])
-            for i in range(len(found.classes)) for j in range(i, len(found.classes)) if found.number[i, j]]  # fmt: skip
+    rows = [
+        (found.classes[i], found.classes[j], found.number[i, j], found.mean[i, j], found.cv[i, j])
+        for i in range(len(found.classes))
+        for j in range(i, len(found.classes))
+        if found.number[i, j]
+    ]
     with aside(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("class_a", "class_b", "pairs", "mean", "cv"), *rows])
 
@@ -144,11 +149,12 @@ def _told(summary: dict) -> str:
         f"  1 - cosine within a class   mean {_number(within['mean'])}   CV {_number(within['cv'])}",
         f"             between classes  mean {_number(between['mean'])}   CV {_number(between['cv'])}",
         "             nearest classes  mean {:.4f}   {} and {}".format(
-            summary["nearest"]["mean"], *(" ".join(name.split()) for name in summary["nearest"]["classes"])),
+            summary["nearest"]["mean"], *(" ".join(name.split()) for name in summary["nearest"]["classes"])
+        ),
         f"  class centres: mean cosine^2 {_number(centres['mean_squared_cosine'])} (Welch bound "
         f"{_number(bound['mean_squared_cosine'])}), largest |cosine| {_number(centres['largest_cosine'])} "
         f"({_number(bound['largest_cosine'])})",
-    ]  # fmt: skip
+    ]
     return "\n".join(lines)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from sv_ssl.core.command import Parser, run
 from sv_ssl.core.errors import InputError
@@ -59,8 +60,11 @@ def _parser() -> Parser:
     add = parser.add_argument_group("speech").add_argument
     add("--rttm-in", metavar="RTTM", help="take the speech from this RTTM, or from a folder of them")
     add("--vad", choices=("energy", "none"), help="detect it (default), or take everything for speech")
-    add("--uem", metavar="UEM", help="keep to the regions of this UEM, or of a folder of them, in the search and the "
-        "error rate")  # fmt: skip
+    add(
+        "--uem",
+        metavar="UEM",
+        help="keep to the regions of this UEM, or of a folder of them, in the search and the error rate",
+    )
     add = parser.add_argument_group("speakers").add_argument
     add("--method", choices=("spectral", "ahc"), default="spectral", help="how to cluster (default spectral)")
     add("--speakers", metavar="N", type=int, help="their number; estimated if absent")
@@ -82,8 +86,10 @@ def _diarize(arguments: argparse.Namespace) -> int:
     reference = rttm.read(arguments.reference) if arguments.reference else None
     for option, known in (("--rttm-in", given), ("--uem", uem), ("--reference", reference)):
         if known is not None and (absent := [name for name in paths if name not in known]):
-            raise InputError(f"{getattr(arguments, option[2:].replace('-', '_'))} ({option}) does not have the "
-                             f"recording {absent[0]}" + f" and {len(absent) - 1} others" * (len(absent) > 1))
+            raise InputError(
+                f"{getattr(arguments, option[2:].replace('-', '_'))} ({option}) does not have the "
+                f"recording {absent[0]}" + f" and {len(absent) - 1} others" * (len(absent) > 1)
+            )
     return _run(arguments, paths, given, uem, reference)
 
 
@@ -116,8 +122,13 @@ def _names(paths: Sequence[str]) -> dict[str, str]:
     return named
 
 
-def _run(arguments: argparse.Namespace, paths: Mapping[str, str], given: Mapping[str, list[Turn]] | None,
-         uem: Mapping[str, list[Region]] | None, reference: Mapping[str, list[Turn]] | None) -> int:  # fmt: skip
+def _run(
+    arguments: argparse.Namespace,
+    paths: Mapping[str, str],
+    given: Mapping[str, list[Turn]] | None,
+    uem: Mapping[str, list[Region]] | None,
+    reference: Mapping[str, list[Turn]] | None,
+) -> int:
     from sv_ssl.audio import AudioError
     from sv_ssl.core.progress import watched
     from sv_ssl.data import rttm
@@ -151,8 +162,14 @@ def _cluster(arguments: argparse.Namespace) -> Cluster:
     return partial(cluster.spectral, n_speakers=arguments.speakers)
 
 
-def _one(path: str, embed_windows: EmbedWindows, cluster: Cluster, given: list[Turn] | None,
-         limits: list[Region] | None, vad: str | None) -> list[Turn]:  # fmt: skip
+def _one(
+    path: str,
+    embed_windows: EmbedWindows,
+    cluster: Cluster,
+    given: list[Turn] | None,
+    limits: list[Region] | None,
+    vad: str | None,
+) -> list[Turn]:
     """A recording -> its turns."""
     from sv_ssl import audio
     from sv_ssl.data import rttm

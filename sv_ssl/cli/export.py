@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import Sequence
+from collections.abc import Sequence
 
 from sv_ssl.core.command import Parser, run
 from sv_ssl.core.errors import InputError

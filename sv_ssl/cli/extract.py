@@ -6,8 +6,9 @@ import argparse
 import csv
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterable, NamedTuple, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from sv_ssl.core.command import Parser, run
 from sv_ssl.core.errors import InputError
@@ -93,13 +94,28 @@ def _parser() -> Parser:
     add("--score", metavar="TRIALS", help="with --crops: score this list as well")
     add("--device", default="cpu", help="cpu (default), cuda, cuda:1")
     add("--precision", choices=("fp32", "bf16"), default="fp32", help="bf16 is faster and keeps three digits")
-    add("--workers", metavar="N", type=int, help="processes on a CPU, threads that read for a GPU (default: one a "
-        "core; 0: none)")  # fmt: skip
+    add(
+        "--workers",
+        metavar="N",
+        type=int,
+        help="processes on a CPU, threads that read for a GPU (default: one a core; 0: none)",
+    )
     add("--batch", metavar="N", type=int, help="waves of equal length that pass together (default 1, on a GPU 32)")
-    add("--length-grid", metavar="SECONDS", type=float, default=0.0, help="cut lengths down to a multiple of this: "
-        "larger batches on a GPU, other numbers (default 0: off)")  # fmt: skip
-    add("--longest", metavar="SECONDS", type=float, default=LONGEST, help="leave out whole utterances above this, "
-        "which take 0.5 to 10 MB a second (default %(default)s); use --window for them")  # fmt: skip
+    add(
+        "--length-grid",
+        metavar="SECONDS",
+        type=float,
+        default=0.0,
+        help="cut lengths down to a multiple of this: larger batches on a GPU, other numbers (default 0: off)",
+    )
+    add(
+        "--longest",
+        metavar="SECONDS",
+        type=float,
+        default=LONGEST,
+        help="leave out whole utterances above this, "
+        "which take 0.5 to 10 MB a second (default %(default)s); use --window for them",
+    )
     add("--shard", metavar="K/N", help="embed the K-th of N equal parts, and write it for --merge")
     add("--merge", metavar="PART", nargs="+", help="write OUT from all the parts that --shard wrote")
     add("--no-cache", action="store_true", help="neither use nor keep what was embedded before")
@@ -119,8 +135,14 @@ def _checked(arguments: argparse.Namespace) -> argparse.Namespace:
         raise InputError("--window and --crops exclude each other")
     if arguments.shard and arguments.score:
         raise InputError("--score goes with --merge, not with --shard")
-    for option, least in (("crops", 1), ("crop_seconds", 0.1), ("workers", 0), ("batch", 1), ("length_grid", 0),
-                          ("longest", 0.1)):  # fmt: skip
+    for option, least in (
+        ("crops", 1),
+        ("crop_seconds", 0.1),
+        ("workers", 0),
+        ("batch", 1),
+        ("length_grid", 0),
+        ("longest", 0.1),
+    ):
         value = getattr(arguments, option)
         if value is not None and not least <= value < 1e6:
             raise InputError(f"--{option.replace('_', '-')} {value}: wanted {least} or more")
@@ -211,9 +233,15 @@ def _embedded(arguments: argparse.Namespace, plan: Plan, shard: int, shards: int
         device = distributed.device(device)
         torch.set_num_threads(cores)
     embedder = folder.load(arguments.model, device)
-    how = extraction.How(arguments.precision, arguments.batch or (1 if device == "cpu" else 32), arguments.length_grid,
-                    arguments.crops or 0, arguments.crop_seconds or 3.5, arguments.longest)  # fmt: skip
-    begin, end = parts.cuts(plan.seconds, shards)[shard - 1:shard + 1]
+    how = extraction.How(
+        arguments.precision,
+        arguments.batch or (1 if device == "cpu" else 32),
+        arguments.length_grid,
+        arguments.crops or 0,
+        arguments.crop_seconds or 3.5,
+        arguments.longest,
+    )
+    begin, end = parts.cuts(plan.seconds, shards)[shard - 1 : shard + 1]
     mine, windows = plan.utterances[begin:end], plan.windows[begin:end]
     kept = None if arguments.no_cache else extraction.cache_of(embedder)
     workers = min(cores, len(mine) // 64) if arguments.workers is None else arguments.workers
@@ -222,8 +250,18 @@ def _embedded(arguments: argparse.Namespace, plan: Plan, shard: int, shards: int
     found = extraction.extract(embedder, mine, how, kept, workers, progress=distributed.is_main())
     spans = [(utterance.id, utterance.start, utterance.stop) for utterance in plan.utterances]
     run = parts.run_of(extraction.digest(embedder), how._replace(batch=0), spans)
-    return parts.Part(run, shard, shards, how.crops, found.ids, found.rows, found.seconds, plan.skipped, found.skipped,
-                      _window_rows(windows, found.ids))  # fmt: skip
+    return parts.Part(
+        run,
+        shard,
+        shards,
+        how.crops,
+        found.ids,
+        found.rows,
+        found.seconds,
+        plan.skipped,
+        found.skipped,
+        _window_rows(windows, found.ids),
+    )
 
 
 def _write_part(out: str, part: parts.Part) -> int:
@@ -231,15 +269,19 @@ def _write_part(out: str, part: parts.Part) -> int:
     parts.write(path, part)
     skipped = part.skipped + part.unplanned
     _show_skipped(skipped)
-    print(f"wrote {path}: {len(part.ids):,} recordings; {len(skipped):,} skipped\n"
-          f"next, with all {part.shards}: sv-extract --merge {_beside(out, '.*.part')} --out {out}")  # fmt: skip
+    print(
+        f"wrote {path}: {len(part.ids):,} recordings; {len(skipped):,} skipped\n"
+        f"next, with all {part.shards}: sv-extract --merge {_beside(out, '.*.part')} --out {out}"
+    )
     return 3 if skipped else 0
 
 
 def _write_merged(out: str, paths: list[Path], listed: Trials | None, started: float) -> int:
     if absent := [str(path) for path in paths if not path.exists()]:
-        raise InputError(f"{absent[0]} is not here: machines without a folder in common keep their parts; copy them to "
-                         "one, and there: sv-extract --merge")  # fmt: skip
+        raise InputError(
+            f"{absent[0]} is not here: machines without a folder in common keep their parts; copy them to "
+            "one, and there: sv-extract --merge"
+        )
     code = _write(out, parts.merged(paths), listed, started)
     for path in paths:
         path.unlink(missing_ok=True)
@@ -259,8 +301,10 @@ def _write(out: str, part: parts.Part, listed: Trials | None, started: float) ->
     store.write(out, _ids(part.ids, part.crops), rows)
     elapsed = time.perf_counter() - started
     pace = f"{part.seconds:,.1f} s of audio embedded in {elapsed:.1f} s, {part.seconds / elapsed:.0f} x real time"
-    print(f"wrote {out}: {len(rows):,} embeddings of {rows.shape[1]} dimensions; "
-          f"{pace if part.seconds else 'all of them were kept from before'}")  # fmt: skip
+    print(
+        f"wrote {out}: {len(rows):,} embeddings of {rows.shape[1]} dimensions; "
+        f"{pace if part.seconds else 'all of them were kept from before'}"
+    )
     if part.windows:
         _write_csv(_beside(out, ".windows.csv"), [("id", "recording", "start", "stop"), *part.windows])
         print(f"wrote {_beside(out, '.windows.csv')}: when they start and stop")
@@ -308,14 +352,19 @@ def _write_scores(path: Path, listed: Trials, part: parts.Part) -> None:
 
 def _window_rows(windows: list[sources.Window], ids: Sequence[str]) -> list[parts.Row]:
     embedded = set(ids)
-    return [(window.utterance.id, window.recording, f"{window.start:.6f}", f"{window.stop:.6f}")
-            for window in windows if window.utterance.id in embedded]  # fmt: skip
+    return [
+        (window.utterance.id, window.recording, f"{window.start:.6f}", f"{window.stop:.6f}")
+        for window in windows
+        if window.utterance.id in embedded
+    ]
 
 
 def _write_csv(path: Path, rows: Iterable[tuple[str, ...]]) -> None:
-    with aside(path) as temporary:
-        with open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-            csv.writer(file).writerows(rows)
+    with (
+        aside(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
+        csv.writer(file).writerows(rows)
 
 
 if __name__ == "__main__":

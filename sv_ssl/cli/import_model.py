@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 from sv_ssl.core.command import Parser, run
 from sv_ssl.core.errors import InputError
@@ -48,8 +48,15 @@ def _import(arguments: argparse.Namespace) -> None:
 
     found = convert.read(arguments.checkpoint, arguments.kind)
     print(found.report())
-    folder.save(arguments.out, found.embedder, {"name": f"{Path(arguments.checkpoint).name} of {arguments.kind}",
-                                               "imported_from": arguments.kind, "front_end": found.front_end})
+    folder.save(
+        arguments.out,
+        found.embedder,
+        {
+            "name": f"{Path(arguments.checkpoint).name} of {arguments.kind}",
+            "imported_from": arguments.kind,
+            "front_end": found.front_end,
+        },
+    )
     print(f"wrote {arguments.out}: {len(found.matched)} tensors, {found.embedder.dim} dimensions")
     print(f"next: sv-extract {arguments.out} AUDIO_FOLDER --out embeddings.npz")
 

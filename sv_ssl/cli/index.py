@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from sv_ssl.core.command import Parser, run
 from sv_ssl.core.errors import InputError
@@ -130,8 +131,11 @@ def _identify(arguments: argparse.Namespace) -> None:
             temporary.write_text("".join(lines), encoding="utf-8")
     else:
         sys.stdout.writelines(lines)
-    print(f"{len(ids):,} voices against {len(found):,} speakers: {len(ids) - unknown:,} named, {unknown:,} unknown"
-          + f" (threshold {threshold:.4f})" * (threshold > -2), file=sys.stderr)  # fmt: skip
+    print(
+        f"{len(ids):,} voices against {len(found):,} speakers: {len(ids) - unknown:,} named, {unknown:,} unknown"
+        + f" (threshold {threshold:.4f})" * (threshold > -2),
+        file=sys.stderr,
+    )
 
 
 def _threshold(arguments: argparse.Namespace) -> float:

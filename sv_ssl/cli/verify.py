@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from typing import TYPE_CHECKING, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from sv_ssl.core.command import Parser, run
 from sv_ssl.core.errors import InputError
@@ -63,13 +64,17 @@ def _verify(arguments: argparse.Namespace) -> None:
     print(f"score (cosine)        {score:8.4f}")
     if calibration is None:
         print("no decision: a cosine has no threshold of its own, it takes a calibration")
-        print("next: sv-score PAIRS --model MODEL --audio FOLDER --calibrate PAIRS --calibration-out cal.json, then "
-              "--calibration cal.json here (--help says more)")  # fmt: skip
+        print(
+            "next: sv-score PAIRS --model MODEL --audio FOLDER --calibrate PAIRS --calibration-out cal.json, then "
+            "--calibration cal.json here (--help says more)"
+        )
         return
     ratio = float(calibrate.apply(calibration, [score])[0])
     print(f"log-likelihood ratio  {ratio:8.4f}  {_in_words(ratio)}")
-    print(f"decision: {'same speaker' if ratio >= threshold else 'different speakers'}  "
-          f"(threshold {threshold:.4f}: {p_target:.6g} of all pairs expected to be of one speaker)")  # fmt: skip
+    print(
+        f"decision: {'same speaker' if ratio >= threshold else 'different speakers'}  "
+        f"(threshold {threshold:.4f}: {p_target:.6g} of all pairs expected to be of one speaker)"
+    )
     for note in calibration.notes:
         print(f"note: {note}")
     print("next: --p-target P decides for another share of pairs of one speaker")
@@ -82,7 +87,7 @@ def _calibration(path: str) -> Calibration:
     found = calibrate.read(path)
     if found.columns != ("score",):
         raise InputError(f"{path} is for the columns {', '.join(found.columns)}: {COSINES}")
-    (low, high), = found.ranges
+    ((low, high),) = found.ranges
     if low < -1.00001 or high > 1.00001:
         raise InputError(f"{path} was made from scores from {low:.4g} to {high:.4g}, which are no cosines: {COSINES}")
     return found

@@ -7,8 +7,9 @@ import argparse
 import io
 import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Callable, NoReturn, Sequence
+from typing import Any, NoReturn
 
 from sv_ssl.core.errors import InputError
 
@@ -45,6 +46,7 @@ def run(command: Callable[[], object]) -> int:
 def recipe(about: str, argv: Sequence[str], command: Callable[[Sequence[str]], object]) -> int:
     """Run a recipe, which torchrun may have started several times -> its exit code; with -h show its page."""
     from sv_ssl.core import distributed
+
     if {"-h", "--help"} & set(argv):
         print(about.strip())
         return 0

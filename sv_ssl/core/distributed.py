@@ -17,8 +17,9 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Callable, NoReturn
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -26,7 +27,7 @@ from torch import Tensor
 
 from sv_ssl.core.errors import InputError
 
-PATIENCE = float(os.environ.get("SV_SSL_PATIENCE", 20))    # seconds without a sign of life; torchrun's own 30 follow
+PATIENCE = float(os.environ.get("SV_SSL_PATIENCE", 20))  # seconds without a sign of life; torchrun's own 30 follow
 STEP = timedelta(minutes=10)
 RESUME = "all processes end, and the same command goes on from the last checkpoint"
 
@@ -60,12 +61,14 @@ def start(device: str | None = None) -> None:
     on_gpu = torch.cuda.is_available() and device != "cpu"
     if on_gpu:
         if int(os.environ["LOCAL_RANK"]) >= torch.cuda.device_count():
-            raise InputError(f"torchrun has started more processes than this machine has GPUs, "
-                             f"{torch.cuda.device_count()}: pass --nproc_per_node {torch.cuda.device_count()} or less")
+            raise InputError(
+                f"torchrun has started more processes than this machine has GPUs, "
+                f"{torch.cuda.device_count()}: pass --nproc_per_node {torch.cuda.device_count()} or less"
+            )
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if on_gpu else "gloo", timeout=STEP)
     _end_when_terminated()
-    barrier()        # each has given a sign of life: from here on one can be missed
+    barrier()  # each has given a sign of life: from here on one can be missed
     _peers().thread.start()
 
 
@@ -218,7 +221,7 @@ class _Peers:
     def __init__(self, store: dist.Store, rank: int, world_size: int):
         self.store, self.rank, self.world_size = store, rank, world_size
         self.meetings, self.signs = itertools.count(), itertools.count()
-        self.heard: dict[str, float] = {}      # record -> when it was first seen
+        self.heard: dict[str, float] = {}  # record -> when it was first seen
         self.looked, self.left, self.ending = time.monotonic(), threading.Event(), threading.Lock()
         self.thread = threading.Thread(target=self.watch, daemon=True)
         self.sign()
@@ -239,7 +242,7 @@ class _Peers:
         """-> the processes whose record has not changed for PATIENCE seconds."""
         records = [r.decode() for r in self.store.multi_get([f"life/{rank}" for rank in range(self.world_size)])]
         if now - self.looked > PATIENCE / 2:
-            self.heard = {}                    # it was this process that was away, stopped and continued
+            self.heard = {}  # it was this process that was away, stopped and continued
         self.looked = now
         self.heard = {record: self.heard.get(record, now) for record in records if record != "left"}
         return [record.splitlines()[0] for record, since in self.heard.items() if now - since > PATIENCE]
@@ -251,7 +254,7 @@ class _Peers:
                 self.sign()
                 if missing := self.missing(time.monotonic()):
                     self.end(f"{', '.join(missing)} gave no sign of life for {PATIENCE:g} s")
-        except RuntimeError as error:          # the store is gone, and with it the machine that kept it
+        except RuntimeError as error:  # the store is gone, and with it the machine that kept it
             if not self.left.is_set():
                 self.end(f"the first machine does not answer ({str(error).splitlines()[0]})")
 
@@ -259,7 +262,7 @@ class _Peers:
         """Be missed no more; or, after a failure that was told here, let the others end without a word."""
         self.left.set()
         if self.thread.is_alive():
-            self.thread.join(PATIENCE)         # or it might give one more sign
+            self.thread.join(PATIENCE)  # or it might give one more sign
         if failed:
             self.first_to_tell()
         else:
@@ -274,7 +277,7 @@ class _Peers:
     def end(self, why: str) -> NoReturn:
         """Say why, once for all processes, and end this one, whatever it waits for."""
         while not self.ending.acquire(blocking=False):
-            time.sleep(1)                      # the other thread is at it
+            time.sleep(1)  # the other thread is at it
         if self.first_to_tell():
             print(f"\n{os.path.basename(sys.argv[0])}: {why}: {RESUME}", file=sys.stderr)
         for stream in (sys.stdout, sys.stderr):
@@ -288,7 +291,7 @@ def _peers() -> _Peers:
     if _met is None:
         assert dist.group.WORLD is not None
         store: Any = dist.group.WORLD.get_group_store()
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")     # torchrun --max-restarts keeps the store
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # torchrun --max-restarts keeps the store
         _met = _Peers(dist.PrefixStore(f"attempt {attempt}", store.clone()), rank(), world_size())
     return _met
 
@@ -298,8 +301,9 @@ def _end_when_terminated() -> None:
     me = os.getpid()
 
     def end(*_: Any) -> None:
-        if os.getpid() != me:                  # a forked worker has this handler too
+        if os.getpid() != me:  # a forked worker has this handler too
             os._exit(128 + signal.SIGTERM)
-        if not _peers().ending.locked():       # else it is being told already, perhaps below this very call
+        if not _peers().ending.locked():  # else it is being told already, perhaps below this very call
             _peers().end("another process has died, or the run was stopped")
+
     signal.signal(signal.SIGTERM, end)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,8 +30,9 @@ def table(folder: str | os.PathLike) -> pd.DataFrame:
     paths = files(folder)
     if len(paths) == 1:
         return _checked(manifest.read(paths[0]), paths[0])
-    return _checked(pd.concat([manifest.read(path).assign(fold=path.stem) for path in paths], ignore_index=True),
-                    Path(folder))
+    return _checked(
+        pd.concat([manifest.read(path).assign(fold=path.stem) for path in paths], ignore_index=True), Path(folder)
+    )
 
 
 def files(folder: str | os.PathLike) -> list[Path]:
@@ -44,8 +46,10 @@ def files(folder: str | os.PathLike) -> list[Path]:
     found = [folder / "clips.csv"] if (folder / "clips.csv").is_file() else sorted(folder.glob("*.csv"))
     found = [path for path in found if path.name != "problems.csv"]
     if len(found) != 1:
-        raise InputError(f"{folder}: want clips.csv, or train.csv, valid.csv and test.csv, or one CSV; there are "
-                         f"{some(p.name for p in found) or 'none'}: prepare it with a command of data_prep/")
+        raise InputError(
+            f"{folder}: want clips.csv, or train.csv, valid.csv and test.csv, or one CSV; there are "
+            f"{some(p.name for p in found) or 'none'}: prepare it with a command of data_prep/"
+        )
     return found
 
 
@@ -77,8 +81,10 @@ def split(frame: pd.DataFrame, test_fold: Any = None, valid_clips: str | None = 
     names = sorted(set(fold), key=lambda name: (len(name), name))
     if set(names) & set(PARTS):
         if not set(names) <= set(PARTS) or test_fold is not None:
-            raise InputError(f"the folds are {', '.join(names)}: where some are called train, valid or test, want no "
-                             "others, and no --test_fold")
+            raise InputError(
+                f"the folds are {', '.join(names)}: where some are called train, valid or test, want no "
+                "others, and no --test_fold"
+            )
         part = fold.to_numpy(dtype=object)
     elif str(test_fold) in names and len(names) > 2:
         following = names[(names.index(str(test_fold)) + 1) % len(names)]
@@ -88,12 +94,15 @@ def split(frame: pd.DataFrame, test_fold: Any = None, valid_clips: str | None = 
     if valid_clips:
         column, _, value = str(valid_clips).partition("=")
         if column not in frame:
-            raise InputError(f"--valid_clips {valid_clips}: no column is called {column}: choose from "
-                             f"{', '.join(frame.columns)}")
+            raise InputError(
+                f"--valid_clips {valid_clips}: no column is called {column}: choose from {', '.join(frame.columns)}"
+            )
         meant = (part == "train") & (frame[column].astype(str) == value).to_numpy()
         if not meant.any():
-            raise InputError(f"--valid_clips {valid_clips}: no training clip has {column} {value}: its values are "
-                             f"{some(sorted(set(frame[column].astype(str))))}")
+            raise InputError(
+                f"--valid_clips {valid_clips}: no training clip has {column} {value}: its values are "
+                f"{some(sorted(set(frame[column].astype(str))))}"
+            )
         part[meant] = "valid"
     if "valid" not in part:
         train = np.flatnonzero(part == "train")
@@ -135,8 +144,10 @@ class Audio:
             if fault:
                 faults.append(fault if self.wav[number] in fault else f"{self.wav[number]}: {fault}")
         if faults:
-            raise InputError(f"{len(faults):,} of {len(every):,} clips cannot be used; the first: {faults[0]}: mend "
-                             "them, or take their lines out of the CSV")
+            raise InputError(
+                f"{len(faults):,} of {len(every):,} clips cannot be used; the first: {faults[0]}: mend "
+                "them, or take their lines out of the CSV"
+            )
 
 
 class ClipViews(Dataset):
@@ -147,8 +158,9 @@ class ClipViews(Dataset):
 
     n_short = 0
 
-    def __init__(self, waves: Audio, numbers: np.ndarray, labels: np.ndarray, n_views: int, crop_seconds: float,
-                 seed: int):
+    def __init__(
+        self, waves: Audio, numbers: np.ndarray, labels: np.ndarray, n_views: int, crop_seconds: float, seed: int
+    ):
         self.waves, self.numbers, self.labels, self.seed = waves, numbers, labels, seed
         self.n_views, self.n_samples = n_views, round(crop_seconds * waves.rate)
 
@@ -161,7 +173,7 @@ class ClipViews(Dataset):
         if len(wave) < self.n_samples:
             wave = np.resize(wave, self.n_samples)
         begins = np.rint(rng.random(self.n_views) * (len(wave) - self.n_samples)).astype(int)
-        views = np.stack([wave[begin:begin + self.n_samples] for begin in begins])
+        views = np.stack([wave[begin : begin + self.n_samples] for begin in begins])
         return {"views": views, "label": self.labels[place], "notes": [], "drawn": []}
 
 
@@ -171,7 +183,7 @@ def outputs(module: torch.nn.Module, waves: Audio, numbers: np.ndarray, batch: i
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     rows: list[np.ndarray] = []
     for begin in range(0, len(numbers), batch):
-        block = [waves[int(number)] for number in numbers[begin:begin + batch]]
+        block = [waves[int(number)] for number in numbers[begin : begin + batch]]
         rows.append(_by_length(module, block, device))
     return np.concatenate(rows)
 

@@ -11,11 +11,12 @@ import csv
 import os
 import re
 import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Callable, Iterator, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,7 @@ from sv_ssl.core.files import aside
 
 COLUMNS = ("ID", "duration", "wav", "start", "stop", "spk_id")
 NEEDED = COLUMNS[:5]
-SHOWN = 10   # bad lines that one message lists
+SHOWN = 10  # bad lines that one message lists
 CHUNK = 256  # lines or files taken at a time
 
 
@@ -103,8 +104,10 @@ def _check_header(path: str | os.PathLike, header: list[str]) -> None:
     twice = sorted({column for column in header if header.count(column) > 1})
     if missing or twice:
         fault = f"no column {_quoted(missing)}" if missing else f"column {_quoted(twice)} twice"
-        raise ManifestError(f"{path}:1: {fault}: want the header {','.join(NEEDED)}[,spk_id][,others], "
-                            f"got {','.join(header)[:200] or 'nothing'}")
+        raise ManifestError(
+            f"{path}:1: {fault}: want the header {','.join(NEEDED)}[,spk_id][,others], "
+            f"got {','.join(header)[:200] or 'nothing'}"
+        )
 
 
 def _quoted(names: list[str]) -> str:
@@ -129,8 +132,10 @@ def _columns(path: str | os.PathLike) -> dict | None:
 
 def _typed(columns: dict, n: int) -> dict | None:
     try:
-        duration, start, stop = (np.fromiter(map(kind, columns[name]), kind, n)
-                                 for name, kind in (("duration", float), ("start", int), ("stop", int)))
+        duration, start, stop = (
+            np.fromiter(map(kind, columns[name]), kind, n)
+            for name, kind in (("duration", float), ("start", int), ("stop", int))
+        )
     except (ValueError, OverflowError):
         return None
     good = np.isfinite(duration).all() and duration.min() > 0 and start.min() >= 0 and (stop > start).all()
@@ -162,7 +167,7 @@ def _fault(header: list[str], row: list[str], seen: dict[str, int], number: int)
     if not _is_number(float, fields["duration"]) or not 0 < float(fields["duration"]) < np.inf:
         return f'column "duration" is "{fields["duration"]}", want a positive number of seconds'
     for column in ("start", "stop"):
-        if not _is_number(int, fields[column]) or not 0 <= int(fields[column]) < 2 ** 63:
+        if not _is_number(int, fields[column]) or not 0 <= int(fields[column]) < 2**63:
             return f'column "{column}" is "{fields[column]}", want a whole number of samples'
     if int(fields["stop"]) <= int(fields["start"]):
         return f'column "stop" is {fields["stop"]}, want more than "start", {fields["start"]}'
@@ -224,8 +229,11 @@ def from_speakers(source: str | os.PathLike, progress: bool = True, workers: int
     """`speaker/.../utterance.ext` -> manifest; folders in between are the session, where every file has them."""
     found = {file: file.split("/") for file in _found(source)}
     deep = min((len(parts) for parts in found.values() if len(parts) > 1), default=0) > 2
-    entries = [Entry(file, file, None, parts[0], "/".join(parts[:-1]) if deep else None)
-               for file, parts in found.items() if len(parts) > 1]
+    entries = [
+        Entry(file, file, None, parts[0], "/".join(parts[:-1]) if deep else None)
+        for file, parts in found.items()
+        if len(parts) > 1
+    ]
     others = [file for file, parts in found.items() if len(parts) == 1]
     return measured(source, entries, [(f, f"{f}: not below a speaker's folder") for f in others], progress, workers)
 
@@ -274,8 +282,10 @@ def _table(path: Path, want: str) -> dict[str, tuple[int, str]]:
 
 def _plain(folder: Path, line: int, path: str) -> str:
     if path.endswith("|"):
-        raise ManifestError(f'{folder / "wav.scp"}:{line}: "{path}" is a command, want the path of an audio file: run '
-                            "the commands once and list the files they write")
+        raise ManifestError(
+            f'{folder / "wav.scp"}:{line}: "{path}" is a command, want the path of an audio file: run '
+            "the commands once and list the files they write"
+        )
     inside = os.path.join(folder, path)
     found = inside if os.path.exists(inside) else path
     below = os.path.relpath(found, folder)
@@ -283,7 +293,7 @@ def _plain(folder: Path, line: int, path: str) -> str:
 
 
 def _segment(folder: Path, paths: dict[str, str], key: str, line: int, rest: str) -> Entry:
-    place, fields = f'{folder / "segments"}:{line}', rest.split()
+    place, fields = f"{folder / 'segments'}:{line}", rest.split()
     if len(fields) != 3 or not all(_is_number(float, field) for field in fields[1:]):
         raise ManifestError(f'{place}: want "id recording start end" with times in seconds, got "{key} {rest}"')
     if fields[0] not in paths:
@@ -299,22 +309,31 @@ def _found(source: str | os.PathLike) -> list[str]:
         raise ManifestError(f"{source}: no such folder")
     files = audio.find(os.fspath(source))
     if not files:
-        raise ManifestError(f"{source}: no audio files in it or below: want {', '.join(audio.AUDIO_SUFFIXES)}"
-                            " (others, such as .m4a, must be converted)")
+        raise ManifestError(
+            f"{source}: no audio files in it or below: want {', '.join(audio.AUDIO_SUFFIXES)}"
+            " (others, such as .m4a, must be converted)"
+        )
     return files
 
 
-def measured(source: str | os.PathLike, entries: list[Entry], skipped: list[tuple[str, str]], progress: bool = True,
-             workers: int | None = None) -> pd.DataFrame:
+def measured(
+    source: str | os.PathLike,
+    entries: list[Entry],
+    skipped: list[tuple[str, str]],
+    progress: bool = True,
+    workers: int | None = None,
+) -> pd.DataFrame:
     """Entries -> manifest, by the header of every file, a chunk of files at a time in each thread; see `scan`."""
     if not entries:
         raise ManifestError(f"{source}: no utterances are listed or found there")
     entries = sorted(entries, key=lambda entry: (entry.path, entry.span or (0, 0)))
-    chunks = [entries[i:i + CHUNK] for i in range(0, len(entries), CHUNK)]
+    chunks = [entries[i : i + CHUNK] for i in range(0, len(entries), CHUNK)]
     rows: list[tuple] = []
     shown = progress and sys.stderr.isatty()
-    with tqdm(total=len(entries), unit="file", desc="scanning", leave=False, disable=not shown) as bar, \
-            ThreadPoolExecutor(workers) as pool:
+    with (
+        tqdm(total=len(entries), unit="file", desc="scanning", leave=False, disable=not shown) as bar,
+        ThreadPoolExecutor(workers) as pool,
+    ):
         for chunk, results in zip(chunks, pool.map(lambda chunk: [_row(source, entry) for entry in chunk], chunks)):
             rows += [row for row in results if not isinstance(row, str)]
             skipped += [(e.id if e.span else e.path, row) for e, row in zip(chunk, results) if isinstance(row, str)]

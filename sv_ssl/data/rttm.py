@@ -13,14 +13,31 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Context, Decimal
 from pathlib import Path
-from typing import Callable, Iterable, Mapping, NamedTuple, Sequence
+from typing import NamedTuple
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
 
-OTHER = frozenset("SEGMENT NOSCORE NO_RT_METADATA LEXEME NON-LEX NON-SPEECH FILLER EDIT IP SU CB A/P SPKR-INFO".split())
+OTHER = frozenset(
+    [
+        "SEGMENT",
+        "NOSCORE",
+        "NO_RT_METADATA",
+        "LEXEME",
+        "NON-LEX",
+        "NON-SPEECH",
+        "FILLER",
+        "EDIT",
+        "IP",
+        "SU",
+        "CB",
+        "A/P",
+        "SPKR-INFO",
+    ]
+)
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 EXACT = Context(prec=700)  # digits enough for the sum of any two floats
 SHOWN = 10  # bad lines named in one message
@@ -63,15 +80,24 @@ def read_uem(path: str | os.PathLike) -> dict[str, list[Region]]:
 
 def write(path: str | os.PathLike, turns: Mapping[str, Sequence[Turn]]) -> None:
     """The turns of each recording -> RTTM; `read` gives the same floats again."""
-    lines = [f"SPEAKER {_name(recording)} 1 {_span(turn)} <NA> <NA> {_name(turn.speaker)} <NA> <NA>\n"
-             for recording, every in turns.items() for turn in every]  # fmt: skip
+    lines = [
+        f"SPEAKER {_name(recording)} 1 {_span(turn)} <NA> <NA> {_name(turn.speaker)} <NA> <NA>\n"
+        for recording, every in turns.items()
+        for turn in every
+    ]
     _write(path, lines)
 
 
 def write_uem(path: str | os.PathLike, regions: Mapping[str, Sequence[Region]]) -> None:
     """The regions of each recording -> UEM."""
-    _write(path, [f"{_name(recording)} 1 {_text(_decimal(start))} {_text(_decimal(stop))}\n"
-                  for recording, every in regions.items() for start, stop in every])  # fmt: skip
+    _write(
+        path,
+        [
+            f"{_name(recording)} 1 {_text(_decimal(start))} {_text(_decimal(stop))}\n"
+            for recording, every in regions.items()
+            for start, stop in every
+        ],
+    )
 
 
 # --- a line ---------------------------------------------------------------------------------------------------------
@@ -117,8 +143,10 @@ def _read(path: str | os.PathLike, parse: Parse) -> dict[str, list]:
             if parsed:
                 recording, channel, item = parsed
                 if channels.setdefault(recording, channel) != channel:
-                    raise ValueError(f"channel {channel} after channel {channels[recording]}: give each channel a "
-                                     "recording of its own")
+                    raise ValueError(
+                        f"channel {channel} after channel {channels[recording]}: give each channel a "
+                        "recording of its own"
+                    )
                 found.setdefault(recording, []).append(item)
         except ValueError as error:
             bad.append(f"{number}: {error}: {line if len(line) < 90 else line[:90] + '...'}")

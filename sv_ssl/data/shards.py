@@ -28,9 +28,9 @@ from sv_ssl.data import manifest
 from sv_ssl.data.views import Batches, Views
 
 COLUMNS = ("shard", "offset", "size", "first")
-CHUNK = 64   # utterances that are read at once and shuffled: 9 MB of VoxCeleb in FLAC
-PARTS = 16   # places in the shards that a batch is from: processes up to this number read nothing twice
-TURNS = 8    # batches from other places, before the first are read on: so do workers up to this number
+CHUNK = 64  # utterances that are read at once and shuffled: 9 MB of VoxCeleb in FLAC
+PARTS = 16  # places in the shards that a batch is from: processes up to this number read nothing twice
+TURNS = 8  # batches from other places, before the first are read on: so do workers up to this number
 
 
 class Layout:
@@ -38,21 +38,23 @@ class Layout:
 
     def __init__(self, frame: pd.DataFrame):
         if absent := [column for column in COLUMNS if column not in frame]:
-            raise InputError(f'the manifest has no column "{absent[0]}": want the train.csv that data_prep/shards.py '
-                             "has written beside its shards")
+            raise InputError(
+                f'the manifest has no column "{absent[0]}": want the train.csv that data_prep/shards.py '
+                "has written beside its shards"
+            )
         try:
             self.offset, self.size, self.first = (frame[name].to_numpy().astype(np.int64) for name in COLUMNS[1:])
         except ValueError as error:
             raise InputError(f"a column of the manifest of shards is no number: {error}") from None
         self.shard, names = pd.factorize(frame["shard"], sort=True)
         self.paths = [manifest.resolve(name, frame.attrs["data_root"]) for name in names]
-        self.flow = np.lexsort((self.offset, self.shard))                    # all utterances as they lie
+        self.flow = np.lexsort((self.offset, self.shard))  # all utterances as they lie
         begins = np.searchsorted(self.shard[self.flow], np.arange(len(names)))
         within = np.arange(len(frame)) - begins[self.shard[self.flow]]
         opens = within % CHUNK == 0
         self.chunk = np.empty(len(frame), np.int64)
         self.chunk[self.flow] = np.cumsum(opens) - 1
-        self.bounds = np.append(np.flatnonzero(opens), len(frame))           # of the chunks, in the flow
+        self.bounds = np.append(np.flatnonzero(opens), len(frame))  # of the chunks, in the flow
 
     def check(self) -> None:
         """InputError unless every shard is there, as long as it should be."""
@@ -62,8 +64,9 @@ class Layout:
             if not os.path.isfile(path):
                 raise InputError(f"{path}: no such shard, but the train.csv beside it lists one: copy it too")
             if os.path.getsize(path) < end:
-                raise InputError(f"{path}: has {os.path.getsize(path):,} bytes, but train.csv knows of {end:,}: copy "
-                                 "the shard anew")
+                raise InputError(
+                    f"{path}: has {os.path.getsize(path):,} bytes, but train.csv knows of {end:,}: copy the shard anew"
+                )
 
 
 class ShardViews(Views):
@@ -84,27 +87,28 @@ class ShardViews(Views):
         content = self.held[chunk].pop(index)
         if not self.held[chunk]:
             del self.held[chunk]
-        elif len(self.held) > PARTS * (TURNS + 1):    # of a part of the epoch that is over, or another worker's
+        elif len(self.held) > PARTS * (TURNS + 1):  # of a part of the epoch that is over, or another worker's
             self.held.popitem(last=False)
         path = self.layout.paths[self.layout.shard[index]]
         if len(content) < self.layout.size[index]:
             raise audio.AudioError(f"{path}: cut short in the middle of an utterance", "truncated")
         return Member(content, path)
 
-    def _cut(self, source: Any, index: int, fractions: np.ndarray, n_samples: int,
-             speed: Fraction) -> tuple[np.ndarray, audio.AudioInfo]:
+    def _cut(
+        self, source: Any, index: int, fractions: np.ndarray, n_samples: int, speed: Fraction
+    ) -> tuple[np.ndarray, audio.AudioInfo]:
         steps, begin, stop = _plain(source.content, self.sample_rate), int(self.start[index]), int(self.stop[index])
         spare = stop - begin - n_samples
         if speed == 1 and min(begin, spare) >= 0 and stop <= len(steps):
             starts = [begin + round(fraction * spare) for fraction in fractions]
-            rows = np.stack([steps[start:start + n_samples] for start in starts])
+            rows = np.stack([steps[start : start + n_samples] for start in starts])
             if n_samples >= audio.MIN_SECONDS * self.sample_rate and (rows.max(axis=1) > 1).all():
                 return np.multiply(rows, audio.STEP, dtype=np.float32), audio.AudioInfo(self.sample_rate, len(steps), 1)
         return super()._cut(source, index, fractions, n_samples, speed)
 
     def _read(self, chunk: int) -> dict[int, bytes]:
         layout = self.layout
-        rows = layout.flow[layout.bounds[chunk]:layout.bounds[chunk + 1]]
+        rows = layout.flow[layout.bounds[chunk] : layout.bounds[chunk + 1]]
         path, begin = layout.paths[layout.shard[rows[0]]], int(layout.offset[rows[0]])
         try:
             with open(path, "rb") as file:
@@ -113,7 +117,7 @@ class ShardViews(Views):
         except OSError as error:
             raise audio.AudioError(f"{path}: cannot be read: {error.strerror}", "missing") from None
         ends = layout.offset[rows] - begin + layout.size[rows]
-        return {row: block[end - size:end] for row, end, size in zip(rows.tolist(), ends, layout.size[rows])}
+        return {row: block[end - size : end] for row, end, size in zip(rows.tolist(), ends, layout.size[rows])}
 
 
 class Member(io.BytesIO):
@@ -146,11 +150,21 @@ class ShardBatches(Batches):
     from each of the streams (part, i modulo TURNS), going through them chunk by chunk, a chunk's utterances shuffled.
     """
 
-    def __init__(self, frame: pd.DataFrame, batch_size: int, seed: int, rank: int = 0, world_size: int = 1,
-                 labels: np.ndarray | None = None, per_speaker: int = 0):
+    def __init__(
+        self,
+        frame: pd.DataFrame,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        labels: np.ndarray | None = None,
+        per_speaker: int = 0,
+    ):
         if per_speaker:
-            raise InputError(f"per_speaker is {per_speaker}, but shards are read in the order in which they lie, not "
-                             "by speaker: leave it 0, or train from the files that were packed")
+            raise InputError(
+                f"per_speaker is {per_speaker}, but shards are read in the order in which they lie, not "
+                "by speaker: leave it 0, or train from the files that were packed"
+            )
         super().__init__(len(frame), batch_size, seed, rank, world_size)
         self.layout = Layout(frame)
 
@@ -164,6 +178,6 @@ class ShardBatches(Batches):
         for part in range(parts):
             for turn in range(TURNS):
                 rows = batches[turn::TURNS, :, part]
-                rows[:] = flow[begin:begin + rows.size].reshape(rows.shape)
+                rows[:] = flow[begin : begin + rows.size].reshape(rows.shape)
                 begin += rows.size
         return batches.reshape(-1)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Iterable, NamedTuple, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -53,8 +54,11 @@ class Window(NamedTuple):
     stop: float
 
 
-def find(inputs: Sequence[str], root: str | os.PathLike | None = None, joined: bool = False,
-         ) -> tuple[list[Utterance], Skipped]:  # fmt: skip
+def find(
+    inputs: Sequence[str],
+    root: str | os.PathLike | None = None,
+    joined: bool = False,
+) -> tuple[list[Utterance], Skipped]:
     """A manifest .csv, folder, Kaldi `wav.scp` or its folder, .rttm, .txt or .lst list, "-", or audio files.
 
     An id is the path as given, relative to the input: to the folder, or to the CSV's own. A CSV that uses a recording
@@ -78,9 +82,11 @@ def find(inputs: Sequence[str], root: str | os.PathLike | None = None, joined: b
     elif inputs[0] == "-" or source.suffix in LISTS:
         found = _listed(source, Path(root or source.parent))
     else:
-        raise InputError(f"{source} is not {'there' if not source.exists() else 'an input'}: wanted a manifest .csv, a "
-                         f"folder, a wav.scp, an .rttm, a list ({', '.join(LISTS)}, - for standard input) or audio "
-                         f"files ({', '.join(audio.AUDIO_SUFFIXES)})")  # fmt: skip
+        raise InputError(
+            f"{source} is not {'there' if not source.exists() else 'an input'}: wanted a manifest .csv, a "
+            f"folder, a wav.scp, an .rttm, a list ({', '.join(LISTS)}, - for standard input) or audio "
+            f"files ({', '.join(audio.AUDIO_SUFFIXES)})"
+        )
     if not found and not skipped:
         raise InputError(f"{source} holds no audio files ({', '.join(audio.AUDIO_SUFFIXES)})")
     return found, skipped
@@ -175,8 +181,10 @@ def windows(utterances: Sequence[Utterance], window: float, hop: float) -> tuple
     `meeting/000012.00-000013.50`.
     """
     if not (LEAST_WINDOW <= window < np.inf and LEAST_HOP <= hop <= window):
-        raise InputError(f"windows of {window:g} s every {hop:g} s: wanted windows of {LEAST_WINDOW} s or more, every "
-                         f"{LEAST_HOP} s or more, and not more than their length")  # fmt: skip
+        raise InputError(
+            f"windows of {window:g} s every {hop:g} s: wanted windows of {LEAST_WINDOW} s or more, every "
+            f"{LEAST_HOP} s or more, and not more than their length"
+        )
     found: list[Window] = []
     skipped: Skipped = []
     for whole in utterances:

@@ -22,11 +22,11 @@ def subset(labels: ArrayLike, share: float, seed: int, groups: ArrayLike | None 
     rng = np.random.default_rng(seed)
     names, code = np.unique(np.asarray(labels if groups is None else groups), return_inverse=True)
     if groups is not None:
-        return np.isin(code, rng.permutation(len(names))[:max(1, round(share * len(names)))])
+        return np.isin(code, rng.permutation(len(names))[: max(1, round(share * len(names)))])
     place = np.empty(len(code))  # of a clip in its class, from 0 to 1
     for c in range(len(names)):
         mine = rng.permutation(np.flatnonzero(code == c))
         place[mine] = (np.arange(len(mine)) + rng.random()) / len(mine)
     kept = np.zeros(len(code), dtype=bool)
-    kept[np.argsort(place, kind="stable")[:max(1, round(share * len(code)))]] = True
+    kept[np.argsort(place, kind="stable")[: max(1, round(share * len(code)))]] = True
     return kept

@@ -13,9 +13,10 @@ import re
 import signal
 import sys
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from multiprocessing.queues import Queue
-from typing import Any, Iterable, Iterator, NamedTuple, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,7 @@ from sv_ssl import audio
 from sv_ssl.audio.noise import Augment
 from sv_ssl.core.errors import InputError
 
-SHORT, SPEED = 1, 2    # what has a generator of its own
+SHORT, SPEED = 1, 2  # what has a generator of its own
 
 
 class Note(NamedTuple):
@@ -45,12 +46,16 @@ def speaker_labels(manifest: pd.DataFrame) -> np.ndarray:
     [1, 0, 1]
     """
     if "spk_id" not in manifest:
-        raise InputError('the manifest has no column "spk_id", and this needs to know who speaks: add the column, or '
-                         "train without speakers")
+        raise InputError(
+            'the manifest has no column "spk_id", and this needs to know who speaks: add the column, or '
+            "train without speakers"
+        )
     names = manifest["spk_id"]
     if (nobody := (names.isna() | (names == "")).to_numpy()).any():
-        raise InputError(f'{nobody.sum():,} of {len(names):,} utterances have no spk_id, the first is '
-                         f'"{manifest["ID"].iloc[int(nobody.argmax())]}": fill it in, or leave those lines out')
+        raise InputError(
+            f"{nobody.sum():,} of {len(names):,} utterances have no spk_id, the first is "
+            f'"{manifest["ID"].iloc[int(nobody.argmax())]}": fill it in, or leave those lines out'
+        )
     return pd.factorize(names, sort=True)[0].astype(np.int64)
 
 
@@ -77,10 +82,19 @@ class Views(Dataset):
 
     ATTEMPTS = 20
 
-    def __init__(self, manifest: pd.DataFrame, n_views: int = 2, crop_seconds: float = 2.0,
-                 augment: Augment | None = None, seed: int = 0, sample_rate: int = 16000,
-                 labels: np.ndarray | None = None, n_short: int = 0, short_seconds: float = 1.0,
-                 speeds: Sequence[float] = (1.0,)):
+    def __init__(
+        self,
+        manifest: pd.DataFrame,
+        n_views: int = 2,
+        crop_seconds: float = 2.0,
+        augment: Augment | None = None,
+        seed: int = 0,
+        sample_rate: int = 16000,
+        labels: np.ndarray | None = None,
+        n_short: int = 0,
+        short_seconds: float = 1.0,
+        speeds: Sequence[float] = (1.0,),
+    ):
         self.wav, self.start, self.stop = (manifest[c].to_numpy() for c in ("wav", "start", "stop"))
         self.labels = np.arange(len(manifest)) if labels is None else labels
         self.n_views, self.n_samples = n_views, round(crop_seconds * sample_rate)
@@ -96,7 +110,7 @@ class Views(Dataset):
         rng = np.random.default_rng((self.seed, *key))
         short_rng = self._generator(key, SHORT) if self.n_short else None
         place = int(self._generator(key, SPEED).integers(len(self.speeds))) if len(self.speeds) > 1 else 0
-        for attempt in range(self.ATTEMPTS):
+        for _attempt in range(self.ATTEMPTS):
             try:
                 crops = self._crops(index, rng, short_rng, self.speeds[place], notes)
                 break
@@ -120,28 +134,41 @@ class Views(Dataset):
         """-> the path of an utterance's file, or the file itself, open."""
         return self.wav[index]
 
-    def _crops(self, index: int, rng: np.random.Generator, short_rng: np.random.Generator | None, speed: Fraction,
-               notes: list[Note]) -> dict[str, np.ndarray]:
+    def _crops(
+        self,
+        index: int,
+        rng: np.random.Generator,
+        short_rng: np.random.Generator | None,
+        speed: Fraction,
+        notes: list[Note],
+    ) -> dict[str, np.ndarray]:
         source = self.source(index)
         views, info = self._cut(source, index, rng.random(self.n_views), self.n_samples, speed)
         crops = {"views": views}
         if short_rng:
             crops["short"], _ = self._cut(source, index, short_rng.random(self.n_short), self.n_short_samples, speed)
         if info.rate != self.sample_rate or info.channels != 1:
-            notes.append(Note(self.wav[index], "converted", f"{info.rate} Hz, {info.channels} channel(s): made "
-                                                            f"{self.sample_rate} Hz mono"))
+            notes.append(
+                Note(
+                    self.wav[index],
+                    "converted",
+                    f"{info.rate} Hz, {info.channels} channel(s): made {self.sample_rate} Hz mono",
+                )
+            )
         return crops
 
-    def _cut(self, source: Any, index: int, fractions: np.ndarray, n_samples: int,
-             speed: Fraction) -> tuple[np.ndarray, audio.AudioInfo]:
+    def _cut(
+        self, source: Any, index: int, fractions: np.ndarray, n_samples: int, speed: Fraction
+    ) -> tuple[np.ndarray, audio.AudioInfo]:
         need = math.ceil(n_samples * speed)
-        views, info = audio.crops(source, int(self.start[index]), int(self.stop[index]), fractions, need,
-                                  self.sample_rate)
+        views, info = audio.crops(
+            source, int(self.start[index]), int(self.stop[index]), fractions, need, self.sample_rate
+        )
         return (views if speed == 1 else _played(views, speed)[:, :n_samples]), info
 
     def _draw(self, rng: np.random.Generator, n_samples: int, notes: list[Note]) -> dict[str, np.ndarray]:
         assert self.augment is not None
-        for attempt in range(self.ATTEMPTS):
+        for _attempt in range(self.ATTEMPTS):
             try:
                 return self.augment.draw(rng, n_samples)
             except audio.AudioError as error:
@@ -160,6 +187,7 @@ def _exact(speeds: Sequence[float]) -> list[Fraction]:
 def _played(views: np.ndarray, speed: Fraction) -> np.ndarray:
     """(V, T) -> (V, T / speed) float32: as from a tape that runs so much faster."""
     from scipy.signal import resample_poly  # a slow import that most runs do not need
+
     return resample_poly(views, speed.denominator, speed.numerator, axis=1).astype(np.float32, copy=False)
 
 
@@ -168,8 +196,12 @@ def collate(items: list[dict]) -> dict:
 
     With short crops also {short (S, B, Ts), [short_noise, short_snr_db, short_rir]}.
     """
-    batch = {"views": _stacked(items, "views"), "labels": torch.tensor([int(item["label"]) for item in items]),
-             "notes": [note for item in items for note in item["notes"]], **_drawn(items, "")}
+    batch = {
+        "views": _stacked(items, "views"),
+        "labels": torch.tensor([int(item["label"]) for item in items]),
+        "notes": [note for item in items for note in item["notes"]],
+        **_drawn(items, ""),
+    }
     if "short" in items[0]:
         batch |= {"short": _stacked(items, "short"), **_drawn(items, "short_")}
     return batch
@@ -207,14 +239,26 @@ class Batches(Sampler):
     [2, 2]
     """
 
-    def __init__(self, n_utterances: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1,
-                 labels: np.ndarray | None = None, per_speaker: int = 0):
+    def __init__(
+        self,
+        n_utterances: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        labels: np.ndarray | None = None,
+        per_speaker: int = 0,
+    ):
         if batch_size > n_utterances:
-            raise InputError(f"a batch of {batch_size} utterances cannot be drawn from {n_utterances}: "
-                             f"pass --batch_size {max(2, n_utterances // 2)} or less, or add data")
+            raise InputError(
+                f"a batch of {batch_size} utterances cannot be drawn from {n_utterances}: "
+                f"pass --batch_size {max(2, n_utterances // 2)} or less, or add data"
+            )
         if batch_size % world_size:
-            raise InputError(f"batch_size {batch_size} does not divide by {world_size} processes: "
-                             f"pass --batch_size {batch_size // world_size * world_size}")
+            raise InputError(
+                f"batch_size {batch_size} does not divide by {world_size} processes: "
+                f"pass --batch_size {batch_size // world_size * world_size}"
+            )
         self.n_utterances, self.batch_size, self.seed = n_utterances, batch_size, seed
         self.rank, self.world_size = rank, world_size
         self.per_speaker, self.speakers = per_speaker, _speakers(labels, n_utterances, batch_size, per_speaker)
@@ -228,8 +272,10 @@ class Batches(Sampler):
         times = _times(order) if self.per_speaker else np.zeros_like(order)
         for i in range(self.done, len(self)):
             part = slice(i * self.batch_size + self.rank, (i + 1) * self.batch_size, self.world_size)
-            yield [(self.epoch, index, time) if time else (self.epoch, index)
-                   for index, time in zip(order[part].tolist(), times[part].tolist())]
+            yield [
+                (self.epoch, index, time) if time else (self.epoch, index)
+                for index, time in zip(order[part].tolist(), times[part].tolist())
+            ]
 
     def order(self) -> np.ndarray:
         """-> the indices of the epoch's utterances, batch after batch."""
@@ -238,11 +284,11 @@ class Batches(Sampler):
 
     def _by_speaker(self, rng: np.random.Generator) -> np.ndarray:
         sizes = np.bincount(self.speakers)
-        flow = np.lexsort((rng.random(self.n_utterances), self.speakers))     # each speaker's, shuffled
+        flow = np.lexsort((rng.random(self.n_utterances), self.speakers))  # each speaker's, shuffled
         begins = np.cumsum(sizes) - sizes
-        chosen = _turns(rng, sizes, len(self), self.batch_size // self.per_speaker)         # (batches, P)
+        chosen = _turns(rng, sizes, len(self), self.batch_size // self.per_speaker)  # (batches, P)
         before = self.per_speaker * _times(chosen.ravel()).reshape(chosen.shape)
-        place = before[:, None, :] + np.arange(self.per_speaker)[:, None]                   # (batches, K, P)
+        place = before[:, None, :] + np.arange(self.per_speaker)[:, None]  # (batches, K, P)
         return flow[begins[chosen][:, None, :] + place % sizes[chosen][:, None, :]].ravel()
 
 
@@ -251,16 +297,22 @@ def _speakers(labels: np.ndarray | None, n_utterances: int, batch_size: int, per
     if not per_speaker:
         return np.zeros(0, np.int64)
     if labels is None or len(labels) != n_utterances:
-        raise InputError(f"per_speaker is {per_speaker} but there are {0 if labels is None else len(labels)} speaker "
-                         f"labels of {n_utterances} utterances: give each its speaker, or leave per_speaker 0")
+        raise InputError(
+            f"per_speaker is {per_speaker} but there are {0 if labels is None else len(labels)} speaker "
+            f"labels of {n_utterances} utterances: give each its speaker, or leave per_speaker 0"
+        )
     if per_speaker < 0 or batch_size % per_speaker:
-        raise InputError(f"batch_size {batch_size} is no multiple of per_speaker {per_speaker}: "
-                         f"pass --batch_size {max(1, batch_size // abs(per_speaker)) * abs(per_speaker)}")
+        raise InputError(
+            f"batch_size {batch_size} is no multiple of per_speaker {per_speaker}: "
+            f"pass --batch_size {max(1, batch_size // abs(per_speaker)) * abs(per_speaker)}"
+        )
     names, speakers = np.unique(labels, return_inverse=True)
     if batch_size // per_speaker > len(names):
-        raise InputError(f"a batch of {batch_size} utterances, {per_speaker} a speaker, wants "
-                         f"{batch_size // per_speaker} speakers but there are {len(names)}: pass --batch_size "
-                         f"{len(names) * per_speaker} or less")
+        raise InputError(
+            f"a batch of {batch_size} utterances, {per_speaker} a speaker, wants "
+            f"{batch_size // per_speaker} speakers but there are {len(names)}: pass --batch_size "
+            f"{len(names) * per_speaker} or less"
+        )
     return speakers
 
 
@@ -282,7 +334,7 @@ def _turns(rng: np.random.Generator, sizes: np.ndarray, n_batches: int, n_speake
 def _shares(rng: np.random.Generator, sizes: np.ndarray, n_batches: int, n_speakers: int) -> np.ndarray:
     """(S,): the n_batches * n_speakers turns in proportion to `sizes`, rounded by chance, n_batches for one at most."""
     everywhere = np.zeros(len(sizes), bool)
-    while True:     # fewer than n_speakers can be in every batch: they want more than all the turns
+    while True:  # fewer than n_speakers can be in every batch: they want more than all the turns
         rest, n = n_batches * (n_speakers - int(everywhere.sum())), int(sizes[~everywhere].sum())
         more = ~everywhere & (sizes * rest > n_batches * n)
         if not more.any():
@@ -326,7 +378,7 @@ class TimedLoader(DataLoader):
             asked = time.perf_counter()
             try:
                 batch = next(iterator, None)
-            except InputError as error:     # from a worker it comes with its traceback before it
+            except InputError as error:  # from a worker it comes with its traceback before it
                 raise InputError(re.sub(r"^[\w.]+Error: ", "", str(error).strip().splitlines()[-1])) from None
             self.waited += time.perf_counter() - asked
             if batch is None:
@@ -336,16 +388,23 @@ class TimedLoader(DataLoader):
 
 def loader(views: Views, batches: Batches, n_workers: int, pin_memory: bool = False) -> TimedLoader:
     """The training loader; workers live as long as it, and memory is pinned where that speeds the copy up."""
-    return TimedLoader(views, batch_sampler=batches, collate_fn=collate, num_workers=n_workers,
-                       persistent_workers=n_workers > 0, pin_memory=pin_memory, worker_init_fn=_leave_interrupts)
+    return TimedLoader(
+        views,
+        batch_sampler=batches,
+        collate_fn=collate,
+        num_workers=n_workers,
+        persistent_workers=n_workers > 0,
+        pin_memory=pin_memory,
+        worker_init_fn=_leave_interrupts,
+    )
 
 
 def _leave_interrupts(worker: int) -> None:
     """Ctrl-C is for the main process, which then ends its workers: a batch that nobody takes any more is no error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    told = Queue._on_queue_feeder_error      # type: ignore[attr-defined]  # a hook, made to be overridden
+    told = Queue._on_queue_feeder_error  # type: ignore[attr-defined]  # a hook, made to be overridden
     quiet = staticmethod(lambda error, item: None if isinstance(error, ConnectionError) else told(error, item))
-    Queue._on_queue_feeder_error = quiet     # type: ignore[attr-defined]
+    Queue._on_queue_feeder_error = quiet  # type: ignore[attr-defined]
     # The thread that hands over a batch's shared memory tells its errors in this way.
     hook = sys.excepthook
     sys.excepthook = lambda kind, *error: None if issubclass(kind, (ConnectionError, EOFError)) else hook(kind, *error)

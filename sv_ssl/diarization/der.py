@@ -20,7 +20,8 @@ A speaker whose turns overlap each other talks once there; pyannote.metrics coun
 from __future__ import annotations
 
 import math
-from typing import Iterable, NamedTuple, Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -56,8 +57,10 @@ class Errors(NamedTuple):
         'DER 15.00 % (miss 5.00, false alarm 2.50, confusion 7.50) of 40.0 s'
         """
         parts = [100 * self.share(part) for part in self[1:]]
-        return (f"DER {100 * self.rate:.2f} % (miss {parts[0]:.2f}, false alarm {parts[1]:.2f}, confusion "
-                f"{parts[2]:.2f}) of {self.total:.1f} s")  # fmt: skip
+        return (
+            f"DER {100 * self.rate:.2f} % (miss {parts[0]:.2f}, false alarm {parts[1]:.2f}, confusion "
+            f"{parts[2]:.2f}) of {self.total:.1f} s"
+        )
 
 
 def pooled(parts: Iterable[Errors]) -> Errors:
@@ -69,8 +72,13 @@ def pooled(parts: Iterable[Errors]) -> Errors:
     return Errors(*(math.fsum(column) for column in zip(*parts, Errors(0, 0, 0, 0))))
 
 
-def errors(reference: Sequence[Turn], hypothesis: Sequence[Turn], uem: Sequence[Region] | None = None,
-           collar: float = 0.0, skip_overlap: bool = False) -> Errors:  # fmt: skip
+def errors(
+    reference: Sequence[Turn],
+    hypothesis: Sequence[Turn],
+    uem: Sequence[Region] | None = None,
+    collar: float = 0.0,
+    skip_overlap: bool = False,
+) -> Errors:
     """The turns of one recording, true and found -> the seconds in error.
 
     >>> errors([Turn(0, 10, "ann"), Turn(10, 14, "bob")], [Turn(0, 9, "1"), Turn(9, 15, "2")])
@@ -85,8 +93,13 @@ def errors(reference: Sequence[Turn], hypothesis: Sequence[Turn], uem: Sequence[
     return Errors(total, miss, false_alarm, max(0.0, either - float(correct)))
 
 
-def mapping(reference: Sequence[Turn], hypothesis: Sequence[Turn], uem: Sequence[Region] | None = None,
-            collar: float = 0.0, skip_overlap: bool = False) -> dict[str, str]:  # fmt: skip
+def mapping(
+    reference: Sequence[Turn],
+    hypothesis: Sequence[Turn],
+    uem: Sequence[Region] | None = None,
+    collar: float = 0.0,
+    skip_overlap: bool = False,
+) -> dict[str, str]:
     """As `errors` -> for each hypothesised speaker that is someone of the reference, who that is.
 
     >>> mapping([Turn(0, 10, "ann"), Turn(10, 14, "bob")], [Turn(0, 9, "1"), Turn(9, 15, "2")])
@@ -105,8 +118,13 @@ def _pairs(shared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return linear_sum_assignment(shared, maximize=True)
 
 
-def _pieces(reference: Sequence[Turn], hypothesis: Sequence[Turn], uem: Sequence[Region] | None, collar: float,
-            skip_overlap: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+def _pieces(
+    reference: Sequence[Turn],
+    hypothesis: Sequence[Turn],
+    uem: Sequence[Region] | None,
+    collar: float,
+    skip_overlap: bool,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """-> (R, K) and (H, K), who talks in each piece of time, and (K,) its seconds, 0 where it does not count."""
     if not 0 <= collar < math.inf:
         raise InputError(f"the collar is {collar}, wanted seconds of 0 or more")

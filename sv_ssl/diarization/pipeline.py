@@ -7,7 +7,7 @@ Turns of different speakers never overlap: overlapped speech goes to one of them
 from __future__ import annotations
 
 import os
-from typing import Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -29,8 +29,14 @@ EmbedWindows = Callable[[str, np.ndarray, np.ndarray], np.ndarray]  # path, (W,)
 Cluster = Callable[[np.ndarray], np.ndarray]  # (W, D) -> (W,) ints
 
 
-def diarize(path: str | os.PathLike, regions: Sequence[Region], embed_windows: EmbedWindows, cluster: Cluster,
-            window: float = WINDOW, hop: float = HOP) -> list[Turn]:  # fmt: skip
+def diarize(
+    path: str | os.PathLike,
+    regions: Sequence[Region],
+    embed_windows: EmbedWindows,
+    cluster: Cluster,
+    window: float = WINDOW,
+    hop: float = HOP,
+) -> list[Turn]:
     """A recording and its speech regions -> turns of spk1, spk2, ... in order; spk1 speaks first.
 
     Rows of `embed_windows` that are not finite mark windows that cannot be embedded, such as digital silence: these
@@ -59,8 +65,12 @@ def detect(path: str | os.PathLike, detector: Detector) -> list[Region]:
     return merged(found)
 
 
-def windows(regions: Sequence[Region], seconds: float, window: float = WINDOW, hop: float = HOP,
-            ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+def windows(
+    regions: Sequence[Region],
+    seconds: float,
+    window: float = WINDOW,
+    hop: float = HOP,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Regions of a recording of `seconds` -> (W,) starts and stops in seconds, (W,) the number of the region.
 
     Windows stand every `hop` from the start of a region as long as they fit; where they do not reach its end, a last
@@ -72,15 +82,19 @@ def windows(regions: Sequence[Region], seconds: float, window: float = WINDOW, h
     ([0.0, 0.75, 1.0, 4.0, 9.5], [1.5, 2.25, 2.5, 5.0, 10.0], [0, 0, 0, 1, 2])
     """
     if not (LEAST <= window < np.inf and 0.01 <= hop <= window):
-        raise InputError(f"windows of {window:g} s every {hop:g} s: wanted windows of {LEAST} s or more, every 0.01 s "
-                         "or more, and not more than their length")  # fmt: skip
+        raise InputError(
+            f"windows of {window:g} s every {hop:g} s: wanted windows of {LEAST} s or more, every 0.01 s "
+            "or more, and not more than their length"
+        )
     spans = []
     for number, (start, stop) in enumerate(regions):
         lack = max(0.0, LEAST - (stop - start))
         start = max(0.0, min(start - lack / 2, seconds - LEAST))
         stop = min(max(stop, start + LEAST), seconds)
-        spans += [(begin, end, number) for begin, end in cut(round(1000 * start), round(1000 * stop), 1000 * window,
-                                                             1000 * hop)]  # fmt: skip
+        spans += [
+            (begin, end, number)
+            for begin, end in cut(round(1000 * start), round(1000 * stop), 1000 * window, 1000 * hop)
+        ]
     every = np.array(spans, np.int64).reshape(-1, 3)
     return every[:, 0] / 1000, every[:, 1] / 1000, every[:, 2]
 
@@ -132,6 +146,8 @@ def _inside(regions: Sequence[Region], seconds: float, path: str | os.PathLike) 
     """The union of regions up to the recording's end, if it is likely to be their recording."""
     union = merged(regions)
     if union and union[-1].stop > seconds + BEYOND:
-        raise InputError(f"{path} has {seconds:.2f} s, but a speech region lasts until {union[-1].stop:.2f} s: pass "
-                         "the regions of this recording")
+        raise InputError(
+            f"{path} has {seconds:.2f} s, but a speech region lasts until {union[-1].stop:.2f} s: pass "
+            "the regions of this recording"
+        )
     return common(union, [Region(0.0, seconds)])

@@ -6,7 +6,7 @@ recordings of people talking, or pass a better detector.
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 import numpy as np
 

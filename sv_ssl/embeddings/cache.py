@@ -32,8 +32,9 @@ class Cache:
             place = place or cache_folder() / "embeddings"
             place.mkdir(parents=True, exist_ok=True)
             name = hashlib.sha1(model.encode()).hexdigest()
-            self.rows = sqlite3.connect(place / f"{name}.sqlite", timeout=30, isolation_level=None,
-                                        check_same_thread=False)
+            self.rows = sqlite3.connect(
+                place / f"{name}.sqlite", timeout=30, isolation_level=None, check_same_thread=False
+            )
             self.rows.execute("PRAGMA journal_mode=WAL")
             self.rows.execute("PRAGMA synchronous=NORMAL")  # a power cut may lose the last rows, no more
             self.rows.execute("CREATE TABLE IF NOT EXISTS rows (key TEXT PRIMARY KEY, row BLOB)")

@@ -16,12 +16,13 @@ import sys
 import threading
 import time
 from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import chain, groupby
 from pathlib import Path
-from typing import Callable, Iterable, Iterator, NamedTuple, Sequence, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -71,8 +72,12 @@ def embed_wave(embedder: Embedder, wave: np.ndarray) -> np.ndarray:
     return _forward(embedder, wave[None], How())[0]
 
 
-def embed(embedder: Embedder, utterances: Sequence[Utterance], progress: bool = True, kept: Cache | None = None,
-          ) -> tuple[list[str], np.ndarray, Skipped]:  # fmt: skip
+def embed(
+    embedder: Embedder,
+    utterances: Sequence[Utterance],
+    progress: bool = True,
+    kept: Cache | None = None,
+) -> tuple[list[str], np.ndarray, Skipped]:
     """Whole utterances -> ids, (N, dim) float32 and [(id, reason)] of those that could not be embedded.
 
     With a cache (`cache_of`) a recording whose content was embedded before is not embedded again.
@@ -81,14 +86,21 @@ def embed(embedder: Embedder, utterances: Sequence[Utterance], progress: bool = 
     return found.ids, found.rows[:, 0], found.skipped
 
 
-def embed_trials(embedder: Embedder, names: Sequence[str], audio_root: str | os.PathLike, progress: bool = True,
-                 skip: bool = False, kept: Cache | None = None) -> tuple[list[str], np.ndarray]:  # fmt: skip
+def embed_trials(
+    embedder: Embedder,
+    names: Sequence[str],
+    audio_root: str | os.PathLike,
+    progress: bool = True,
+    skip: bool = False,
+    kept: Cache | None = None,
+) -> tuple[list[str], np.ndarray]:
     """Embed what a trial list names, below `audio_root`; a recording that cannot be used is an error unless `skip`."""
     utterances = [Utterance(name, str(Path(audio_root) / name)) for name in names]
     ids, rows, skipped = embed(embedder, utterances, progress, kept)
     if skipped and not (skip and ids):
-        raise InputError(f"{len(skipped)} of {len(names)} recordings of the trial list cannot be used; the first: "
-                         f"{skipped[0][1]}")  # fmt: skip
+        raise InputError(
+            f"{len(skipped)} of {len(names)} recordings of the trial list cannot be used; the first: {skipped[0][1]}"
+        )
     return ids, rows
 
 
@@ -106,8 +118,14 @@ def digest(embedder: Embedder) -> str:
     return found.hexdigest()
 
 
-def extract(embedder: Embedder, utterances: Sequence[Utterance], how: How = How(), kept: Cache | None = None,
-            workers: int = 0, progress: bool = True) -> Extracted:  # fmt: skip
+def extract(
+    embedder: Embedder,
+    utterances: Sequence[Utterance],
+    how: How = How(),
+    kept: Cache | None = None,
+    workers: int = 0,
+    progress: bool = True,
+) -> Extracted:
     """Utterances -> their embeddings, in the order given, whatever the batch and the workers.
 
     `workers` are processes on a CPU, and threads that read for a GPU; with 0 all is done here. A script that asks for
@@ -183,7 +201,7 @@ class Extractor:
             for first, run in _runs(utterances):
                 yield from self._take(first, run)
             return
-        held = ((first + i, run[i:i + HELD]) for first, run in _runs(utterances) for i in range(0, len(run), HELD))
+        held = ((first + i, run[i : i + HELD]) for first, run in _runs(utterances) for i in range(0, len(run), HELD))
         with ThreadPoolExecutor(readers) as pool:
             ahead = _ahead(lambda item: pool.submit(lambda: list(self._take(*item))), held, 4 * readers)
             yield from chain.from_iterable(ahead)
@@ -220,7 +238,7 @@ class Extractor:
             if isinstance(wave, audio.AudioError):
                 yield InputError(f"{wave}: use --window") if wave.kind == "long" else wave
             else:
-                yield wave[None, :len(wave) // step * step] if 0 < step <= len(wave) else wave[None]
+                yield wave[None, : len(wave) // step * step] if 0 < step <= len(wave) else wave[None]
 
     def _crops(self, utterance: Utterance) -> np.ndarray | InputError:
         how, rate = self.how, self.embedder.sample_rate
@@ -257,8 +275,10 @@ def _forward(embedder: Embedder, waves: np.ndarray, how: How) -> np.ndarray:
     """(B, T) float32 -> (B, dim) float32."""
     device = _device(embedder)
     # TF32 would make a number depend on the kernel, and that on the batch.
-    with torch.autocast(device.type, torch.bfloat16, enabled=how.precision == "bf16"), \
-            torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    with (
+        torch.autocast(device.type, torch.bfloat16, enabled=how.precision == "bf16"),
+        torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
+    ):
         parts = torch.from_numpy(waves).split(how.batch)
         return torch.cat([embedder(part.to(device)).float().cpu() for part in parts]).numpy()
 
@@ -308,8 +328,10 @@ def _in_processes(extractor: Extractor, utterances: Sequence[Utterance], workers
         for block, done in zip(blocks, _ahead(submit, blocks, 4 * workers)):
             yield from (one._replace(number=block[one.number]) for one in done)
     except BrokenProcessPool:
-        raise InputError("a process that embeds recordings came to a sudden end, perhaps for want of memory: use fewer "
-                         "--workers, or --window for long recordings") from None  # fmt: skip
+        raise InputError(
+            "a process that embeds recordings came to a sudden end, perhaps for want of memory: use fewer "
+            "--workers, or --window for long recordings"
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 

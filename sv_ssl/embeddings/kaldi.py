@@ -31,12 +31,12 @@ def read_ark(path: Path) -> tuple[list[str], list[np.ndarray]]:
 
 def _vector(data: bytes, at: int) -> tuple[np.ndarray, int]:
     """The array that begins at a byte, and where it ends."""
-    dtype = {b"\0BFV \4": "<f4", b"\0BDV \4": "<f8"}.get(data[at:at + 6])
+    dtype = {b"\0BFV \4": "<f4", b"\0BDV \4": "<f8"}.get(data[at : at + 6])
     if dtype:
-        size = int.from_bytes(data[at + 6:at + 10], "little")
+        size = int.from_bytes(data[at + 6 : at + 10], "little")
         vector = np.frombuffer(data, dtype, size, at + 10)
         return vector, at + 10 + vector.nbytes
-    if data[at:at + 2] == b"\0B":  # a matrix, which may be compressed
+    if data[at : at + 2] == b"\0B":  # a matrix, which may be compressed
         from kaldiio.matio import read_kaldi
 
         file = BytesIO(data)

@@ -6,8 +6,9 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -88,18 +89,24 @@ def merged(paths: Sequence[str | os.PathLike]) -> Part:
     first = parts[0]
     for path, part in zip(paths, parts):
         if (part.run, part.shards) != (first.run, first.shards):
-            raise InputError(f"{path} and {paths[0]} are of different runs: wanted parts of the same model, INPUT and "
-                             "options")  # fmt: skip
+            raise InputError(
+                f"{path} and {paths[0]} are of different runs: wanted parts of the same model, INPUT and options"
+            )
     numbers = [part.shard for part in parts]
     if absent := [str(shard) for shard in range(1, first.shards + 1) if shard not in numbers]:
         raise InputError(f"of {first.shards} parts these are not there: {some(absent)}")
     if len(numbers) > first.shards:
         raise InputError(f"{len(numbers)} parts of {first.shards}: one comes twice")
     parts.sort(key=lambda part: part.shard)
-    return first._replace(shard=1, shards=1, ids=[i for part in parts for i in part.ids],
-                          rows=np.concatenate([part.rows for part in parts]), seconds=sum(p.seconds for p in parts),
-                          skipped=[one for part in parts for one in part.skipped],
-                          windows=[row for part in parts for row in part.windows])  # fmt: skip
+    return first._replace(
+        shard=1,
+        shards=1,
+        ids=[i for part in parts for i in part.ids],
+        rows=np.concatenate([part.rows for part in parts]),
+        seconds=sum(p.seconds for p in parts),
+        skipped=[one for part in parts for one in part.skipped],
+        windows=[row for part in parts for row in part.windows],
+    )
 
 
 # --- the processes that torchrun starts -------------------------------------------------------------------------------

@@ -13,8 +13,9 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -46,8 +47,10 @@ class Index:
         rows = self._directions(rows)
         known = [name for name, count in Counter(names).items() if count > 1 or name in self.numbers]
         if known:
-            raise InputError(f"{len(known)} speakers are enrolled already or twice, such as {known[0]}: remove the old "
-                             "first, or pass one row a speaker")
+            raise InputError(
+                f"{len(known)} speakers are enrolled already or twice, such as {known[0]}: remove the old "
+                "first, or pass one row a speaker"
+            )
         start = len(self.names)
         self.rows.add_with_ids(rows, np.arange(start, start + len(rows)))
         self.names += names
@@ -80,8 +83,10 @@ class Index:
             options["params"] = faiss.SearchParametersHNSW(sel=chosen, efSearch=BREADTH)
         cosines, numbers = self.rows.search(self._directions(rows), min(k, max(len(self), 1)), **options)
         pairs = [zip(*row) for row in zip(numbers.tolist(), cosines.tolist())]
-        return [[(str(self.names[number]), cosine) for number, cosine in row if number >= 0 and cosine >= threshold]
-                for row in pairs]
+        return [
+            [(str(self.names[number]), cosine) for number, cosine in row if number >= 0 and cosine >= threshold]
+            for row in pairs
+        ]
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the index and its names as one file."""
@@ -111,9 +116,11 @@ def create(kind: str, names: Sequence[str], rows: np.ndarray) -> Index:
         raise InputError(f"no kind {kind!r} of index is known: choose one of {', '.join(KINDS)}")
     count, dim = np.shape(rows)
     if count < LEAST[kind]:
-        raise InputError(f"an index of the kind {kind} is fitted to {LEAST[kind]} speakers or more, not {count}: "
-                         "use flat, which is exact and quick up to 100,000")
-    cells = max(1, min(count // 39, int(count ** 0.5)))
+        raise InputError(
+            f"an index of the kind {kind} is fitted to {LEAST[kind]} speakers or more, not {count}: "
+            "use flat, which is exact and quick up to 100,000"
+        )
+    cells = max(1, min(count // 39, int(count**0.5)))
     parts = next(parts for parts in range(max(dim // 4, 1), 0, -1) if dim % parts == 0)
     made = {"flat": "Flat", "ivf": f"IVF{cells},Flat", "hnsw": "HNSW32", "pq": f"PQ{parts}np"}[kind]
     index: Any = faiss.index_factory(dim, made, faiss.METRIC_INNER_PRODUCT)

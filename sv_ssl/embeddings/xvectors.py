@@ -1,16 +1,16 @@
 """A folder of x-vectors as Kaldi's recipes make it, for its scripts for LDA, PLDA and clustering.
 
-    xvector.ark, xvector.scp            a vector an utterance
-    utt2spk, spk2utt                    who speaks
-    spk_xvector.ark, spk_xvector.scp    the mean of each speaker's vectors
-    num_utts.ark                        how many they are, as text
+xvector.ark, xvector.scp            a vector an utterance
+utt2spk, spk2utt                    who speaks
+spk_xvector.ark, spk_xvector.scp    the mean of each speaker's vectors
+num_utts.ark                        how many they are, as text
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Mapping, Sequence
 
 import numpy as np
 
@@ -41,8 +41,11 @@ def write(folder: str | os.PathLike, ids: Sequence[str], rows: np.ndarray, speak
     for name in ("xvector.scp", "spk_xvector.scp"):
         store.check_target(folder / name, [*order, *spoken])
     store.write(folder / "xvector.scp", order, np.stack([row[name] for name in order]))
-    store.write(folder / "spk_xvector.scp", spoken,
-                     np.stack([np.mean([row[name] for name in utterances[who]], axis=0) for who in spoken]))
+    store.write(
+        folder / "spk_xvector.scp",
+        spoken,
+        np.stack([np.mean([row[name] for name in utterances[who]], axis=0) for who in spoken]),
+    )
     _lines(folder / "utt2spk", [f"{name} {speakers[name]}" for name in order])
     _lines(folder / "spk2utt", [" ".join([who, *utterances[who]]) for who in spoken])
     _lines(folder / "num_utts.ark", [f"{who} {len(utterances[who])}" for who in spoken])

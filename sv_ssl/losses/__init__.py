@@ -8,5 +8,18 @@ from sv_ssl.losses.classification import CLAR, Focal, MarginSoftmax, Penalised
 from sv_ssl.losses.contrastive import AngularPrototypical, InfoNCE, NTXent
 from sv_ssl.losses.soft import SoftLabels, soft_cross_entropy
 
-__all__ = ["ACL", "ADD", "CLAR", "OPL", "AngularPrototypical", "Focal", "InfoNCE", "MarginSoftmax", "NTXent",
-           "Penalised", "SoftADD", "SoftLabels", "soft_cross_entropy"]
+__all__ = [
+    "ACL",
+    "ADD",
+    "CLAR",
+    "OPL",
+    "AngularPrototypical",
+    "Focal",
+    "InfoNCE",
+    "MarginSoftmax",
+    "NTXent",
+    "Penalised",
+    "SoftADD",
+    "SoftLabels",
+    "soft_cross_entropy",
+]

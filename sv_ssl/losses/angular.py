@@ -6,7 +6,7 @@ are added up. An empty set of pairs contributes 0.
 
 from __future__ import annotations
 
-from typing import Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +31,14 @@ class ACL(nn.Module):
     0.1654
     """
 
-    def __init__(self, alpha: float, temperature: float = 0.2, margin_rad: float = 0.5,
-                 reduction: Reduction = "mean_pairs", main: Callable[[Tensor, Tensor], Tensor] | None = None):
+    def __init__(
+        self,
+        alpha: float,
+        temperature: float = 0.2,
+        margin_rad: float = 0.5,
+        reduction: Reduction = "mean_pairs",
+        main: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ):
         super().__init__()
         self.alpha = alpha
         self.margin_rad = margin_rad
@@ -114,14 +120,15 @@ class ADD(nn.Module):
     def __init__(self, lambdas: Sequence[float] = (1.0, 1.0, 1.0, 1.0)):
         super().__init__()
         if len(lambdas) != 4 or any(weight < 0 for weight in lambdas):
-            raise InputError(f"lambdas is {list(lambdas)}: want four numbers, of mu_p, sigma_p, mu_n and sigma_n, none "
-                             "below 0")
+            raise InputError(
+                f"lambdas is {list(lambdas)}: want four numbers, of mu_p, sigma_p, mu_n and sigma_n, none below 0"
+            )
         self.lambdas = tuple(lambdas)
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
         cosine = _gram(z)
         same, different = _pairs(labels)
-        terms = (*_moments((1 - cosine) ** 2, same), *_moments(cosine ** 2, different))
+        terms = (*_moments((1 - cosine) ** 2, same), *_moments(cosine**2, different))
         return torch.stack([weight * term for weight, term in zip(self.lambdas, terms)]).sum()
 
 
@@ -152,7 +159,7 @@ class SoftADD(nn.Module):
         label_distance = 1 - product
         others = ~_itself(distance)
         mean, _ = _moments((label_distance - distance) ** 2, others)
-        _, deviation = _moments(distance ** 2, others & (1 - label_cosine < 1e-3))
+        _, deviation = _moments(distance**2, others & (1 - label_cosine < 1e-3))
         return self.lambda_mu * mean + self.lambda_sigma * deviation
 
 

@@ -7,7 +7,7 @@ memory for one block instead of all pairs. These are first gradients; a second d
 
 from __future__ import annotations
 
-from typing import Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -15,8 +15,8 @@ from torch import Tensor
 from sv_ssl.losses.geometry import cosines
 from sv_ssl.losses.margin import Margin
 
-ELEMENTS = {"cpu": 2 ** 20, "cuda": 2 ** 26}  # of a block: what a CPU's cache holds, what keeps a GPU busy
-ROWS = 128                                    # of a block at least: every block adds to the gradients of all keys
+ELEMENTS = {"cpu": 2**20, "cuda": 2**26}  # of a block: what a CPU's cache holds, what keeps a GPU busy
+ROWS = 128  # of a block at least: every block adds to the gradients of all keys
 
 
 class Matches:
@@ -31,7 +31,7 @@ class Matches:
         ordered, self.order = key_labels.sort(stable=True)
         self.first, self.own = torch.searchsorted(ordered, labels), own
         self.size = torch.searchsorted(ordered, labels, right=True) - self.first
-        self.count = self.size if own is None else self.size - 1     # nobody is its own positive
+        self.count = self.size if own is None else self.size - 1  # nobody is its own positive
 
     def pairs(self, block: slice) -> tuple[Tensor, Tensor]:
         """-> the anchors, counted within the block, and the candidates of its positive pairs, (P,) and (P,)."""
@@ -45,8 +45,9 @@ class Matches:
         return anchor[other], candidate[other]
 
 
-def contrast(rows: Tensor, keys: Tensor | None, matches: Matches, temperature: float, margin: Margin | None,
-             positives: str) -> Tensor:
+def contrast(
+    rows: Tensor, keys: Tensor | None, matches: Matches, temperature: float, margin: Margin | None, positives: str
+) -> Tensor:
     """(A, D), (C, D) unit rows -> (): the sum of the anchors' losses, those without positives left out.
 
     Without keys the rows are the candidates as well. See `NTXent` for the rest.
@@ -58,8 +59,9 @@ def contrast(rows: Tensor, keys: Tensor | None, matches: Matches, temperature: f
     return _Contrast.apply(rows, keys, matches, temperature, margin, positives, torch.is_grad_enabled())
 
 
-def log_sum_exp(rows: Tensor, keys: Tensor, temperature: float, labels: Tensor | None = None,
-                key_labels: Tensor | None = None) -> Tensor:
+def log_sum_exp(
+    rows: Tensor, keys: Tensor, temperature: float, labels: Tensor | None = None, key_labels: Tensor | None = None
+) -> Tensor:
     """(N, D), (K, D) unit rows -> (N,): of cosines / temperature, without the keys of a row's own label; no gradient
     for the keys.
 
@@ -80,7 +82,7 @@ class _Contrast(torch.autograd.Function):
             some, count, at = rows[block], matches.count[block], matches.pairs(block)
             logits = cosines(some, candidates)
             if matches.own is not None:
-                logits[:, block.start + matches.own:].fill_diagonal_(-torch.inf)
+                logits[:, block.start + matches.own :].fill_diagonal_(-torch.inf)
             slope = _with_margin(logits, at, margin)
             log_p = logits.div_(temperature).log_softmax(1)
             weight = (count if positives == "sum" else count > 0).to(rows.dtype)
@@ -126,7 +128,7 @@ class _LogSumExp(torch.autograd.Function):
 
 
 def _blocks(rows: Tensor, keys: Tensor) -> Iterator[slice]:
-    step = max(ROWS, ELEMENTS.get(rows.device.type, 2 ** 20) // max(len(keys), 1))
+    step = max(ROWS, ELEMENTS.get(rows.device.type, 2**20) // max(len(keys), 1))
     for begin in range(0, len(rows), step):
         yield slice(begin, min(begin + step, len(rows)))
 

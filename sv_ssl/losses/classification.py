@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -29,8 +29,14 @@ class MarginSoftmax(nn.Module):
     0.3133
     """
 
-    def __init__(self, dim: int, n_classes: int | None = None, margin: Margin | None = None, scale: float = 30.0,
-                 criterion: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy):
+    def __init__(
+        self,
+        dim: int,
+        n_classes: int | None = None,
+        margin: Margin | None = None,
+        scale: float = 30.0,
+        criterion: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    ):
         super().__init__()
         self.dim, self.margin, self.scale, self.criterion = dim, margin, scale, criterion
         self.resize(n_classes or 0)
@@ -47,8 +53,10 @@ class MarginSoftmax(nn.Module):
             raise InputError("soft labels are for the criterion cross_entropy alone")
         cosine = self.cosines(z)
         smoothing = labels.smoothing
-        each = [F.cross_entropy(self._margined(cosine, right), right, reduction="none", label_smoothing=smoothing)
-                for right in labels.classes.unbind(1)]
+        each = [
+            F.cross_entropy(self._margined(cosine, right), right, reduction="none", label_smoothing=smoothing)
+            for right in labels.classes.unbind(1)
+        ]
         return (torch.stack(each, dim=1) * labels.shares).sum(dim=1).mean()
 
     def cosines(self, z: Tensor) -> Tensor:
@@ -105,7 +113,7 @@ class Focal(nn.Module):
         # 1 - p without cancellation, and never 0, where a power below 1 has an infinite slope.
         wrong = (-torch.expm1(-entropy)).clamp_min(torch.finfo(entropy.dtype).tiny)
         weight = 1.0 if self.alpha is None else entropy.new_tensor(self.alpha)[labels]
-        return (weight * wrong ** self.gamma * entropy).mean()
+        return (weight * wrong**self.gamma * entropy).mean()
 
 
 class CLAR(nn.Module):
@@ -121,8 +129,13 @@ class CLAR(nn.Module):
     1.3863
     """
 
-    def __init__(self, contrastive: Callable[[Tensor, Tensor], Tensor], weight: float = 1.0,
-                 ce_reduction: str = "mean_views", n_views: int = 2):
+    def __init__(
+        self,
+        contrastive: Callable[[Tensor, Tensor], Tensor],
+        weight: float = 1.0,
+        ce_reduction: str = "mean_views",
+        n_views: int = 2,
+    ):
         super().__init__()
         if ce_reduction not in ("mean_views", "sum_views"):
             raise InputError(f"ce_reduction is {ce_reduction!r}: choose mean_views or sum_views")

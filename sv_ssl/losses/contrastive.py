@@ -7,8 +7,9 @@ gone through in blocks of rows, `sv_ssl.losses.blocks`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,7 @@ from sv_ssl.core.errors import InputError
 from sv_ssl.losses import blocks, geometry
 from sv_ssl.losses.margin import Margin
 
-DENSE = 2 ** 18  # 512 x 512: up to here it is quicker, and takes no more memory than autograd does anyway
+DENSE = 2**18  # 512 x 512: up to here it is quicker, and takes no more memory than autograd does anyway
 
 
 class Sides(NamedTuple):
@@ -76,8 +77,14 @@ class NTXent(Scheduled):
     tensor(0.5514)
     """
 
-    def __init__(self, temperature: float | Callable[[float], float], margin: Margin | None = None,
-                 symmetric: bool = True, positives: str = "out", n_views: int = 2):
+    def __init__(
+        self,
+        temperature: float | Callable[[float], float],
+        margin: Margin | None = None,
+        symmetric: bool = True,
+        positives: str = "out",
+        n_views: int = 2,
+    ):
         super().__init__(temperature, margin)
         if positives not in ("out", "in", "sum"):
             raise InputError(f"positives is {positives!r}: choose out, in or sum")
@@ -85,8 +92,9 @@ class NTXent(Scheduled):
         self.positives = positives
         self.n_views = n_views
 
-    def forward(self, z: Tensor, labels: Tensor, keys: Tensor | None = None,
-                key_labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self, z: Tensor, labels: Tensor, keys: Tensor | None = None, key_labels: Tensor | None = None
+    ) -> Tensor:
         """With `keys, key_labels` every row of z is an anchor, and the keys alone are the candidates."""
         sides = self.sides(z, labels, keys, key_labels)
         if len(sides.rows) * len(sides.keys) > DENSE:
@@ -96,7 +104,7 @@ class NTXent(Scheduled):
             cosine = self.margin(cosine, at=positive)
         if sides.own is not None:
             # The probability there becomes 0 and so does its gradient: autograd need not know.
-            cosine.detach()[:, sides.own:].fill_diagonal_(-torch.inf)
+            cosine.detach()[:, sides.own :].fill_diagonal_(-torch.inf)
         return contrast(cosine.div_(self.temperature), positive, self.positives)
 
     def sides(self, z: Tensor, labels: Tensor, keys: Tensor | None = None, key_labels: Tensor | None = None) -> Sides:
@@ -159,8 +167,9 @@ class InfoNCE(Scheduled):
     def __init__(self, temperature: float | Callable[[float], float], margin: Margin | None = None):
         super().__init__(temperature, margin)
 
-    def forward(self, q: Tensor, keys: Tensor, queue: Tensor, labels: Tensor | None = None,
-                queue_labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self, q: Tensor, keys: Tensor, queue: Tensor, labels: Tensor | None = None, queue_labels: Tensor | None = None
+    ) -> Tensor:
         rows = geometry.unit(q)
         positive = (rows * geometry.unit(keys.detach())).sum(1)
         if self.margin is not None:
@@ -208,7 +217,7 @@ def compare(sides: Sides) -> tuple[Tensor, Tensor]:
     """-> the cosines of all anchors with all candidates, (A, C), and the mask of the positives."""
     positive = sides.labels[:, None] == sides.key_labels
     if sides.own is not None:
-        positive[:, sides.own:].fill_diagonal_(False)
+        positive[:, sides.own :].fill_diagonal_(False)
     if sides.keys is not sides.rows:
         return geometry.cosines(sides.rows, sides.keys), positive
     cosine = geometry.cosines(sides.rows, sides.rows.detach())
@@ -221,8 +230,9 @@ def compare(sides: Sides) -> tuple[Tensor, Tensor]:
 
 def _enough(sides: Sides, least: int) -> Sides:
     if len(sides.keys) < least:
-        raise InputError(f"a batch of {len(sides.keys)} rows is a single utterance and has no negative: use a larger "
-                         "batch")
+        raise InputError(
+            f"a batch of {len(sides.keys)} rows is a single utterance and has no negative: use a larger batch"
+        )
     return sides
 
 
@@ -231,8 +241,9 @@ def _number(kept: Tensor, dtype: torch.dtype) -> Tensor:
     return gather_plain(kept.sum()[None]).sum().clamp_min(1).to(dtype) / world_size()
 
 
-def _log_sum_exp(rows: Tensor, keys: Tensor, temperature: float, labels: Tensor | None = None,
-                 key_labels: Tensor | None = None) -> Tensor:
+def _log_sum_exp(
+    rows: Tensor, keys: Tensor, temperature: float, labels: Tensor | None = None, key_labels: Tensor | None = None
+) -> Tensor:
     """As `blocks.log_sum_exp`, the matrix held whole."""
     logits = geometry.cosines(rows, keys).div_(temperature)
     if labels is not None and key_labels is not None:

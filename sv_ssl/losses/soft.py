@@ -21,15 +21,18 @@ class SoftLabels(NamedTuple):
     [[0.625, 0.75], [0.75, 1.0]]
     """
 
-    classes: Tensor     # (N, K)
-    shares: Tensor      # (N, K), a row sums to 1
+    classes: Tensor  # (N, K)
+    shares: Tensor  # (N, K), a row sums to 1
     smoothing: float = 0.0
     n_classes: int = 1  # read with smoothing
 
     def products(self) -> Tensor:
         """-> (n, N): the dot product of each own row with each row of all processes."""
-        return self._smoothed(_agreement(self.classes[:, None], self.shares[:, None], gather_plain(self.classes),
-                                         gather_plain(self.shares)))
+        return self._smoothed(
+            _agreement(
+                self.classes[:, None], self.shares[:, None], gather_plain(self.classes), gather_plain(self.shares)
+            )
+        )
 
     def cosines(self) -> Tensor:
         """-> (n, N): the same for rows of length 1."""
@@ -38,13 +41,18 @@ class SoftLabels(NamedTuple):
 
     def _smoothed(self, product: Tensor) -> Tensor:
         kept = 1 - self.smoothing
-        return kept ** 2 * product + (1 - kept ** 2) / self.n_classes  # 2 kept e / C + C (e / C)^2, e = 1 - kept
+        return kept**2 * product + (1 - kept**2) / self.n_classes  # 2 kept e / C + C (e / C)^2, e = 1 - kept
 
 
 def _agreement(classes: Tensor, shares: Tensor, others: Tensor, their_shares: Tensor) -> Tensor:
     """(.., K) classes and shares of two sides -> (..): the dot product of the shares."""
-    return torch.stack([torch.where(classes[..., a] == others[..., b], shares[..., a] * their_shares[..., b], 0)
-                        for a in range(classes.shape[-1]) for b in range(others.shape[-1])]).sum(dim=0)
+    return torch.stack(
+        [
+            torch.where(classes[..., a] == others[..., b], shares[..., a] * their_shares[..., b], 0)
+            for a in range(classes.shape[-1])
+            for b in range(others.shape[-1])
+        ]
+    ).sum(dim=0)
 
 
 def soft_cross_entropy(logits: Tensor, labels: Tensor | SoftLabels) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,10 +35,19 @@ class Labelled(nn.Module):
 
     targets: Tensor
 
-    def __init__(self, embedder: Any, loss: nn.Module, supervision: str, n_classes: int | None,
-                 head: Callable[[int], nn.Sequential] | None = None, augment: Callable | None = None,
-                 other: Any = None, mixup: Mixup | None = None, classifier: MarginSoftmax | None = None,
-                 seed: int = 0):
+    def __init__(
+        self,
+        embedder: Any,
+        loss: nn.Module,
+        supervision: str,
+        n_classes: int | None,
+        head: Callable[[int], nn.Sequential] | None = None,
+        augment: Callable | None = None,
+        other: Any = None,
+        mixup: Mixup | None = None,
+        classifier: MarginSoftmax | None = None,
+        seed: int = 0,
+    ):
         super().__init__()
         if supervision not in SUPERVISION:
             raise InputError(f"supervision is {supervision!r}: choose {', '.join(SUPERVISION)}")
@@ -112,8 +122,9 @@ class Labelled(nn.Module):
     def _augmented(self, views: Tensor) -> Tensor:
         if self.augment is None:
             return views
-        return torch.stack([self.augment(view, torch.Generator().manual_seed(self._seed(v)))
-                            for v, view in enumerate(views)])
+        return torch.stack(
+            [self.augment(view, torch.Generator().manual_seed(self._seed(v))) for v, view in enumerate(views)]
+        )
 
     def _embedded(self, views: Tensor) -> Tensor:
         return torch.cat([self.embedder(views[0]), self.other(views[0])])

@@ -17,8 +17,14 @@ class Mixup(nn.Module):
     The part is drawn from Beta(strength, strength), one a batch. Without `n_classes` there can be no `smoothing`.
     """
 
-    def __init__(self, share: float = 0.5, strength: float = 10.0, smoothing: float = 0.0,
-                 n_classes: int | None = None, seed: int = 0):
+    def __init__(
+        self,
+        share: float = 0.5,
+        strength: float = 10.0,
+        smoothing: float = 0.0,
+        n_classes: int | None = None,
+        seed: int = 0,
+    ):
         super().__init__()
         if not (0 <= share <= 1 and 0 <= smoothing < 1):
             raise InputError(f"mixup is {share} and smoothing {smoothing}: want shares, from 0 to 1")

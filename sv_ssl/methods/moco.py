@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,9 +31,19 @@ class Momentum(nn.Module):
     queue: Tensor
     queue_labels: Tensor
 
-    def __init__(self, embedder: Any, loss: InfoNCE, queue_size: int = 32768,
-                 momentum: float | Callable[[float], float] = 0.999, directions: int = 2, shuffle: int = 4,
-                 head: nn.Module | None = None, head_dim: int | None = None, mask_labels: bool = False, seed: int = 0):
+    def __init__(
+        self,
+        embedder: Any,
+        loss: InfoNCE,
+        queue_size: int = 32768,
+        momentum: float | Callable[[float], float] = 0.999,
+        directions: int = 2,
+        shuffle: int = 4,
+        head: nn.Module | None = None,
+        head_dim: int | None = None,
+        mask_labels: bool = False,
+        seed: int = 0,
+    ):
         super().__init__()
         if directions not in (1, 2):
             raise InputError(f"directions is {directions!r}: MoCo knows 1 (view 1 asks view 2) and 2 (both ask)")
@@ -66,17 +77,17 @@ class Momentum(nn.Module):
             came = f"{len(views)}" + " and short ones" * (short is not None)
             raise InputError(f"MoCo compares two views of an utterance, {came} came: pass --n_views 2 --n_short 0")
         # Direction d asks with view d; its answers, and its queue, are keys of the other view.
-        z = self._queries(views[:self.directions])                       # (directions, B, P)
-        keys = self._keys(views[2 - self.directions:]).flip(0)           # (directions, B, P)
+        z = self._queries(views[: self.directions])  # (directions, B, P)
+        keys = self._keys(views[2 - self.directions :]).flip(0)  # (directions, B, P)
         masks = {"labels": labels, "queue_labels": self.queue_labels} if self.mask_labels else {}
         losses = [self.loss(*pair, queue, **masks) for *pair, queue in zip(z, keys, self.queue)]
         if self.training:
             self.fresh.append((keys, labels))
-        shown = z.detach() if self.directions == 2 else torch.cat([z.detach(), keys])    # of both views
+        shown = z.detach() if self.directions == 2 else torch.cat([z.detach(), keys])  # of both views
         return {"loss": torch.stack(losses).mean(), "z": shown.flatten(0, 1)}
 
     def _groups(self, batch: int) -> int:
-        return max(1, min(self.shuffle, batch // 2))      # a group of one has no statistics
+        return max(1, min(self.shuffle, batch // 2))  # a group of one has no statistics
 
     def _queries(self, views: Tensor) -> Tensor:
         """(V, B, samples) -> (V, B, P): neighbours in the batch share BatchNorm statistics, all views together."""
@@ -103,7 +114,7 @@ class Momentum(nn.Module):
         new: list[Tensor] = [*self.embedder.parameters(), *self.head.parameters()]
         torch._foreach_lerp_(old, new, 1.0 - m)
         for keys, labels in self.fresh:
-            keys = gather_batch(keys.transpose(0, 1)).transpose(0, 1)                 # (directions, all B, P)
+            keys = gather_batch(keys.transpose(0, 1)).transpose(0, 1)  # (directions, all B, P)
             for queue, key in zip(self.queue, keys):
                 enqueue(queue, self.position, key)
             self.position = enqueue(self.queue_labels, self.position, gather_batch(labels))

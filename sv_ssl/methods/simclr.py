@@ -19,8 +19,7 @@ class Siamese(nn.Module):
     loss that takes SoftLabels.
     """
 
-    def __init__(self, embedder: nn.Module, loss: nn.Module, head: nn.Module | None = None,
-                 mixup: Mixup | None = None):
+    def __init__(self, embedder: nn.Module, loss: nn.Module, head: nn.Module | None = None, mixup: Mixup | None = None):
         super().__init__()
         self.embedder, self.loss, self.head, self.mixup = embedder, loss, head or nn.Identity(), mixup
 
@@ -29,7 +28,7 @@ class Siamese(nn.Module):
         taught = known
         if self.mixup is not None:
             rows, taught = self.mixup(rows, known)
-        h = self.embedder(rows)                               # (V*B, dim): one pass of the encoder
+        h = self.embedder(rows)  # (V*B, dim): one pass of the encoder
         z = self.head(h)
         loss = self.loss(z, taught, h) if isinstance(self.loss, ACL) else self.loss(z, taught)
         if short is not None:
@@ -38,8 +37,10 @@ class Siamese(nn.Module):
 
     def _short(self, short: Tensor, labels: Tensor, keys: Tensor, key_labels: Tensor) -> Tensor:
         if not isinstance(self.loss, NTXent):
-            raise InputError(f"short crops are compared with long ones by NTXent, not by {type(self.loss).__name__}: "
-                             "pass --n_short 0")
+            raise InputError(
+                f"short crops are compared with long ones by NTXent, not by {type(self.loss).__name__}: "
+                "pass --n_short 0"
+            )
         z = self.head(self.embedder(short.flatten(0, 1)))
         return self.loss(z, labels, gather(keys), gather_plain(key_labels))
 

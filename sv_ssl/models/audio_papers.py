@@ -55,11 +55,22 @@ class ThreeSpectra(nn.Module):
     window: Tensor
     mel: Tensor
 
-    def __init__(self, n_mels: int = 128, sample_rate: int = 16000, window_seconds: float = 0.128,
-                 hop_seconds: float = 0.008, floor: float = 1e-6):
+    def __init__(
+        self,
+        n_mels: int = 128,
+        sample_rate: int = 16000,
+        window_seconds: float = 0.128,
+        hop_seconds: float = 0.008,
+        floor: float = 1e-6,
+    ):
         super().__init__()
-        self.config = {"n_mels": n_mels, "sample_rate": sample_rate, "window_seconds": window_seconds,
-                       "hop_seconds": hop_seconds, "floor": floor}
+        self.config = {
+            "n_mels": n_mels,
+            "sample_rate": sample_rate,
+            "window_seconds": window_seconds,
+            "hop_seconds": hop_seconds,
+            "floor": floor,
+        }
         self.hop, self.floor = round(hop_seconds * sample_rate), floor
         n_samples, top = round(window_seconds * sample_rate), min(8000.0, sample_rate / 2)
         window = torch.hann_window(n_samples)
@@ -98,13 +109,17 @@ class ResNet18(nn.Module):
         self.config = {"n_mels": n_mels, "channels": channels, "size": size}
         widths = preset(self.SIZES, size, "ResNet18")
         self.dim = widths[-1]
-        self.stem = nn.Sequential(nn.Conv2d(channels, widths[0], 7, 2, 3, bias=False), nn.BatchNorm2d(widths[0]),
-                                  nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+        self.stem = nn.Sequential(
+            nn.Conv2d(channels, widths[0], 7, 2, 3, bias=False),
+            nn.BatchNorm2d(widths[0]),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2, 1),
+        )
         self.blocks = stages(widths, (2, 2, 2, 2), (1, 2, 2, 2), fast=False)
-        self.to(memory_format=torch.channels_last)       # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, frames: Tensor) -> Tensor:
-        image = frames.unflatten(2, (self.config["channels"], -1)).permute(0, 2, 3, 1)   # (B, channels, n_mels, T)
+        image = frames.unflatten(2, (self.config["channels"], -1)).permute(0, 2, 3, 1)  # (B, channels, n_mels, T)
         return self.blocks(self.stem(image)).mean(dim=(2, 3))
 
 
@@ -134,8 +149,11 @@ class RawResNet18(nn.Module):
     torch.Size([2, 128])
     """
 
-    SIZES = {"paper": dict(widths=(64, 128, 256, 512), stem=2), "small": dict(widths=(16, 32, 64, 128), stem=4),
-             "tiny": dict(widths=(16, 16, 32, 64), stem=8)}
+    SIZES = {
+        "paper": dict(widths=(64, 128, 256, 512), stem=2),
+        "small": dict(widths=(16, 32, 64, 128), stem=4),
+        "tiny": dict(widths=(16, 16, 32, 64), stem=8),
+    }
 
     def __init__(self, size: str = "paper"):
         super().__init__()
@@ -143,11 +161,20 @@ class RawResNet18(nn.Module):
         sizes = preset(self.SIZES, size, "RawResNet18")
         widths, stem = sizes["widths"], sizes["stem"]
         self.dim = widths[-1]
-        self.stem = nn.Sequential(nn.Conv1d(1, widths[0], RawBlock.KERNEL, stem, RawBlock.KERNEL // 2, bias=False),
-                                  nn.BatchNorm1d(widths[0]), nn.ReLU(), nn.MaxPool1d(3, stem, 1))
+        self.stem = nn.Sequential(
+            nn.Conv1d(1, widths[0], RawBlock.KERNEL, stem, RawBlock.KERNEL // 2, bias=False),
+            nn.BatchNorm1d(widths[0]),
+            nn.ReLU(),
+            nn.MaxPool1d(3, stem, 1),
+        )
         shapes = zip((widths[0], *widths[:-1]), widths, (1, 2, 2, 2))
-        self.blocks = nn.Sequential(*(block for inputs, width, stride in shapes for block in (
-            RawBlock(inputs, width, stride), RawBlock(width, width, 1))))
+        self.blocks = nn.Sequential(
+            *(
+                block
+                for inputs, width, stride in shapes
+                for block in (RawBlock(inputs, width, stride), RawBlock(width, width, 1))
+            )
+        )
 
     def forward(self, frames: Tensor) -> Tensor:
         return self.blocks(self.stem(frames.transpose(1, 2))).mean(dim=2)
@@ -163,8 +190,11 @@ class AST(nn.Module):
     """
 
     PATCH = 16
-    SIZES = {"paper": dict(dim=768, depth=12, heads=12, stride=10), "small": dict(dim=192, depth=4, heads=3, stride=16),
-             "tiny": dict(dim=96, depth=3, heads=3, stride=16)}
+    SIZES = {
+        "paper": dict(dim=768, depth=12, heads=12, stride=10),
+        "small": dict(dim=192, depth=4, heads=3, stride=16),
+        "tiny": dict(dim=96, depth=3, heads=3, stride=16),
+    }
 
     def __init__(self, n_mels: int = 128, size: str = "paper"):
         super().__init__()
@@ -174,8 +204,9 @@ class AST(nn.Module):
         self.patches = nn.Conv2d(1, self.dim, self.PATCH, self.stride)
         bands = 1 + (n_mels + self._missing(n_mels) - self.PATCH) // self.stride
         self.band = nn.Parameter(0.02 * torch.randn(bands, 1, self.dim))
-        layer = nn.TransformerEncoderLayer(self.dim, s["heads"], 4 * self.dim, dropout=0.0, activation="gelu",
-                                           batch_first=True, norm_first=True)
+        layer = nn.TransformerEncoderLayer(
+            self.dim, s["heads"], 4 * self.dim, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
         self.layers = nn.TransformerEncoder(layer, s["depth"], nn.LayerNorm(self.dim), enable_nested_tensor=False)
 
     def _missing(self, length: int) -> int:
@@ -185,7 +216,7 @@ class AST(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         n_frames, n_mels = frames.shape[1:]
         image = F.pad(frames, (0, self._missing(n_mels), 0, self._missing(n_frames))).transpose(1, 2)
-        tokens = self.patches(image.unsqueeze(1)).permute(0, 2, 3, 1)    # (B, bands, times, dim)
+        tokens = self.patches(image.unsqueeze(1)).permute(0, 2, 3, 1)  # (B, bands, times, dim)
         tokens = tokens + self.band + _sines(tokens.shape[2], self.dim).to(tokens.device)
         return self.layers(tokens.flatten(1, 2)).mean(dim=1)
 
@@ -208,20 +239,24 @@ class Pretrained(nn.Module):
     def __init__(self, folder: str | None = None, sample_rate: int = 16000):
         super().__init__()
         if folder is None or not (Path(folder) / "config.json").is_file():
-            raise InputError(f"encoder_folder is {folder}: want a folder with the config.json, "
-                             "preprocessor_config.json and model.safetensors of an encoder, such as AST's; it is not "
-                             "downloaded")
+            raise InputError(
+                f"encoder_folder is {folder}: want a folder with the config.json, "
+                "preprocessor_config.json and model.safetensors of an encoder, such as AST's; it is not "
+                "downloaded"
+            )
         try:
             from transformers import AutoFeatureExtractor, AutoModel
         except ImportError as error:
-            raise InputError(f'{folder} is read by transformers, which is not installed: pip install "sv_ssl[audio]"'
-                             ) from error
+            raise InputError(
+                f'{folder} is read by transformers, which is not installed: pip install "sv_ssl[audio]"'
+            ) from error
         try:
             self.extract = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
             self.model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
         except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{folder} is no encoder that transformers can load: {str(error).splitlines()[0]}"
-                             ) from error
+            raise InputError(
+                f"{folder} is no encoder that transformers can load: {str(error).splitlines()[0]}"
+            ) from error
         self.config = {"folder": str(folder), "sample_rate": sample_rate}
         self.dim = self.model.config.hidden_size
 
@@ -242,14 +277,24 @@ class BEATs(nn.Module):
     def __init__(self, checkpoint: str | None = None):
         super().__init__()
         if checkpoint is None or not Path(checkpoint).is_file():
-            raise InputError(f"encoder_checkpoint is {checkpoint}: want a checkpoint of BEATs, a .pt file such as "
-                             "BEATs_iter3_plus_AS2M.pt; it is not downloaded")
+            raise InputError(
+                f"encoder_checkpoint is {checkpoint}: want a checkpoint of BEATs, a .pt file such as "
+                "BEATs_iter3_plus_AS2M.pt; it is not downloaded"
+            )
         from speechbrain.lobes.models import beats
+
         try:
             torch.load(checkpoint, "cpu", mmap=True)["model"]  # SpeechBrain would take weights that it has drawn
             self.model = beats.BEATs(str(checkpoint), freeze=False)  # torch reads it as data: no code of it is run
-        except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, LookupError, TypeError,
-                ValueError) as error:
+        except (
+            pickle.UnpicklingError,
+            RuntimeError,
+            EOFError,
+            AttributeError,
+            LookupError,
+            TypeError,
+            ValueError,
+        ) as error:
             raise InputError(f"{checkpoint} is no checkpoint of BEATs: {str(error).partition(chr(10))[0]}") from error
         self.model.predictor = None
         self.config = {"checkpoint": str(checkpoint)}

@@ -1,9 +1,9 @@
 """Encoders of other toolkits, as model folders: tensors alone, every one accounted for, or a refusal that says why.
 
-    speechbrain   ECAPA-TDNN: `embedding_model.ckpt`, with SpeechBrain's own Fbank
-    wespeaker     ResNet-34, with Kaldi's filterbank; its ECAPA-TDNN is not ours, and what differs is said
-    3dspeaker     ResNet-34 and ECAPA-TDNN, with Kaldi's filterbank
-    sslsv         Fast ResNet-34 and ECAPA-TDNN of a `model_*.pt`, with its mel spectrogram and window
+speechbrain   ECAPA-TDNN: `embedding_model.ckpt`, with SpeechBrain's own Fbank
+wespeaker     ResNet-34, with Kaldi's filterbank; its ECAPA-TDNN is not ours, and what differs is said
+3dspeaker     ResNet-34 and ECAPA-TDNN, with Kaldi's filterbank
+sslsv         Fast ResNet-34 and ECAPA-TDNN of a `model_*.pt`, with its mel spectrogram and window
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Callable, Mapping, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -28,14 +29,25 @@ COUNTER = "num_batches_tracked"  # of a BatchNorm: no weight, and absent from av
 Tensors = Mapping[str, Tensor]
 UNKNOWN = "a checkpoint does not hold its settings, so compare them with the recipe's file"
 FRONT_ENDS: dict[str, tuple[Callable[[int], Any], str]] = {
-    "speechbrain": (SpeechBrainFbank, "SpeechBrain's Fbank with its defaults and the sentence's mean removed, as in "
-                    f"its VoxCeleb recipes; {UNKNOWN}"),
-    "wespeaker": (partial(KaldiFbank, window="hamming", scale=32768.0), "Kaldi's filterbank of 16-bit samples without "
-                  f"dither, Hamming window, the sentence's mean removed, as in its recipes; {UNKNOWN}"),
-    "3dspeaker": (KaldiFbank, "Kaldi's filterbank of samples between -1 and 1 without dither, Povey window, the "
-                  f"sentence's mean removed, as in its recipes; {UNKNOWN}"),
-    "sslsv": (SslsvMel, "torchaudio's mel spectrogram with the window and the bands that the checkpoint holds, "
-              "log(x + 1e-6), each band's mean and variance normalised over the sentence"),
+    "speechbrain": (
+        SpeechBrainFbank,
+        f"SpeechBrain's Fbank with its defaults and the sentence's mean removed, as in its VoxCeleb recipes; {UNKNOWN}",
+    ),
+    "wespeaker": (
+        partial(KaldiFbank, window="hamming", scale=32768.0),
+        "Kaldi's filterbank of 16-bit samples without "
+        f"dither, Hamming window, the sentence's mean removed, as in its recipes; {UNKNOWN}",
+    ),
+    "3dspeaker": (
+        KaldiFbank,
+        "Kaldi's filterbank of samples between -1 and 1 without dither, Povey window, the "
+        f"sentence's mean removed, as in its recipes; {UNKNOWN}",
+    ),
+    "sslsv": (
+        SslsvMel,
+        "torchaudio's mel spectrogram with the window and the bands that the checkpoint holds, "
+        "log(x + 1e-6), each band's mean and variance normalised over the sentence",
+    ),
 }
 LAYERS = {"1": 0, "2": 3, "3": 7, "4": 13}  # the first block of each of a ResNet-34's four stages
 
@@ -52,8 +64,9 @@ class Imported(NamedTuple):
         """A line a tensor, and what was left out."""
         width = max(len(theirs) for theirs, _, _ in self.matched)
         lines = [f"{theirs:{width}}  ->  {ours}  {shape}" for theirs, ours, shape in self.matched]
-        lines += [f"left out: {part} ({count} tensors), no part of the encoder" for part, count in
-                  self.left_out.items()]
+        lines += [
+            f"left out: {part} ({count} tensors), no part of the encoder" for part, count in self.left_out.items()
+        ]
         return "\n".join([*lines, f"front end: {self.front_end}"])
 
 
@@ -90,13 +103,17 @@ def tensors(path: str | os.PathLike) -> dict[str, Tensor]:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception:  # a foreign file fails in any of a dozen ways
-        raise InputError(f"{path} is damaged, or holds more than tensors, numbers and text (no code is run to read "
-                         "it): save it again as torch.save(model.state_dict(), PATH)") from None
+        raise InputError(
+            f"{path} is damaged, or holds more than tensors, numbers and text (no code is run to read "
+            "it): save it again as torch.save(model.state_dict(), PATH)"
+        ) from None
     for layer in ("model", "state_dict"):
         found = found[layer] if isinstance(found, dict) and isinstance(found.get(layer), dict) else found
     if not isinstance(found, dict) or not found or not all(isinstance(value, Tensor) for value in found.values()):
-        raise InputError(f"{path}: wanted a dictionary of tensors by name, perhaps under `model` or `state_dict`; it "
-                         f"holds {_kinds(found)}")
+        raise InputError(
+            f"{path}: wanted a dictionary of tensors by name, perhaps under `model` or `state_dict`; it "
+            f"holds {_kinds(found)}"
+        )
     return {str(name).removeprefix("module."): value for name, value in found.items()}
 
 
@@ -111,8 +128,9 @@ def _of_encoder(theirs: Tensors, path: str | os.PathLike) -> tuple[dict[str, Ten
     inner = {name.removeprefix("encoder."): value for name, value in theirs.items() if name.startswith("encoder.")}
     others = Counter(name.split(".")[0] for name in theirs if not name.startswith("encoder."))
     if not inner:
-        raise InputError(f"{path} has no `encoder.`: wanted an sslsv checkpoint of one encoder; it has "
-                         f"{', '.join(others)}")
+        raise InputError(
+            f"{path} has no `encoder.`: wanted an sslsv checkpoint of one encoder; it has {', '.join(others)}"
+        )
     return inner, dict(others)
 
 
@@ -125,8 +143,10 @@ def _without_head(theirs: Tensors) -> tuple[dict[str, Tensor], dict[str, int]]:
 
 def _shape(theirs: Tensors, name: str, path: str | os.PathLike) -> tuple[int, ...]:
     if name not in theirs:
-        raise InputError(f"{path} has no tensor {name}, by which this layout is known; it has {len(theirs)}, such as "
-                         f"{', '.join(list(theirs)[:3])}")
+        raise InputError(
+            f"{path} has no tensor {name}, by which this layout is known; it has {len(theirs)}, such as "
+            f"{', '.join(list(theirs)[:3])}"
+        )
     return tuple(theirs[name].shape)
 
 
@@ -140,8 +160,11 @@ def _size(sizes: Mapping[Any, Any], wanted: Any, path: str | os.PathLike) -> Any
 def _ecapa(theirs: Tensors, path: str | os.PathLike) -> tuple[Any, dict[str, str]]:
     """SpeechBrain's ECAPA-TDNN, which is 3D-Speaker's too, and by the same names sslsv's."""
     width, n_mels, *_ = _shape(theirs, "blocks.0.conv.conv.weight", path)
-    sizes = {"width": width, "last": _shape(theirs, "mfa.conv.conv.weight", path)[0],
-             "bottleneck": _shape(theirs, "asp.tdnn.conv.conv.weight", path)[0]}
+    sizes = {
+        "width": width,
+        "last": _shape(theirs, "mfa.conv.conv.weight", path)[0],
+        "bottleneck": _shape(theirs, "asp.tdnn.conv.conv.weight", path)[0],
+    }
     encoder = ECAPA(n_mels, _size(ECAPA.SIZES, sizes, path), _shape(theirs, "fc.conv.weight", path)[0])
     return encoder, {name: f"tdnn.{name}" for name in theirs}
 
@@ -149,13 +172,17 @@ def _ecapa(theirs: Tensors, path: str | os.PathLike) -> tuple[Any, dict[str, str
 def _resnet(theirs: Tensors, floor: float, path: str | os.PathLike) -> tuple[Any, dict[str, str]]:
     """WeSpeaker's ResNet-34, which is 3D-Speaker's too."""
     if "layer2.se_res2block.0.conv.weight" in theirs:
-        raise InputError(f"{path} is a WeSpeaker ECAPA-TDNN, which is not ours: its convolutions pad with zeros, ours "
-                         "reflect; it has no BatchNorm behind the aggregation (conv) and neither ReLU nor BatchNorm in "
-                         "the attention (pool.linear1); its Res2 blocks leave the last part as it is, ours the first")
-    for sign, what in (("seg_2.weight", "it has a second layer for embeddings (seg_2)"),
-                       ("layer1.0.conv3.weight", "its blocks are bottlenecks of three convolutions, ours have two"),
-                       ("pool.linear1.weight", "its pooling weighs frames by attention, ours does not"),
-                       ("layer3.6.conv1.weight", "it has more blocks than ResNet-34")):
+        raise InputError(
+            f"{path} is a WeSpeaker ECAPA-TDNN, which is not ours: its convolutions pad with zeros, ours "
+            "reflect; it has no BatchNorm behind the aggregation (conv) and neither ReLU nor BatchNorm in "
+            "the attention (pool.linear1); its Res2 blocks leave the last part as it is, ours the first"
+        )
+    for sign, what in (
+        ("seg_2.weight", "it has a second layer for embeddings (seg_2)"),
+        ("layer1.0.conv3.weight", "its blocks are bottlenecks of three convolutions, ours have two"),
+        ("pool.linear1.weight", "its pooling weighs frames by attention, ours does not"),
+        ("layer3.6.conv1.weight", "it has more blocks than ResNet-34"),
+    ):
         if sign in theirs:
             raise InputError(f"{path} is a ResNet that is not ours: {what}")
     width, (dim, pooled) = _shape(theirs, "conv1.weight", path)[0], _shape(theirs, "seg_1.weight", path)
@@ -196,8 +223,10 @@ def _sslsv_front_end(theirs: dict[str, Tensor], path: str | os.PathLike) -> Ssls
         pairs = (window, ours.mel.spectrogram.window), (bands, ours.mel.mel_scale.fb)
         if all(a.shape == b.shape and torch.allclose(a.float(), b, atol=1e-5) for a, b in pairs):
             return ours
-    raise InputError(f"{path}: its front end cannot be made here: a window of {len(window)} samples and bands of shape "
-                     f"{tuple(bands.shape)} that are not those of 16 kHz, 512 points, 25 ms Hamming or Hann")
+    raise InputError(
+        f"{path}: its front end cannot be made here: a window of {len(window)} samples and bands of shape "
+        f"{tuple(bands.shape)} that are not those of 16 kHz, 512 points, 25 ms Hamming or Hann"
+    )
 
 
 def _fast_name(name: str) -> str:
@@ -207,24 +236,36 @@ def _fast_name(name: str) -> str:
     ('blocks.3.shortcut.1.bias', 'pooling.question')
     """
     name = re.sub(r"^block([1-4])\.(\d+)", lambda found: f"blocks.{LAYERS[found[1]] + int(found[2])}", name)
-    for theirs, ours in ((r"^conv\.", "stem.0."), (r"^bn\.", "stem.1."), (r"\.se\.fc\.", ".gate.gate."),
-                         (r"\.downsample\.", ".shortcut."), (r"^pooling\.sap_linear\.", "pooling.hidden."),
-                         (r"^pooling\.attention$", "pooling.question"), (r"^fc\.", "project.")):
+    for theirs, ours in (
+        (r"^conv\.", "stem.0."),
+        (r"^bn\.", "stem.1."),
+        (r"\.se\.fc\.", ".gate.gate."),
+        (r"\.downsample\.", ".shortcut."),
+        (r"^pooling\.sap_linear\.", "pooling.hidden."),
+        (r"^pooling\.attention$", "pooling.question"),
+        (r"^fc\.", "project."),
+    ):
         name = re.sub(theirs, ours, name)
     return name
 
 
-def _fill(encoder: nn.Module, theirs: Tensors, names: Mapping[str, str], path: str | os.PathLike,
-          ) -> list[tuple[str, str, tuple[int, ...]]]:
+def _fill(
+    encoder: nn.Module,
+    theirs: Tensors,
+    names: Mapping[str, str],
+    path: str | os.PathLike,
+) -> list[tuple[str, str, tuple[int, ...]]]:
     """Copy their tensors into our encoder; none may be missing, left over, of another shape or not finite."""
     wanted = encoder.state_dict()
     placed = {names[name]: (name, value) for name, value in theirs.items()}
     missing = [name for name in wanted if name not in placed and not name.endswith(COUNTER)]
     extra = [name for ours, (name, _) in placed.items() if ours not in wanted]
     if missing or extra:
-        raise InputError(f"{path} is not our {type(encoder).__name__}: {len(missing)} of our tensors have no "
-                         f"counterpart ({', '.join(missing[:3]) or '-'}), {len(extra)} of theirs have no place "
-                         f"({', '.join(extra[:3]) or '-'})")
+        raise InputError(
+            f"{path} is not our {type(encoder).__name__}: {len(missing)} of our tensors have no "
+            f"counterpart ({', '.join(missing[:3]) or '-'}), {len(extra)} of theirs have no place "
+            f"({', '.join(extra[:3]) or '-'})"
+        )
     for ours, (name, value) in placed.items():
         if value.shape != wanted[ours].shape:
             raise InputError(f"{path}: {name} is {tuple(value.shape)}, ours ({ours}) is {tuple(wanted[ours].shape)}")

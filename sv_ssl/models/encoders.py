@@ -6,7 +6,8 @@ rebuild it from JSON. `Embedder` puts the features in front: (B, samples) -> (B,
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -43,9 +44,11 @@ class ECAPA(nn.Module):
     torch.Size([2, 192])
     """
 
-    SIZES = {1024: dict(width=1024, last=3072, bottleneck=128),
-             512: dict(width=512, last=1536, bottleneck=128),
-             "small": dict(width=128, last=384, bottleneck=64)}
+    SIZES = {
+        1024: dict(width=1024, last=3072, bottleneck=128),
+        512: dict(width=512, last=1536, bottleneck=128),
+        "small": dict(width=128, last=384, bottleneck=64),
+    }
 
     def __init__(self, n_mels: int = 80, size: int | str = 1024, dim: int = 192):
         super().__init__()
@@ -54,11 +57,16 @@ class ECAPA(nn.Module):
 
         self.config, self.dim = {"n_mels": n_mels, "size": size, "dim": dim}, dim
         s = preset(self.SIZES, size, "ECAPA")
-        self.tdnn = ECAPA_TDNN(n_mels, lin_neurons=dim, channels=[s["width"]] * 4 + [s["last"]],
-                               attention_channels=s["bottleneck"], se_channels=s["bottleneck"])
+        self.tdnn = ECAPA_TDNN(
+            n_mels,
+            lin_neurons=dim,
+            channels=[s["width"]] * 4 + [s["last"]],
+            attention_channels=s["bottleneck"],
+            se_channels=s["bottleneck"],
+        )
         for layer in self.tdnn.modules():
             if isinstance(layer, Conv1d) and layer.kernel_size == 1:
-                layer.padding = "valid"     # the same, without a copy of the input
+                layer.padding = "valid"  # the same, without a copy of the input
 
     def forward(self, frames: Tensor) -> Tensor:
         """What `self.tdnn` gives, in four fifths of the time: see `_pooled`."""
@@ -66,7 +74,7 @@ class ECAPA(nn.Module):
         for block in self.tdnn.blocks:
             x = block(x)
             found.append(x)
-        x = self.tdnn.mfa(torch.cat(found[1:], dim=1))                           # (B, C, T)
+        x = self.tdnn.mfa(torch.cat(found[1:], dim=1))  # (B, C, T)
         return self.tdnn.fc(self.tdnn.asp_bn(self._pooled(x)[:, :, None])).squeeze(2)
 
     def _pooled(self, x: Tensor) -> Tensor:
@@ -90,8 +98,12 @@ class SqueezeExcite(nn.Module):
 
     def __init__(self, channels: int, reduction: int = 8):
         super().__init__()
-        self.gate = nn.Sequential(nn.Linear(channels, channels // reduction), nn.ReLU(),
-                                  nn.Linear(channels // reduction, channels), nn.Sigmoid())
+        self.gate = nn.Sequential(
+            nn.Linear(channels, channels // reduction),
+            nn.ReLU(),
+            nn.Linear(channels // reduction, channels),
+            nn.Sigmoid(),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.gate(x.mean(dim=(2, 3)))[:, :, None, None]
@@ -144,7 +156,7 @@ class SelfAttentivePooling(nn.Module):
         nn.init.xavier_normal_(self.question)
 
     def forward(self, frames: Tensor) -> Tensor:
-        weight = (torch.tanh(self.hidden(frames)) @ self.question).softmax(dim=1)   # (B, T, 1)
+        weight = (torch.tanh(self.hidden(frames)) @ self.question).softmax(dim=1)  # (B, T, 1)
         return (frames * weight).sum(dim=1)
 
 
@@ -176,15 +188,16 @@ class FastResNet34(nn.Module):
         super().__init__()
         self.config, self.dim = {"n_mels": n_mels, "size": size, "dim": dim}, dim
         widths = preset(self.SIZES, size, "FastResNet34")
-        self.stem = nn.Sequential(nn.Conv2d(1, widths[0], 7, (2, 1), 3, bias=False),
-                                  nn.BatchNorm2d(widths[0]), nn.ReLU())
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, widths[0], 7, (2, 1), 3, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
+        )
         self.blocks = stages(widths, (3, 4, 6, 3), (1, 2, 2, 1), fast=True)
         self.pooling = SelfAttentivePooling(widths[-1])
         self.project = nn.Linear(widths[-1], dim)
-        self.to(memory_format=torch.channels_last)       # type: ignore[call-overload]  # a fifth faster
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster
 
     def forward(self, frames: Tensor) -> Tensor:
-        x = self.blocks(self.stem(frames.transpose(1, 2).unsqueeze(1)))   # (B, C, F', T')
+        x = self.blocks(self.stem(frames.transpose(1, 2).unsqueeze(1)))  # (B, C, F', T')
         return self.project(self.pooling(x.mean(dim=2).transpose(1, 2)))  # the mean over frequency first
 
 
@@ -206,10 +219,10 @@ class ResNet34(nn.Module):
         channels = widths[-1] * ((n_mels + 7) // 8)
         self.pooling = AttentiveStatistics(channels)
         self.project = nn.Linear(2 * channels, dim)
-        self.to(memory_format=torch.channels_last)       # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, frames: Tensor) -> Tensor:
-        x = self.blocks(self.stem(frames.transpose(1, 2).unsqueeze(1)))   # (B, C, F/8, T/8)
+        x = self.blocks(self.stem(frames.transpose(1, 2).unsqueeze(1)))  # (B, C, F/8, T/8)
         return self.project(self.pooling(x.flatten(1, 2).transpose(1, 2)))
 
 

@@ -31,8 +31,10 @@ class SpecAugment(nn.Module):
     def __init__(self, n_time: int = 2, max_frames: int = 20, n_mel: int = 2, max_mels: int = 5, prob: float = 1.0):
         super().__init__()
         if min(n_time, max_frames, n_mel, max_mels) < 0 or not 0 <= prob <= 1:
-            raise InputError("SpecAugment wants numbers and widths of 0 or more and a prob from 0 to 1, got n_time "
-                             f"{n_time}, max_frames {max_frames}, n_mel {n_mel}, max_mels {max_mels}, prob {prob}")
+            raise InputError(
+                "SpecAugment wants numbers and widths of 0 or more and a prob from 0 to 1, got n_time "
+                f"{n_time}, max_frames {max_frames}, n_mel {n_mel}, max_mels {max_mels}, prob {prob}"
+            )
         self.n_time, self.max_frames, self.n_mel, self.max_mels = n_time, max_frames, n_mel, max_mels
         self.prob = prob
 
@@ -42,8 +44,8 @@ class SpecAugment(nn.Module):
         n_rows, n_frames, n_bands = frames.shape
         drawn = torch.rand(n_rows, self.n_time + self.n_mel, 2, device=frames.device, generator=generator)
         hit = torch.rand(n_rows, 1, 1, device=frames.device, generator=generator) < self.prob
-        times = _stripes(drawn[:, :self.n_time], self.max_frames, n_frames)[:, :, None]     # (B, frames, 1)
-        bands = _stripes(drawn[:, self.n_time:], self.max_mels, n_bands)[:, None]           # (B, 1, n_mels)
+        times = _stripes(drawn[:, : self.n_time], self.max_frames, n_frames)[:, :, None]  # (B, frames, 1)
+        bands = _stripes(drawn[:, self.n_time :], self.max_mels, n_bands)[:, None]  # (B, 1, n_mels)
         return torch.where((times | bands) & hit, frames.mean(dim=1, keepdim=True), frames)
 
 
@@ -68,12 +70,25 @@ class LogMel(nn.Module):
     window: Tensor
     mel: Tensor
 
-    def __init__(self, n_mels: int = 40, sample_rate: int = 16000, window_seconds: float = 0.025,
-                 hop_seconds: float = 0.010, floor: float = 1e-6,
-                 sentence_mean: bool = True, spec_augment: SpecAugment | None = None):
+    def __init__(
+        self,
+        n_mels: int = 40,
+        sample_rate: int = 16000,
+        window_seconds: float = 0.025,
+        hop_seconds: float = 0.010,
+        floor: float = 1e-6,
+        sentence_mean: bool = True,
+        spec_augment: SpecAugment | None = None,
+    ):
         super().__init__()
-        self.config = {"n_mels": n_mels, "sample_rate": sample_rate, "window_seconds": window_seconds,
-                       "hop_seconds": hop_seconds, "floor": floor, "sentence_mean": sentence_mean}
+        self.config = {
+            "n_mels": n_mels,
+            "sample_rate": sample_rate,
+            "window_seconds": window_seconds,
+            "hop_seconds": hop_seconds,
+            "floor": floor,
+            "sentence_mean": sentence_mean,
+        }
         self.hop, self.floor, self.sentence_mean = round(hop_seconds * sample_rate), floor, sentence_mean
         self.spec_augment = spec_augment
         window = round(window_seconds * sample_rate)
@@ -86,10 +101,17 @@ class LogMel(nn.Module):
     @torch.no_grad()
     def forward(self, wave: Tensor) -> Tensor:
         with torch.autocast(wave.device.type, enabled=False):
-            spectrum = torch.stft(wave.float(), self.n_fft, self.hop, len(self.window), self.window,
-                                  pad_mode="constant", return_complex=True)
-            power = torch.view_as_real(spectrum).square().sum(-1)          # (B, bins, frames)
-            frames = (power.transpose(1, 2) @ self.mel + self.floor).log()   # (B, frames, n_mels)
+            spectrum = torch.stft(
+                wave.float(),
+                self.n_fft,
+                self.hop,
+                len(self.window),
+                self.window,
+                pad_mode="constant",
+                return_complex=True,
+            )
+            power = torch.view_as_real(spectrum).square().sum(-1)  # (B, bins, frames)
+            frames = (power.transpose(1, 2) @ self.mel + self.floor).log()  # (B, frames, n_mels)
             frames = frames - frames.mean(dim=1, keepdim=True) if self.sentence_mean else frames
             return self.spec_augment(frames) if self.spec_augment else frames
 
@@ -138,8 +160,11 @@ class KaldiFbank(nn.Module):
         self.config = {"n_mels": n_mels, "sample_rate": sample_rate, "window": window, "scale": scale}
         self.size, self.hop, self.scale = round(0.025 * sample_rate), round(0.010 * sample_rate), scale
         self.n_fft = 1 << (self.size - 1).bit_length()
-        shape = (torch.hann_window(self.size, periodic=False) ** 0.85 if window == "povey"
-                 else torch.hamming_window(self.size, periodic=False))
+        shape = (
+            torch.hann_window(self.size, periodic=False) ** 0.85
+            if window == "povey"
+            else torch.hamming_window(self.size, periodic=False)
+        )
         mel, _ = get_mel_banks(n_mels, self.n_fft, sample_rate, 20.0, 0.0, 100.0, -500.0, 1.0)
         # Constants, rebuilt from the arguments: not part of the weights.
         self.register_buffer("window", shape, persistent=False)
@@ -148,7 +173,7 @@ class KaldiFbank(nn.Module):
     @torch.no_grad()
     def forward(self, wave: Tensor) -> Tensor:
         with torch.autocast(wave.device.type, enabled=False):
-            pieces = (wave.float() * self.scale).unfold(1, self.size, self.hop)          # (B, frames, 400)
+            pieces = (wave.float() * self.scale).unfold(1, self.size, self.hop)  # (B, frames, 400)
             pieces = pieces - pieces.mean(dim=2, keepdim=True)
             pieces = pieces - 0.97 * torch.cat([pieces[..., :1], pieces[..., :-1]], dim=2)
             spectrum = torch.fft.rfft(pieces * self.window, self.n_fft)
@@ -166,16 +191,20 @@ class SslsvMel(nn.Module):
     torch.Size([1, 101, 40])
     """
 
-    def __init__(self, n_mels: int = 40, sample_rate: int = 16000, window: str = "hamming",
-                 hop_seconds: float = 0.010):
+    def __init__(self, n_mels: int = 40, sample_rate: int = 16000, window: str = "hamming", hop_seconds: float = 0.010):
         super().__init__()
         if window not in ("hamming", "hann"):
             raise InputError(f"sslsv's window is hamming or hann, not {window!r}")
         self.n_mels = n_mels
         self.config = {"n_mels": n_mels, "sample_rate": sample_rate, "window": window, "hop_seconds": hop_seconds}
         self.mel = torchaudio.transforms.MelSpectrogram(
-            sample_rate, n_fft=512, win_length=400, hop_length=round(hop_seconds * sample_rate), n_mels=n_mels,
-            window_fn=torch.hamming_window if window == "hamming" else torch.hann_window)
+            sample_rate,
+            n_fft=512,
+            win_length=400,
+            hop_length=round(hop_seconds * sample_rate),
+            n_mels=n_mels,
+            window_fn=torch.hamming_window if window == "hamming" else torch.hann_window,
+        )
         for part, name in ((self.mel.spectrogram, "window"), (self.mel.mel_scale, "fb")):
             part.register_buffer(name, getattr(part, name), persistent=False)  # constants: not part of the weights
 

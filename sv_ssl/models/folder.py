@@ -14,8 +14,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator, cast
+from typing import cast
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -29,10 +30,12 @@ from sv_ssl.models.encoders import Embedder
 from sv_ssl.models.features import KaldiFbank, LogMel, SpeechBrainFbank, SslsvMel
 
 FORMAT = "sv_ssl model 1"
-FEATURES: dict[str, type] = {kind.__name__: kind for kind in (LogMel, Waveform, ThreeSpectra, SpeechBrainFbank,
-                                                              KaldiFbank, SslsvMel)}
-ENCODERS: dict[str, type] = {name: getattr(module, name) for module in (encoders, audio_papers, peer_resnet)
-                             for name in module.__all__}
+FEATURES: dict[str, type] = {
+    kind.__name__: kind for kind in (LogMel, Waveform, ThreeSpectra, SpeechBrainFbank, KaldiFbank, SslsvMel)
+}
+ENCODERS: dict[str, type] = {
+    name: getattr(module, name) for module in (encoders, audio_papers, peer_resnet) for name in module.__all__
+}
 
 
 def save(folder: str | os.PathLike, embedder: Embedder, training: dict, results: dict | None = None) -> Path:
@@ -45,10 +48,15 @@ def save(folder: str | os.PathLike, embedder: Embedder, training: dict, results:
     try:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
-        config = {"format": FORMAT, "dim": embedder.dim, "sample_rate": embedder.sample_rate,
-                  "features": {"name": type(embedder.features).__name__, **embedder.features.config},
-                  "encoder": {"name": type(embedder.encoder).__name__, **embedder.encoder.config},
-                  "training": training, "results": results or {}}
+        config = {
+            "format": FORMAT,
+            "dim": embedder.dim,
+            "sample_rate": embedder.sample_rate,
+            "features": {"name": type(embedder.features).__name__, **embedder.features.config},
+            "encoder": {"name": type(embedder.encoder).__name__, **embedder.encoder.config},
+            "training": training,
+            "results": results or {},
+        }
         (new / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         weights = {k: v.detach().cpu().contiguous() for k, v in embedder.state_dict().items()}
         save_file(weights, new / "model.safetensors")
@@ -106,8 +114,10 @@ def fill(embedder: Embedder, folder: str | os.PathLike) -> None:
     for what, part in (("features", embedder.features), ("encoder", embedder.encoder)):
         wanted = {"name": type(part).__name__, **part.config}
         if {"name": "LogMel", **there[what]} != wanted:
-            raise InputError(f"--init_from {folder}: its {what} are {there[what]}, this run's are {wanted}: choose the "
-                             "YAML and the sizes that it was trained with")
+            raise InputError(
+                f"--init_from {folder}: its {what} are {there[what]}, this run's are {wanted}: choose the "
+                "YAML and the sizes that it was trained with"
+            )
     load_weights(embedder, Path(folder) / "model.safetensors")
 
 
@@ -133,8 +143,9 @@ def load_weights(module: nn.Module, path: str | os.PathLike) -> None:
         raise InputError(f"{path} cannot be read: {error}") from error
     wanted = module.state_dict()
     if missing := sorted(wanted.keys() ^ weights.keys()):
-        raise InputError(f"{path} does not fit config.json: {len(missing)} tensors are missing or not wanted, "
-                         f"such as {missing[0]}")
+        raise InputError(
+            f"{path} does not fit config.json: {len(missing)} tensors are missing or not wanted, such as {missing[0]}"
+        )
     for name, tensor in weights.items():
         if tensor.shape != wanted[name].shape:
             raise InputError(f"{path}: {name} is {tuple(tensor.shape)}, wanted {tuple(wanted[name].shape)}")
@@ -148,8 +159,10 @@ class Unpadded(nn.Module):
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
         if bool((lengths < 1).any()):
-            raise ValueError("this batch is padded (a relative length is below 1) and padding changes embeddings: "
-                             "encode utterances one by one or in batches of equal length")
+            raise ValueError(
+                "this batch is padded (a relative length is below 1) and padding changes embeddings: "
+                "encode utterances one by one or in batches of equal length"
+            )
         return frames
 
 
@@ -171,10 +184,12 @@ def load_for_speechbrain(module: ForSpeechBrain, path: str | os.PathLike) -> Non
 
 def speechbrain_yaml(config: dict) -> str:
     """hyperparams.yaml for `EncoderClassifier.from_hparams`; it needs sv_ssl to be installed."""
+
     def lines(arguments: dict, indent: int) -> str:
         return "".join(f"{' ' * indent}{key}: {value}\n" for key, value in arguments.items())
+
     (features, of_features), (encoder, of_encoder) = _parts(config, "this model")
-    return (f"""# For SpeechBrain: EncoderClassifier.from_hparams(source=<this folder>).encode_batch(wavs)
+    return f"""# For SpeechBrain: EncoderClassifier.from_hparams(source=<this folder>).encode_batch(wavs)
 compute_features: !new:{features.__module__}.{features.__name__}
 {lines(of_features, 2)}mean_var_norm: !new:sv_ssl.models.folder.Unpadded
 encoder: !new:{encoder.__module__}.{encoder.__name__}
@@ -190,7 +205,7 @@ pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
     embedding_model: !ref <embedding_model>
   custom_hooks:
     embedding_model: !name:sv_ssl.models.folder.load_for_speechbrain
-""")
+"""
 
 
 def card(config: dict) -> str:

@@ -14,9 +14,10 @@ import json
 import logging
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,16 +40,24 @@ def to_onnx(embedder: Embedder, path: str | os.PathLike) -> float:
     with aside(path) as temporary:
         try:
             with _quiet():
-                program: Any = torch.onnx.export(embedder, (wave,), dynamo=True, verbose=False, opset_version=18,
-                                                 input_names=["wave"], output_names=["embedding"],
-                                                 dynamic_shapes=({1: torch.export.Dim.DYNAMIC},),
-                                                 custom_translation_table={torch.ops.aten.stft.default: _stft})
+                program: Any = torch.onnx.export(
+                    embedder,
+                    (wave,),
+                    dynamo=True,
+                    verbose=False,
+                    opset_version=18,
+                    input_names=["wave"],
+                    output_names=["embedding"],
+                    dynamic_shapes=({1: torch.export.Dim.DYNAMIC},),
+                    custom_translation_table={torch.ops.aten.stft.default: _stft},
+                )
                 program.model.metadata_props["sv_ssl"] = json.dumps(_described(embedder))
                 program.save(temporary)
         except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
-            raise InputError(f"{type(embedder.features).__name__} with {type(embedder.encoder).__name__} cannot be "
-                             f"written as ONNX by torch {torch.__version__}: {str(error).strip().splitlines()[0]}"
-                             ) from error
+            raise InputError(
+                f"{type(embedder.features).__name__} with {type(embedder.encoder).__name__} cannot be "
+                f"written as ONNX by torch {torch.__version__}: {str(error).strip().splitlines()[0]}"
+            ) from error
         return _checked(embedder, load_onnx(temporary), path)
 
 
@@ -106,29 +115,45 @@ def _session(path: str | os.PathLike, threads: int) -> Any:
         raise InputError(f"{path} is not a whole ONNX model: {str(error).splitlines()[0]}") from None
 
 
-def _stft(self, n_fft: int, hop_length: int, win_length: int | None = None, window=None, normalized: bool = False,
-          onesided: bool | None = None, return_complex: bool | None = None):
+def _stft(
+    self,
+    n_fft: int,
+    hop_length: int,
+    win_length: int | None = None,
+    window=None,
+    normalized: bool = False,
+    onesided: bool | None = None,
+    return_complex: bool | None = None,
+):
     """torch.stft of (B, samples) as one convolution: onnxruntime's own STFT takes as long as a small encoder."""
     import onnx.numpy_helper
     import onnxscript
 
     op: Any = onnxscript.opset18
     n_window = window.shape[0]
-    left, bins = (n_fft - n_window) // 2, n_fft // 2 + 1        # the window stands in the middle of the frame
+    left, bins = (n_fft - n_window) // 2, n_fft // 2 + 1  # the window stands in the middle of the frame
     turns = np.arange(bins)[:, None] * np.arange(left, left + n_window) % n_fft * (2 * np.pi / n_fft)
-    waves = np.concatenate([np.cos(turns), -np.sin(turns)])[:, None].astype(np.float32)         # (2 * bins, 1, W)
+    waves = np.concatenate([np.cos(turns), -np.sin(turns)])[:, None].astype(np.float32)  # (2 * bins, 1, W)
     weight = op.Mul(op.Constant(value=onnx.numpy_helper.from_array(waves)), window)
-    ends = [left + n_window - n_fft or 2 ** 62]
-    wave = op.Slice(op.Unsqueeze(self, op.Constant(value_ints=[1])), op.Constant(value_ints=[left]),
-                    op.Constant(value_ints=ends), op.Constant(value_ints=[2]))
-    frames = op.Conv(wave, weight, strides=[hop_length])                                        # (B, 2 * bins, T)
+    ends = [left + n_window - n_fft or 2**62]
+    wave = op.Slice(
+        op.Unsqueeze(self, op.Constant(value_ints=[1])),
+        op.Constant(value_ints=[left]),
+        op.Constant(value_ints=ends),
+        op.Constant(value_ints=[2]),
+    )
+    frames = op.Conv(wave, weight, strides=[hop_length])  # (B, 2 * bins, T)
     return op.Transpose(op.Reshape(frames, op.Constant(value_ints=[0, 2, bins, -1])), perm=[0, 2, 3, 1])
 
 
 def _described(embedder: Embedder) -> dict[str, Any]:
-    return {"format": FORMAT, "dim": embedder.dim, "sample_rate": embedder.sample_rate,
-            "features": {"name": type(embedder.features).__name__, **embedder.features.config},
-            "encoder": {"name": type(embedder.encoder).__name__, **embedder.encoder.config}}
+    return {
+        "format": FORMAT,
+        "dim": embedder.dim,
+        "sample_rate": embedder.sample_rate,
+        "features": {"name": type(embedder.features).__name__, **embedder.features.config},
+        "encoder": {"name": type(embedder.encoder).__name__, **embedder.encoder.config},
+    }
 
 
 @torch.no_grad()
@@ -140,8 +165,9 @@ def _checked(embedder: Embedder, made: Callable[[Tensor], Tensor], path: str | o
         ours, theirs = (nn.functional.normalize(model(wave)) for model in (embedder, made))
         largest = max(largest, float((ours - theirs).abs().max()))
     if not largest <= LARGEST:
-        raise InputError(f"{path} was not written: its embeddings differ from PyTorch's by {largest:.2g}, more than "
-                         f"{LARGEST:g}")
+        raise InputError(
+            f"{path} was not written: its embeddings differ from PyTorch's by {largest:.2g}, more than {LARGEST:g}"
+        )
     return largest
 
 

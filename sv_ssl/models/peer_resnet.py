@@ -1,4 +1,4 @@
-"""Encoders that other toolkits trained and that `sv_ssl.models.encoders` has not, so that their weights can be loaded."""
+"""Encoders that only other toolkits train, so that their weights can be loaded."""
 
 from __future__ import annotations
 
@@ -31,6 +31,6 @@ class WeSpeakerResNet34(nn.Module):
         self.project = nn.Linear(2 * widths[-1] * (n_mels // 8), dim)
 
     def forward(self, frames: Tensor) -> Tensor:
-        x = self.blocks(self.stem(frames.transpose(1, 2).unsqueeze(1))).flatten(1, 2)   # (B, C * F/8, T/8)
+        x = self.blocks(self.stem(frames.transpose(1, 2).unsqueeze(1))).flatten(1, 2)  # (B, C * F/8, T/8)
         deviation = (x.var(dim=2) + self.floor).sqrt()
         return self.project(torch.cat([x.mean(dim=2), deviation], dim=1))

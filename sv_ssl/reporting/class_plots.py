@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -26,8 +26,15 @@ def confusion_matrix(path: Destination, names: Sequence, counts: np.ndarray) -> 
     figure, axes = canvas(5.2)
     _matrix(axes, shares, names, "Blues", 0, 100)
     for i, j in np.argwhere(shares >= 0.5) if n <= 24 else ():
-        axes.text(j, i, f"{shares[i, j]:.0f}", ha="center", va="center", fontsize=min(9, 90 / n),
-                  color=PAPER if shares[i, j] > 55 else INK)  # fmt: skip
+        axes.text(
+            j,
+            i,
+            f"{shares[i, j]:.0f}",
+            ha="center",
+            va="center",
+            fontsize=min(9, 90 / n),
+            color=PAPER if shares[i, j] > 55 else INK,
+        )
     axes.plot([], [], " ", label=f"accuracy {100 * np.trace(counts) / total:.2f} % of {total:,} clips")
     finish(axes, "Confusion: per cent of each true class", "predicted class", "true class")
     save(figure, path)
@@ -37,16 +44,19 @@ def class_distances(path: Destination, names: Sequence, mean: np.ndarray, cv: np
     """C names, (C, C), (C, C) -> file: mean and coefficient of variation of 1 - cosine for every two classes."""
     figure = Figure(figsize=(4.8, 9.4), layout="constrained")
     upper, lower = figure.subplots(2)
-    for axes, values, title, colours in ((upper, mean, "Distance, 1 \N{MINUS SIGN} cosine: mean", "viridis"),
-                                         (lower, cv, "Its standard deviation / mean", "magma")):  # fmt: skip
+    for axes, values, title, colours in (
+        (upper, mean, "Distance, 1 \N{MINUS SIGN} cosine: mean", "viridis"),
+        (lower, cv, "Its standard deviation / mean", "magma"),
+    ):
         shown = values[np.isfinite(values)]
         _matrix(axes, values, names, colours, *((shown.min(), shown.max()) if shown.size else (0, 1)))
         axes.set_title(title, loc="left", fontsize=12, color=INK, pad=10)
     save(figure, path)
 
 
-def embedding_map(path: Destination, points: np.ndarray, labels: ArrayLike, title: str, x: str = "",
-                  y: str = "") -> None:  # fmt: skip
+def embedding_map(
+    path: Destination, points: np.ndarray, labels: ArrayLike, title: str, x: str = "", y: str = ""
+) -> None:
     """(N, 2), (N,) -> file: a point a row; colour and shape tell the classes, which up to 40 are named below."""
     names, code = np.unique(np.asarray(labels), return_inverse=True)
     named = len(names) <= NAMED
@@ -65,8 +75,14 @@ def embedding_map(path: Destination, points: np.ndarray, labels: ArrayLike, titl
     save(figure, path)
 
 
-def intervals(path: Destination, names: Sequence[str], points: Mapping[str, Mapping[str, tuple]], title: str, x: str,
-              limits: tuple[float, float]) -> None:
+def intervals(
+    path: Destination,
+    names: Sequence[str],
+    points: Mapping[str, Mapping[str, tuple]],
+    title: str,
+    x: str,
+    limits: tuple[float, float],
+) -> None:
     """Names, {kind: {name: (value, low, high)}} -> file: a line a name, a dot with its interval a kind."""
     figure, axes = canvas(1.4 + 0.24 * len(names))
     for k, (kind, some) in enumerate(points.items()):

@@ -8,7 +8,8 @@ from __future__ import annotations
 import html
 import io
 import re
-from typing import Any, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 
 class Html(str):

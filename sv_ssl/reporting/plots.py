@@ -10,9 +10,9 @@ import io
 import math
 import os
 import warnings
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -57,14 +57,22 @@ def det_curve(path: Destination, systems: Systems, points: Sequence[Point] = POI
     best = [[_best(curve, point) for curve in curves.values()] for point in points]
     figure, axes = canvas(4.5 + 0.19 * (len(curves) + len(points)))
     reached = [rate for row in best for point in row for rate in point[1:] if rate < 1]
-    high = min(TICKS[TICKS >= max(0.4, *reached, *(rate + 0.1 for rate in rates.values()))], default=TICKS[-1])
+    high = min(TICKS[max(0.4, *reached, *(rate + 0.1 for rate in rates.values())) <= TICKS], default=TICKS[-1])
     low = min(_det_line(axes, curve, color, high) for curve, color in zip(curves.values(), cycle(COLORS)))
     axes.plot([-9, 9], [-9, 9], color=GREY, linewidth=0.8, linestyle=(0, (4, 4)), zorder=1)
-    _probit_axes(axes, TICKS[TICKS < max(low, 2e-4)].max(), high)
+    _probit_axes(axes, TICKS[max(low, 2e-4) > TICKS].max(), high)
     for (name, rate), color in zip(rates.items(), cycle(COLORS)):
         _marker(axes, _probit([rate, rate]), color, "o", 7)
-        axes.plot([], [], color=color, linewidth=2.2, marker="o", markersize=7, markeredgecolor=PAPER,
-                  label=f"{text(name)}: EER {100 * rate:.2f} %")  # fmt: skip
+        axes.plot(
+            [],
+            [],
+            color=color,
+            linewidth=2.2,
+            marker="o",
+            markersize=7,
+            markeredgecolor=PAPER,
+            label=f"{text(name)}: EER {100 * rate:.2f} %",
+        )
     for point, row, shape, size in zip(points, best, cycle(SHAPES), cycle(SIZES)):
         for (_, *at), color in zip(row, cycle(COLORS)):
             _marker(axes, _probit(at), color, shape, size)
@@ -108,7 +116,7 @@ def _probit(rate: ArrayLike) -> np.ndarray:
 def _probit_axes(axes: Axes, low: float, high: float) -> None:
     ends = _probit([low, high])
     ticks = [high]
-    for tick in TICKS[(TICKS >= low) & (TICKS < high)][::-1]:
+    for tick in TICKS[(low <= TICKS) & (high > TICKS)][::-1]:
         if _probit(ticks[-1]) - _probit(tick) > 0.11 * (ends[1] - ends[0]):  # room for the label
             ticks.append(tick)
     for axis in (axes.xaxis, axes.yaxis):
@@ -120,14 +128,31 @@ def _probit_axes(axes: Axes, low: float, high: float) -> None:
 def _marker(axes: Axes, at: np.ndarray, color: str, shape: str, size: float) -> None:
     """A marker at (2,) x and y; on the edge if they lie outside."""
     x, y = np.clip(at[0], *axes.get_xlim()), np.clip(at[1], *axes.get_ylim())
-    axes.plot([x], [y], linestyle="", marker=shape, markersize=size, color=color, markeredgecolor=PAPER, clip_on=False,
-              zorder=5)  # fmt: skip
+    axes.plot(
+        [x],
+        [y],
+        linestyle="",
+        marker=shape,
+        markersize=size,
+        color=color,
+        markeredgecolor=PAPER,
+        clip_on=False,
+        zorder=5,
+    )
 
 
 def _shape_label(axes: Axes, name: str, values: list[float], shape: str, size: float) -> None:
     """The legend's line for an operating point: its value for each system."""
-    axes.plot([], [], linestyle="", marker=shape, markersize=size, color=GREY, markeredgecolor=PAPER,
-              label=f"{name} {', '.join(f'{value:.3f}' for value in values)}")  # fmt: skip
+    axes.plot(
+        [],
+        [],
+        linestyle="",
+        marker=shape,
+        markersize=size,
+        color=GREY,
+        markeredgecolor=PAPER,
+        label=f"{name} {', '.join(f'{value:.3f}' for value in values)}",
+    )
 
 
 def score_histogram(
@@ -142,8 +167,10 @@ def score_histogram(
     edges = _edges(scores, int(np.clip(3 * np.cbrt(min(target.sum(), (~target).sum())), 16, 80)))
     thresholds = threshold if isinstance(threshold, Mapping) else {"threshold": threshold}
     figure, axes = canvas(3.2 + 0.19 * len(thresholds))
-    for kind, name, color in ((~target, "non-target: different speakers", COLORS[0]),
-                              (target, "target: same speaker", COLORS[1])):  # fmt: skip
+    for kind, name, color in (
+        (~target, "non-target: different speakers", COLORS[0]),
+        (target, "target: same speaker", COLORS[1]),
+    ):
         density = np.histogram(np.clip(scores[kind], edges[0], edges[-1]), edges, density=True)[0]
         axes.stairs(density, edges, fill=True, color=color, alpha=0.35, zorder=2)
         axes.stairs(density, edges, color=color, linewidth=1.4, zorder=3)
@@ -152,8 +179,16 @@ def score_histogram(
     for i, (name, value) in enumerate(thresholds.items()):
         miss, false_alarm = np.mean(scores[target] < value), np.mean(scores[~target] >= value)
         cost = f"{100 * miss:.2f} % missed, {100 * false_alarm:.2f} % false alarms"
-        axes.plot([value] * 2, [0, 1], transform=axes.get_xaxis_transform(), color=INK, linewidth=1.3, zorder=4,
-                  linestyle=(0, DASHES[i % len(DASHES)]), label=f"{text(name)} at {value:.3g}: {cost}")  # fmt: skip
+        axes.plot(
+            [value] * 2,
+            [0, 1],
+            transform=axes.get_xaxis_transform(),
+            color=INK,
+            linewidth=1.3,
+            zorder=4,
+            linestyle=(0, DASHES[i % len(DASHES)]),
+            label=f"{text(name)} at {value:.3g}: {cost}",
+        )
     axes.set_ylim(bottom=0)
     finish(axes, "Scores of the trials", "score", "density")
     save(figure, path)
@@ -231,7 +266,7 @@ def text(name: str, longest: int = 36) -> str:
     """A name as matplotlib shall write it: no formula, not left out of the legend, one line, not too long."""
     name = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
     if len(name) > longest:
-        name = f"{name[:longest // 2 - 1]} ... {name[4 - longest // 2:]}"
+        name = f"{name[: longest // 2 - 1]} ... {name[4 - longest // 2 :]}"
     return (" " * name.startswith("_") + name).replace("$", r"\$")
 
 

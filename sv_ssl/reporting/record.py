@@ -22,10 +22,12 @@ import re
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Callable, Iterable, Sequence
+from typing import Any
 
+from sv_ssl.core import command
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
 
@@ -88,8 +90,18 @@ def here(value: Any) -> Any:
 
 
 # Overrides that say where things are, or how fast, and not what is learnt.
-MACHINE = {"seed", "num_workers", "data_folder", "output_folder", "results_folder", "audio_root", "noise_folder",
-           "room_folder", "valid_trials", "test_trials"}
+MACHINE = {
+    "seed",
+    "num_workers",
+    "data_folder",
+    "output_folder",
+    "results_folder",
+    "audio_root",
+    "noise_folder",
+    "room_folder",
+    "valid_trials",
+    "test_trials",
+}
 
 
 def changed(run: dict) -> str:
@@ -146,8 +158,12 @@ def table(folder: str | os.PathLike) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([list(SUMMARY), *([of(run) for of in SUMMARY.values()] for run in runs)])
     with aside(folder / "README.md") as temporary:
-        parts = [*_measured(runs), *_studies(folder), *_benchmarks(folder / "benchmarks"),
-                 *_reported(folder / "reported.csv")]
+        parts = [
+            *_measured(runs),
+            *_studies(folder),
+            *_benchmarks(folder / "benchmarks"),
+            *_reported(folder / "reported.csv"),
+        ]
         temporary.write_text("\n".join([*parts, ""]), encoding="utf-8")
 
 
@@ -210,11 +226,13 @@ def _row(runs: list[dict]) -> list[str]:
         ", ".join(str(run["seed"]) for run in runs),
         _spread([100 * test["eer"] for test in tests], [100 * end for end in _ends(tests[0], "eer")], 2),
         *(_spread([test["min_dcf"][p] for test in tests], _ends(tests[0], p), 3) for p in ("0.01", "0.05")),
-        *(_mean([100 * run["baselines"][b] for run in runs if b in run.get("baselines", {})], 2)
-          for b in ("untrained", "no_learning")),
+        *(
+            _mean([100 * run["baselines"][b] for run in runs if b in run.get("baselines", {})], 2)
+            for b in ("untrained", "no_learning")
+        ),
         _mean([run["minutes"] for run in runs if "minutes" in run], 1),
         ", ".join(sorted({str(run.get("device", "")) for run in runs})),
-    ]  # fmt: skip
+    ]
 
 
 def _ends(test: dict, metric: str) -> list[float]:
@@ -269,8 +287,10 @@ def _reported(path: Path) -> list[str]:
     if tuple(reader.fieldnames or ()) != REPORTED:
         raise InputError(f"{path}: the first line must be {','.join(REPORTED)}")
     about = "Figures that papers and other toolkits report, from `reported.csv`. They were not measured here."
-    cells = [[_percent(path, i, row["eer"]) if key == "eer" else row[key] for key in REPORTED]
-             for i, row in enumerate(rows, 2)]  # fmt: skip
+    cells = [
+        [_percent(path, i, row["eer"]) if key == "eer" else row[key] for key in REPORTED]
+        for i, row in enumerate(rows, 2)
+    ]
     head = ["system", "encoder", "trained on", "tested on", "EER %", "minDCF 0.01", "source"]
     return ["", "## Reported elsewhere", "", about, "", *markdown(head, cells)]
 
@@ -293,11 +313,12 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
 
 
-if __name__ == "__main__":
-    try:
-        where = Path(sys.argv[1] if len(sys.argv) > 1 else "results")
-        table(where)
-        print(f"wrote {where}/README.md, {where}/summary.csv")
-    except InputError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make the tables of a results folder -> exit code."""
+    given = sys.argv[1:] if argv is None else argv
+    return command.run(lambda: _tables(Path(given[0] if given else "results")))
+
+
+def _tables(folder: Path) -> None:
+    table(folder)
+    print(f"wrote {folder}/README.md, {folder}/summary.csv")

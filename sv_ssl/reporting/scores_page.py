@@ -5,9 +5,10 @@ from __future__ import annotations
 import heapq
 import math
 import os
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Iterable, Mapping, NamedTuple, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -132,15 +133,24 @@ def _version() -> str:
 
 def _header(name: str, report: Mapping[str, Any], notes: Iterable[str], headings: Iterable[str]) -> Html:
     known = f", the size of {report['known_as']}" if report.get("known_as") else ""
-    lede = (f"{report['n_trials']:,} trials ({report['n_target']:,} target, {report['n_nontarget']:,} non-target) of "
-            f"{report['n_utterances']:,} utterances{known}")  # fmt: skip
+    lede = (
+        f"{report['n_trials']:,} trials ({report['n_target']:,} target, {report['n_nontarget']:,} non-target) of "
+        f"{report['n_utterances']:,} utterances{known}"
+    )
     big = [_big("EER", number(report["eer"], ".2%"), _interval(report, "eer", ".2%"))]
     for point, value in report["min_dcf"].items():
         big.append(_big(f"minDCF({point})", number(value, ".3f"), _interval(report, point, ".3f")))
     warned = el("ul", *(el("li", note) for note in notes), class_="notes") if notes else ""
     links = [el("a", heading, href=f"#{anchor(heading)}") for heading in headings]
-    return el("header", el("p", "Speaker verification report", class_="kind"), el("h1", el("bdi", name)),
-              el("p", lede, class_="lede"), el("ul", *big, class_="big"), warned, el("nav", *links))  # fmt: skip
+    return el(
+        "header",
+        el("p", "Speaker verification report", class_="kind"),
+        el("h1", el("bdi", name)),
+        el("p", lede, class_="lede"),
+        el("ul", *big, class_="big"),
+        warned,
+        el("nav", *links),
+    )
 
 
 def _big(name: str, value: str, interval: str) -> Html:
@@ -155,12 +165,24 @@ def _facts(report: Mapping[str, Any], about: Mapping[str, str]) -> Html:
 
 
 def _metrics(report: Mapping[str, Any]) -> Html:
-    rows = [{"metric": "EER", "value": number(report["eer"], ".3%"), "95 % interval": _interval(report, "eer", ".3%"),
-             "threshold": number(report["eer_threshold"], ".6g")}]  # fmt: skip
+    rows = [
+        {
+            "metric": "EER",
+            "value": number(report["eer"], ".3%"),
+            "95 % interval": _interval(report, "eer", ".3%"),
+            "threshold": number(report["eer_threshold"], ".6g"),
+        }
+    ]
     for name, value in report["min_dcf"].items():
-        rows.append({"metric": f"minDCF({name})", "value": number(value), **_costs(_point(name)),
-                     "95 % interval": _interval(report, name, ".4f"),
-                     "threshold": number(report["min_dcf_threshold"][name], ".6g")})  # fmt: skip
+        rows.append(
+            {
+                "metric": f"minDCF({name})",
+                "value": number(value),
+                **_costs(_point(name)),
+                "95 % interval": _interval(report, name, ".4f"),
+                "threshold": number(report["min_dcf_threshold"][name], ".6g"),
+            }
+        )
     for name, value in report["act_dcf"].items():
         p, c_miss, c_fa = _point(name)
         bayes = number(math.log(c_fa * (1 - p) / (c_miss * p)), ".6g")
@@ -195,10 +217,13 @@ def _pictures(name: str, scores: np.ndarray, labels: np.ndarray, report: Mapping
     thresholds = {"EER": float(report["eer_threshold"])}
     thresholds.update((f"minDCF({key})", float(value)) for key, value in report["min_dcf_threshold"].items())
     system = {name: (scores, labels)}
-    return el("div", picture("DET curve", DET, lambda file: plots.det_curve(file, system, points)),
-              picture("Histogram", HISTOGRAM, lambda file: plots.score_histogram(file, scores, labels, thresholds)),
-              picture("Calibration", CALIBRATION, lambda file: plots.calibration(file, system, points)),
-              class_="pictures")  # fmt: skip
+    return el(
+        "div",
+        picture("DET curve", DET, lambda file: plots.det_curve(file, system, points)),
+        picture("Histogram", HISTOGRAM, lambda file: plots.score_histogram(file, scores, labels, thresholds)),
+        picture("Calibration", CALIBRATION, lambda file: plots.calibration(file, system, points)),
+        class_="pictures",
+    )
 
 
 def _breakdown(conditions: Sequence[Mapping[str, Any]], report: Mapping[str, Any]) -> Html:
@@ -211,11 +236,18 @@ def _breakdown(conditions: Sequence[Mapping[str, Any]], report: Mapping[str, Any
     groups: dict[str, list[dict]] = {}
     for row in rows:
         bar = "" if row["eer"] is None else _bar(row, top, report["eer"])
-        groups.setdefault(row["by"], []).append({
-            "condition": el("bdi", row["value"]), "targets": f"{row['n_target']:,}",
-            "non-targets": f"{row['n_nontarget']:,}", "EER": number(row["eer"], ".2%"),
-            "95 % interval": _interval(row, "eer", ".2%"), "compared": bar, "note": row.get("note") or "",
-            **{heading: number(row["min_dcf"].get(name), ".3f") for heading, name in costs.items()}})  # fmt: skip
+        groups.setdefault(row["by"], []).append(
+            {
+                "condition": el("bdi", row["value"]),
+                "targets": f"{row['n_target']:,}",
+                "non-targets": f"{row['n_nontarget']:,}",
+                "EER": number(row["eer"], ".2%"),
+                "95 % interval": _interval(row, "eer", ".2%"),
+                "compared": bar,
+                "note": row.get("note") or "",
+                **{heading: number(row["min_dcf"].get(name), ".3f") for heading, name in costs.items()},
+            }
+        )
     return table("Breakdown", columns, groups)
 
 
@@ -224,8 +256,10 @@ def _bar(row: Mapping[str, Any], top: float, whole: float) -> Html:
     low, high = _ends(row, "eer") or (0.0, 0.0)
     line = top / 400
     parts = [(0.0, row["eer"], 4, 12, "rate"), (low, high, 9, 2, "ends"), (whole - line, whole + line, 0, 20, "whole")]
-    shapes = (f'<rect class="{kind}" x="{100 * a / top:.2f}" width="{100 * (b - a) / top:.2f}" y="{y}" height="{h}"/>'
-              for a, b, y, h, kind in parts)  # fmt: skip
+    shapes = (
+        f'<rect class="{kind}" x="{100 * a / top:.2f}" width="{100 * (b - a) / top:.2f}" y="{y}" height="{h}"/>'
+        for a, b, y, h, kind in parts
+    )
     return Html(f'<svg viewBox="0 0 100 20" preserveAspectRatio="none" aria-hidden="true">{"".join(shapes)}</svg>')
 
 
@@ -237,9 +271,14 @@ def _hardest(trials: Trials, scores: np.ndarray, threshold: float) -> Html:
         for trial in hardest(trials, scores, target):
             accepted = trial.score >= threshold
             kind = "right" if accepted == target else "wrong"
-            rows.append({"score": number(trial.score, ".6g"), "enrolment": el("code", el("bdi", trial.enroll)),
-                         "test": el("code", el("bdi", trial.test)),
-                         "at the EER": el("span", "accepted" if accepted else "refused", class_=kind)})  # fmt: skip
+            rows.append(
+                {
+                    "score": number(trial.score, ".6g"),
+                    "enrolment": el("code", el("bdi", trial.enroll)),
+                    "test": el("code", el("bdi", trial.test)),
+                    "at the EER": el("span", "accepted" if accepted else "refused", class_=kind),
+                }
+            )
         tables.append(el("div", el("h3", heading), table(heading, columns, {"": rows})))
     return el("div", *tables, class_="two")
 

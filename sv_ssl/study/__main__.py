@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from types import FrameType
-from typing import Sequence
 
 from sv_ssl.core import command
 from sv_ssl.core.errors import InputError
@@ -63,8 +63,9 @@ def _study(argv: Sequence[str] | None) -> int:
     found = grid.read(given.file)
     if given.jobs < 1:
         raise InputError(f"--jobs is {given.jobs}: wanted at least 1")
-    study = runner.Study(found, Path(given.out or f"results/study/{found.name}"),
-                         Path(given.work or f"exp/study/{found.name}"), None)  # fmt: skip
+    study = runner.Study(
+        found, Path(given.out or f"results/study/{found.name}"), Path(given.work or f"exp/study/{found.name}"), None
+    )
     if given.tables_only:
         return tables.write(study.folder, found, given.file)
     if given.pairs:

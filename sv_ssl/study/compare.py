@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 import multiprocessing
 import signal
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Mapping, NamedTuple, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -42,12 +43,24 @@ def measure(folder: Path, grid: Grid, runs: Sequence[Run]) -> dict[str, Any]:
     groups = {name: stems for name, stems in groups.items() if lists.keys() >= set(stems)}
     found = dict(zip(runs, _each(partial(_drawn, folder, lists, groups), runs)))
     names = list(dict.fromkeys(run.system for run in runs))
-    systems = {name: {group: _system(group, [found[run] for run in runs if run.system == name]) for group in groups}
-               for name in names}  # fmt: skip
-    pairs = [test for pair in grid.pairs if {pair["better"], pair["worse"]} <= set(names) for group in groups
-             if (test := paired(pair, group, found))]  # fmt: skip
-    measured = {"draws": N, "runs": [run.title for run in runs], "speakers": _speakers(lists, groups),
-                "systems": systems, "pairs": pairs}  # fmt: skip
+    systems = {
+        name: {group: _system(group, [found[run] for run in runs if run.system == name]) for group in groups}
+        for name in names
+    }
+    pairs = [
+        test
+        for pair in grid.pairs
+        if {pair["better"], pair["worse"]} <= set(names)
+        for group in groups
+        if (test := paired(pair, group, found))
+    ]
+    measured = {
+        "draws": N,
+        "runs": [run.title for run in runs],
+        "speakers": _speakers(lists, groups),
+        "systems": systems,
+        "pairs": pairs,
+    }
     with aside(folder / "measured.json") as temporary:
         temporary.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
     return measured
@@ -70,8 +83,9 @@ def _drawn(folder: Path, lists: Lists, groups: dict[str, list[str]], run: Run) -
     for group, stems in groups.items():
         for name in MEASURES:
             parts = [each[name, stem] for stem in stems]
-            found[name, group] = Drawn(float(np.mean([part.whole for part in parts])),
-                                       np.mean([part.draws for part in parts], axis=0))  # fmt: skip
+            found[name, group] = Drawn(
+                float(np.mean([part.whole for part in parts])), np.mean([part.draws for part in parts], axis=0)
+            )
         together = np.concatenate([scores[stem] for stem in stems])
         found["pooled", group] = headline(together, np.concatenate([lists[stem].labels for stem in stems]), ())["eer"]
     return found
@@ -118,8 +132,10 @@ def over_seeds(draws: np.ndarray) -> np.ndarray:
 def paired(pair: dict[str, str], group: str, found: Mapping[Run, dict]) -> dict[str, Any] | None:
     """The test of a claim: by what the better system's measure is below the worse one's, over the seeds of both."""
     name = pair.get("by", "eer")
-    sides = [{run.seed: each[name, group] for run, each in found.items() if run.system == pair[side]}
-             for side in ("better", "worse")]  # fmt: skip
+    sides = [
+        {run.seed: each[name, group] for run, each in found.items() if run.system == pair[side]}
+        for side in ("better", "worse")
+    ]
     seeds = sorted(set(sides[0]) & set(sides[1]))
     if not seeds:
         return None
@@ -128,8 +144,17 @@ def paired(pair: dict[str, str], group: str, found: Mapping[Run, dict]) -> dict[
     low, high = bootstrap.percentiles(draws)
     known = draws[~np.isnan(draws)]
     p = min(1.0, 2 * (1 + int(min((known <= 0).sum(), (known >= 0).sum()))) / (1 + len(known)))
-    return {**pair, "by": name, "lists": group, "seeds": seeds, "agree": int((gains < 0).sum()),
-            "difference": float(gains.mean()), "ci": [low, high], "p": p, "verdict": verdict(low, high)}  # fmt: skip
+    return {
+        **pair,
+        "by": name,
+        "lists": group,
+        "seeds": seeds,
+        "agree": int((gains < 0).sum()),
+        "difference": float(gains.mean()),
+        "ci": [low, high],
+        "p": p,
+        "verdict": verdict(low, high),
+    }
 
 
 def verdict(low: float, high: float) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -99,13 +100,20 @@ def _columns(manifests: Sequence[str], ids: Sequence[str]) -> dict[str, list[str
 def _page(system: str, runs: Sequence[Run], lists: Sequence[Judged]) -> list[str]:
     about = ABOUT.format(seeds=", ".join(str(run.seed) for run in runs))
     lines = [f"# What {system} gets wrong", "", about, "", "## By gender, session and duration", ""]
-    lines += markdown(["list", "by", "value", "targets", "non-targets", "EER", "note"],
-                      [row for one in lists for row in _broken_down(one)])  # fmt: skip
+    lines += markdown(
+        ["list", "by", "value", "targets", "non-targets", "EER", "note"],
+        [row for one in lists for row in _broken_down(one)],
+    )
     for one in lists:
         lines += ["", f"## Hardest pairs of {one.stem}", ""]
-        lines += markdown(["pair", "one", "other", "rank"], [
-            [kind, one.trials.ids[one.trials.enroll[i]], one.trials.ids[one.trials.test[i]], f"{one.ranks[i]:.3f}"]
-            for kind, chosen in hardest(one).items() for i in chosen])  # fmt: skip
+        lines += markdown(
+            ["pair", "one", "other", "rank"],
+            [
+                [kind, one.trials.ids[one.trials.enroll[i]], one.trials.ids[one.trials.test[i]], f"{one.ranks[i]:.3f}"]
+                for kind, chosen in hardest(one).items()
+                for i in chosen
+            ],
+        )
         lines += ["", f"![their spectrograms](errors-{system}-{one.stem}.jpg)"]
     return [*lines, ""]
 
@@ -119,8 +127,14 @@ def _broken_down(one: Judged) -> list[list[str]]:
     rows = []
     for found in zip(*each):
         eer = "" if found[0]["eer"] is None else f"{100 * np.mean([row['eer'] for row in found]):.2f}"
-        rows.append([one.stem, *(str(found[0][key]) for key in ("by", "value", "n_target", "n_nontarget")), eer,
-                     found[0]["note"]])  # fmt: skip
+        rows.append(
+            [
+                one.stem,
+                *(str(found[0][key]) for key in ("by", "value", "n_target", "n_nontarget")),
+                eer,
+                found[0]["note"],
+            ]
+        )
     return rows
 
 
@@ -128,8 +142,10 @@ def hardest(one: Judged) -> dict[str, list[int]]:
     """{kind: trials}: targets of the lowest ranks, non-targets of the highest."""
     order = one.ranks.argsort(kind="stable")
     labels = np.asarray(one.trials.labels)
-    return {"same speaker, low score": order[labels[order]][:HARDEST].tolist(),
-            "different speakers, high score": order[~labels[order]][::-1][:HARDEST].tolist()}  # fmt: skip
+    return {
+        "same speaker, low score": order[labels[order]][:HARDEST].tolist(),
+        "different speakers, high score": order[~labels[order]][::-1][:HARDEST].tolist(),
+    }
 
 
 def _picture(path: Path, one: Judged, root: Path) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import cycle
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -16,8 +17,11 @@ from sv_ssl.reporting import plots
 from sv_ssl.study import kept
 from sv_ssl.study.grid import Grid, Run
 
-PICTURES = {"learning.png": "Validation EER against crops seen and minutes",
-            "sphere.png": "Alignment and uniformity, epoch after epoch", "det.png": "DET curves"}  # fmt: skip
+PICTURES = {
+    "learning.png": "Validation EER against crops seen and minutes",
+    "sphere.png": "Alignment and uniformity, epoch after epoch",
+    "det.png": "DET curves",
+}
 
 
 def draw(folder: Path, grid: Grid, results: Mapping[Run, dict[str, Any]]) -> None:
@@ -32,8 +36,13 @@ def draw(folder: Path, grid: Grid, results: Mapping[Run, dict[str, Any]]) -> Non
     panels = [("crops", "crops seen"), ("minutes", "minutes of training")]
     with _figure(folder / "learning.png", len(panels)) as axes:
         for panel, (key, title) in zip(axes, panels):
-            _lines(panel, {name: (curve[key], curve["eer"]) for name, curve in curves.items()}, title,
-                   "validation EER", percent=True)  # fmt: skip
+            _lines(
+                panel,
+                {name: (curve[key], curve["eer"]) for name, curve in curves.items()},
+                title,
+                "validation EER",
+                percent=True,
+            )
     with _figure(folder / "sphere.png", 1) as axes:
         paths = {name: (curve["uniformity"], curve["alignment"]) for name, curve in curves.items()}
         _lines(axes[0], paths, "uniformity of training crops: less is more even", "alignment: less is tighter")

@@ -24,16 +24,28 @@ import json
 import os
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Mapping, NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
 from sv_ssl.core.errors import InputError
 
-KEYS = {"name": str, "about": str, "recipes": str, "seeds": list, "options": dict, "lists": dict, "systems": dict,
-        "pairs": list, "drawn": list, "manifests": list, "conclusions": str}  # fmt: skip
+KEYS = {
+    "name": str,
+    "about": str,
+    "recipes": str,
+    "seeds": list,
+    "options": dict,
+    "lists": dict,
+    "systems": dict,
+    "pairs": list,
+    "drawn": list,
+    "manifests": list,
+    "conclusions": str,
+}
 SYSTEM = {"recipe": str, "yaml": str, "options": dict, "about": str, "seeds": list}
 PAIR = {"claim": str, "better": str, "worse": str, "by": str}
 MEASURES = ("eer", "alignment")
@@ -76,8 +88,11 @@ class Grid(NamedTuple):
 
     def runs(self) -> list[Run]:
         """All runs, seed after seed: a study that is stopped early has every system once."""
-        runs = [Run(name, seed, system["recipe"], system["yaml"], {**self.options, **system.get("options", {})})
-                for name, system in self.systems.items() for seed in system.get("seeds", self.seeds)]  # fmt: skip
+        runs = [
+            Run(name, seed, system["recipe"], system["yaml"], {**self.options, **system.get("options", {})})
+            for name, system in self.systems.items()
+            for seed in system.get("seeds", self.seeds)
+        ]
         order = list(dict.fromkeys(sorted(run.seed for run in runs)))
         return sorted(runs, key=lambda run: order.index(run.seed))
 
@@ -97,8 +112,7 @@ def read(path: str | os.PathLike) -> Grid:
         _check(pair, PAIR, {"claim", "better", "worse"}, f"{path}: pair {number}")
     _plain(found["name"], f"{path}: name")
     recipes = path.resolve().parent / found["recipes"]
-    empty = {"about": "", "options": {}, "lists": {}, "pairs": [], "drawn": [], "manifests": [],
-             "conclusions": ""}
+    empty = {"about": "", "options": {}, "lists": {}, "pairs": [], "drawn": [], "manifests": [], "conclusions": ""}
     grid = Grid(**{**empty, **found, "recipes": recipes})
     _check_names(grid, path)
     return grid
@@ -110,8 +124,10 @@ def _check(found: Any, kinds: Mapping[str, type], needed: set[str], where: str) 
     for key, value in found.items():
         if key not in kinds:
             near = difflib.get_close_matches(str(key), kinds, n=2)
-            raise InputError(f"{where} has no use for the key {key!r}: "
-                             + (f"did you mean {' or '.join(near)}?" if near else f"its keys are {', '.join(kinds)}"))
+            raise InputError(
+                f"{where} has no use for the key {key!r}: "
+                + (f"did you mean {' or '.join(near)}?" if near else f"its keys are {', '.join(kinds)}")
+            )
         if not isinstance(value, kinds[key]):
             raise InputError(f"{where}: {key} is {str(value)[:80]!r}, wanted {kinds[key].__name__}")
     if absent := sorted(needed - found.keys()):

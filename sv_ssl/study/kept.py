@@ -1,16 +1,17 @@
 """What is kept of a study, small enough for git:
 
-    runs/<system>-<seed>.json      the recipe's result, what was run, the command, a line an epoch
-    scores/<system>-<seed>.npz     {stem of a list: (T,) float32 scores}
-    trials/<stem>.npz              labels, enroll, test: (T,) each, the sides as indices into speakers: (S,) names
+runs/<system>-<seed>.json      the recipe's result, what was run, the command, a line an epoch
+scores/<system>-<seed>.npz     {stem of a list: (T,) float32 scores}
+trials/<stem>.npz              labels, enroll, test: (T,) each, the sides as indices into speakers: (S,) names
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Iterable, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -103,12 +104,15 @@ def _rounded(value: float | None) -> float | None:
 def _keep_list(path: Path, trials: Trials) -> None:
     """Write a list, once; another list of the same name is refused."""
     names, code = np.unique(speakers(trials) or trials.ids, return_inverse=True)
-    new = List(np.asarray(trials.labels, bool), code[trials.enroll].astype(np.int32),
-               code[trials.test].astype(np.int32), names)  # fmt: skip
+    new = List(
+        np.asarray(trials.labels, bool), code[trials.enroll].astype(np.int32), code[trials.test].astype(np.int32), names
+    )
     if path.exists():
         if not all(map(np.array_equal, read_list(path), new)):
-            raise InputError(f"{path} keeps another list than the one that was scored now: remove this study's folder "
-                             "and run it again, or give the list another name")  # fmt: skip
+            raise InputError(
+                f"{path} keeps another list than the one that was scored now: remove this study's folder "
+                "and run it again, or give the list another name"
+            )
         return
     with aside(path) as temporary:
         np.savez_compressed(temporary, allow_pickle=False, **new._asdict())

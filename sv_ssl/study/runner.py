@@ -8,8 +8,9 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Sequence
+from typing import Any, NamedTuple
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.study import kept
@@ -79,8 +80,14 @@ def start(study: Study, run: Run, jobs: int) -> Job:
     threads = str(max(1, cores() // jobs))
     environment = {**os.environ, **dict.fromkeys(THREADS, threads)}
     with open(folder / "log.txt", "ab") as log:
-        process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                                   env=environment, start_new_session=True)  # fmt: skip
+        process = subprocess.Popen(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
     return Job(run, process, folder, time.monotonic())
 
 

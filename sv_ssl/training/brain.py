@@ -7,9 +7,10 @@ import inspect
 import json
 import math
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 import speechbrain as sb
@@ -37,14 +38,21 @@ COLLAPSED = 0.01
 FEW = 10
 
 
-def fitted(hparams: dict, views: Any, batches: data.Batches,
-           validate: Callable[[Embedder], dict] | None = None) -> SSLBrain:
+def fitted(
+    hparams: dict, views: Any, batches: data.Batches, validate: Callable[[Embedder], dict] | None = None
+) -> SSLBrain:
     """Fit a run's method, resuming what is there; the Brain comes back with its best weights loaded, or the last."""
     on_gpu = hparams["run_opts"]["device"] != "cpu"
     optimizer = fused(hparams["opt_class"]) if on_gpu else hparams["opt_class"]
-    brain = SSLBrain(hparams["method"], optimizer, hparams, RunOptions.from_dictionary(hparams["run_opts"]),
-                     data.loader(views, batches, hparams["num_workers"], pin_memory=on_gpu), validate,
-                     AtomicCheckpointer(Path(hparams["output_folder"]) / "save"))
+    brain = SSLBrain(
+        hparams["method"],
+        optimizer,
+        hparams,
+        RunOptions.from_dictionary(hparams["run_opts"]),
+        data.loader(views, batches, hparams["num_workers"], pin_memory=on_gpu),
+        validate,
+        AtomicCheckpointer(Path(hparams["output_folder"]) / "save"),
+    )
     try:
         brain.fit_all()
     except KeyboardInterrupt:
@@ -52,8 +60,10 @@ def fitted(hparams: dict, views: Any, batches: data.Batches,
             print(f"\nstopped in epoch {brain.epoch}: the same command goes on from the last checkpoint")
         raise
     except torch._dynamo.exc.TorchDynamoException as error:
-        raise InputError(f"torch.compile cannot compile the encoder here ({str(error).strip().splitlines()[0]}): leave "
-                         "--compiled out") from error
+        raise InputError(
+            f"torch.compile cannot compile the encoder here ({str(error).strip().splitlines()[0]}): leave "
+            "--compiled out"
+        ) from error
     return brain
 
 
@@ -77,8 +87,16 @@ class SSLBrain(sb.Brain):
     modules: Any
     avg_train_loss: float
 
-    def __init__(self, method: Any, opt_class, hparams: dict, run_opts, train: Any,
-                 validate: Callable[[Embedder], dict] | None, checkpointer: AtomicCheckpointer):
+    def __init__(
+        self,
+        method: Any,
+        opt_class,
+        hparams: dict,
+        run_opts,
+        train: Any,
+        validate: Callable[[Embedder], dict] | None,
+        checkpointer: AtomicCheckpointer,
+    ):
         self.method, self.train_loader, self.validate = method, train, validate
         self.journal = Journal()
         checkpointer.add_recoverables({"method": method, "journal": self.journal})
@@ -124,33 +142,43 @@ class SSLBrain(sb.Brain):
         self.journal.watched.append(measures(z, labels.to(z.device)))
         spread = self.journal.watched[-1][0]
         if spread < COLLAPSED:
-            raise InputError(f"the embeddings have collapsed to one point (spread {spread:.1e} of 1) "
-                             f"at epoch {self.epoch}, batch {self.step}. {self._last_good()}")
+            raise InputError(
+                f"the embeddings have collapsed to one point (spread {spread:.1e} of 1) "
+                f"at epoch {self.epoch}, batch {self.step}. {self._last_good()}"
+            )
         if self.bar is not None:
             self.bar.set_postfix(loss=f"{float(loss.detach()):.3f}", waiting=f"{self._waiting():.0%}", refresh=False)
 
     def check_loss_isfinite(self, loss: Tensor) -> None:
         if not torch.isfinite(loss):
-            raise InputError(f"the loss is {float(loss.detach())} at epoch {self.epoch}, batch {self.step}: "
-                             f"training has diverged. {self._last_good()}")
+            raise InputError(
+                f"the loss is {float(loss.detach())} at epoch {self.epoch}, batch {self.step}: "
+                f"training has diverged. {self._last_good()}"
+            )
 
     def _last_good(self) -> str:
         """The last checkpoint at an epoch's end (one inside the epoch may be as sick), and what to do."""
         found = self.checkpointer.find_checkpoint(ckpt_predicate=lambda c: "epoch" in c.meta)
         stands = f"The last good checkpoint is {found.path}" if found else "No epoch was finished before"
-        return (f"{stands}. Try a lower --peak_lr in another --output_folder, or a milder loss (a smaller margin, a "
-                "higher temperature)")
+        return (
+            f"{stands}. Try a lower --peak_lr in another --output_folder, or a milder loss (a smaller margin, a "
+            "higher temperature)"
+        )
 
     def _note(self, notes: list[Note]) -> None:
         self.journal.note(notes)
         skipped = self.journal.count("skipped")
-        seen = min(((self.epoch - 1) * len(self.train_loader) + self.step) * self.train_loader.batch_sampler.batch_size,
-                   len(self.train_loader.dataset))
+        seen = min(
+            ((self.epoch - 1) * len(self.train_loader) + self.step) * self.train_loader.batch_sampler.batch_size,
+            len(self.train_loader.dataset),
+        )
         if skipped > max(FEW, self.hparams.max_damaged_share * seen):
             self._write_notes()
-            raise InputError(f"{skipped} of the first {seen} training files cannot be used, more than "
-                             f"max_damaged_share {self.hparams.max_damaged_share:g} allows: {notes[-1].reason}; "
-                             f"all are in {self.hparams.output_folder}/files.csv")
+            raise InputError(
+                f"{skipped} of the first {seen} training files cannot be used, more than "
+                f"max_damaged_share {self.hparams.max_damaged_share:g} allows: {notes[-1].reason}; "
+                f"all are in {self.hparams.output_folder}/files.csv"
+            )
 
     def _should_save_intra_epoch_ckpt(self, *args) -> bool:
         """Not between two halves of an accumulated batch: neither gradients nor fresh keys are in a checkpoint."""
@@ -171,11 +199,21 @@ class SSLBrain(sb.Brain):
         crops = self.crops * (self.step - self.first_step) / len(self.train_loader)
         spread, align, uniform = np.mean(self.journal.watched or [[math.nan] * 3], axis=0).tolist()
         self._share_loss()
-        record = {"epoch": epoch, "crops": self.crops * epoch, "loss": self.avg_train_loss,
-                  "lr": self.optimizer.param_groups[0]["lr"],
-                  "spread": spread, "alignment": align, "uniformity": uniform}
-        timing = {"crops_per_second": crops / max(seconds, 1e-9), "waiting": self._waiting(), "seconds": seconds,
-                  "cpu_seconds": time.process_time() - self.cpu_started}
+        record = {
+            "epoch": epoch,
+            "crops": self.crops * epoch,
+            "loss": self.avg_train_loss,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "spread": spread,
+            "alignment": align,
+            "uniformity": uniform,
+        }
+        timing = {
+            "crops_per_second": crops / max(seconds, 1e-9),
+            "waiting": self._waiting(),
+            "seconds": seconds,
+            "cpu_seconds": time.process_time() - self.cpu_started,
+        }
         self.method.end_epoch()
         self.journal.gather()
         self.journal.watched = []
@@ -185,7 +223,7 @@ class SSLBrain(sb.Brain):
             if self._is_due(epoch):
                 record.update(self._validated())
         except InputError as error:
-            fault = error                     # raised once the epoch is kept
+            fault = error  # raised once the epoch is kept
         self.journal.epochs.append(record)
         if is_main():
             self._log({**record, **timing})
@@ -196,9 +234,12 @@ class SSLBrain(sb.Brain):
     def _keep(self, meta: dict) -> None:
         """The last is kept, of those that were validated the best, and those that the mean will be of."""
         if self.hparams.average_last:
-            self.checkpointer.save_and_keep_only(meta=meta, importance_keys=[ckpt_recency],
-                                                 num_to_keep=self.hparams.average_last,
-                                                 ckpt_predicate=lambda checkpoint: "epoch" in checkpoint.meta)
+            self.checkpointer.save_and_keep_only(
+                meta=meta,
+                importance_keys=[ckpt_recency],
+                num_to_keep=self.hparams.average_last,
+                ckpt_predicate=lambda checkpoint: "epoch" in checkpoint.meta,
+            )
         else:
             self.checkpointer.save_and_keep_only(meta=meta, min_keys=["eer"])
 
@@ -220,7 +261,7 @@ class SSLBrain(sb.Brain):
         if is_main():
             try:
                 found = self.validate(self.method.embedder)
-            except InputError as error:       # told to the others, who wait for an answer
+            except InputError as error:  # told to the others, who wait for an answer
                 found = error
         [metrics, *_] = gather_objects(found)
         if isinstance(metrics, InputError):
@@ -234,10 +275,12 @@ class SSLBrain(sb.Brain):
     def _log(self, record: dict) -> None:
         """A line for people on the screen and in train_log.txt, one for machines in train_log.jsonl."""
         found = f", valid EER {record['eer']:.2%}" if "eer" in record else ""
-        line = (f"epoch {record['epoch']}/{self.hparams.epochs}: loss {record['loss']:.4f}{found}, "
-                f"lr {record['lr']:.2e}, spread {record['spread']:.2f}, {record['crops_per_second']:.0f} crops/s, "
-                f"{record['waiting']:.0%} waiting for data"
-                + "".join(f", {self.journal.count(outcome)} files {outcome}" for outcome in self.journal.notes))
+        line = (
+            f"epoch {record['epoch']}/{self.hparams.epochs}: loss {record['loss']:.4f}{found}, "
+            f"lr {record['lr']:.2e}, spread {record['spread']:.2f}, {record['crops_per_second']:.0f} crops/s, "
+            f"{record['waiting']:.0%} waiting for data"
+            + "".join(f", {self.journal.count(outcome)} files {outcome}" for outcome in self.journal.notes)
+        )
         tqdm.write(line)
         self._append("train_log.txt", line)
         self._append("train_log.jsonl", json.dumps(record))
@@ -250,7 +293,7 @@ class SSLBrain(sb.Brain):
     def _append(self, name: str, line: str) -> None:
         """Add an epoch's line; lines of epochs that a kill made us repeat are dropped first."""
         path = Path(self.hparams.output_folder) / name
-        kept = path.read_text().splitlines()[:len(self.journal.epochs) - 1] if path.exists() else []
+        kept = path.read_text().splitlines()[: len(self.journal.epochs) - 1] if path.exists() else []
         with aside(path) as temporary:
             temporary.write_text("\n".join([*kept, line]) + "\n")
 
@@ -281,11 +324,17 @@ class SSLBrain(sb.Brain):
         steps, done = len(self.train_loader), len(self.journal.epochs)
         found = self.checkpointer.find_checkpoint()
         if found and is_main():
-            print(f"resuming from {found.path}: {done} of {self.hparams.epochs} epochs done"
-                  + f" and {self.step} of {steps} batches" * bool(self.step))
-        self.bar = tqdm(total=self.hparams.epochs * self.crops, unit="crop",
-                        initial=done * self.crops + self.step * self.crops // steps,
-                        dynamic_ncols=True, disable=None if is_main() else True)
+            print(
+                f"resuming from {found.path}: {done} of {self.hparams.epochs} epochs done"
+                + f" and {self.step} of {steps} batches" * bool(self.step)
+            )
+        self.bar = tqdm(
+            total=self.hparams.epochs * self.crops,
+            unit="crop",
+            initial=done * self.crops + self.step * self.crops // steps,
+            dynamic_ncols=True,
+            disable=None if is_main() else True,
+        )
 
     def _load_best(self) -> None:
         """The method's weights of the epoch with the lowest validation EER; without validation, the last ones."""
@@ -297,12 +346,14 @@ class SSLBrain(sb.Brain):
 
     def _load_mean(self) -> None:
         """The mean of the last epochs' weights and statistics."""
-        found = sorted((c for c in self.checkpointer.list_checkpoints() if "epoch" in c.meta),
-                       key=lambda checkpoint: checkpoint.meta["epoch"])
+        found = sorted(
+            (c for c in self.checkpointer.list_checkpoints() if "epoch" in c.meta),
+            key=lambda checkpoint: checkpoint.meta["epoch"],
+        )
         if not found:
             raise InputError(f"nothing was trained and {self.hparams.output_folder} holds no checkpoint")
         self.best_epoch, self.best_eer = found[-1].meta["epoch"], None
-        self.method.load_state_dict(mean([self._weights(c) for c in found[-self.hparams.average_last:]]))
+        self.method.load_state_dict(mean([self._weights(c) for c in found[-self.hparams.average_last :]]))
         if self.validate is not None:
             self.best_eer = self._validated()["eer"]
 
@@ -322,7 +373,7 @@ class SSLBrain(sb.Brain):
     @mark_as_loader
     def _recover(self, path, end_of_epoch) -> None:
         super()._recover(path, end_of_epoch)
-        if end_of_epoch:                       # SpeechBrain counts on from the epoch before otherwise
+        if end_of_epoch:  # SpeechBrain counts on from the epoch before otherwise
             self.step, self.avg_train_loss = 0, 0.0
 
 
@@ -341,10 +392,12 @@ def mean(states: list[dict[str, Any]]) -> dict[str, Any]:
     >>> mean([{"w": torch.zeros(2), "n": torch.tensor(1)}, {"w": torch.ones(2), "n": torch.tensor(2)}])
     {'w': tensor([0.5000, 0.5000]), 'n': tensor(2)}
     """
+
     def of(name: str, last: Any) -> Any:
         if not (isinstance(last, Tensor) and last.is_floating_point()):
             return last
         return torch.stack([state[name].double() for state in states]).mean(dim=0).to(last.dtype)
+
     return {name: of(name, last) for name, last in states[-1].items()}
 
 
@@ -360,6 +413,7 @@ def tensorboard(folder: Path):
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise InputError('TensorBoard is not installed: pip install "sv_ssl[tensorboard]", or leave tensorboard '
-                         "False") from error
+        raise InputError(
+            'TensorBoard is not installed: pip install "sv_ssl[tensorboard]", or leave tensorboard False'
+        ) from error
     return SummaryWriter(str(folder))

@@ -21,8 +21,8 @@ from sv_ssl.core.distributed import barrier, gather_objects, is_loss, is_main
 from sv_ssl.core.errors import InputError
 from sv_ssl.data.views import Note
 
-NOTES_KEPT = 1000    # of a kind, in words; the rest is counted
-SUMS = "sums.json"   # a checkpoint's files and their checksums
+NOTES_KEPT = 1000  # of a kind, in words; the rest is counted
+SUMS = "sums.json"  # a checkpoint's files and their checksums
 
 
 class AtomicCheckpointer(Checkpointer):
@@ -36,7 +36,7 @@ class AtomicCheckpointer(Checkpointer):
         home = self.checkpoints_dir
         for thing in self.recoverables.values():
             if isinstance(thing, Journal):
-                thing.gather()                       # a checkpoint is of all processes, however many go on from it
+                thing.gather()  # a checkpoint is of all processes, however many go on from it
         self.checkpoints_dir = home / ".partial"
         try:
             if is_main():
@@ -45,26 +45,30 @@ class AtomicCheckpointer(Checkpointer):
             checkpoint = super().save_checkpoint(*args, **kwargs)
             if checkpoint is not None:
                 seal(checkpoint.path)
-        except (OSError, RuntimeError) as error:     # torch.save says RuntimeError when the disk is full
+        except (OSError, RuntimeError) as error:  # torch.save says RuntimeError when the disk is full
             if is_loss(error):
                 raise
             shutil.rmtree(self.checkpoints_dir, ignore_errors=True)
-            raise InputError(f"cannot write a checkpoint to {home}: {str(error).splitlines()[0]}; "
-                             "the one before it stands: free space, and give the same command again") from error
+            raise InputError(
+                f"cannot write a checkpoint to {home}: {str(error).splitlines()[0]}; "
+                "the one before it stands: free space, and give the same command again"
+            ) from error
         finally:
             self.checkpoints_dir = home
         if checkpoint is not None:
             path = checkpoint.path.rename(self._new_checkpoint_dirpath())
             files = {name: path / file.name for name, file in checkpoint.paramfiles.items()}
             checkpoint = checkpoint._replace(path=path, paramfiles=files)
-        barrier()     # other processes list the folder next, and must see the same
+        barrier()  # other processes list the folder next, and must see the same
         return checkpoint
 
-    def save_and_keep_only(self, num_to_keep=1, min_keys=(), importance_keys=(ckpt_recency,), ckpt_predicate=None,
-                           **kwargs):
+    def save_and_keep_only(
+        self, num_to_keep=1, min_keys=(), importance_keys=(ckpt_recency,), ckpt_predicate=None, **kwargs
+    ):
         """Delete, then save: beside the new checkpoint the one before it stands, in case the new one gets damaged."""
-        self.delete_checkpoints(num_to_keep=num_to_keep, min_keys=min_keys, importance_keys=importance_keys,
-                                ckpt_predicate=ckpt_predicate)
+        self.delete_checkpoints(
+            num_to_keep=num_to_keep, min_keys=min_keys, importance_keys=importance_keys, ckpt_predicate=ckpt_predicate
+        )
         self.save_checkpoint(**kwargs)
 
     def recover_if_possible(self, *args, **kwargs):
@@ -106,10 +110,10 @@ class Journal:
 
     def __init__(self) -> None:
         self.epochs: list[dict] = []
-        self.watched: list[list[float]] = []           # measures of this epoch so far
-        self.notes: dict[str, dict[str, str]] = {}     # outcome -> file -> reason
-        self.more: dict[str, int] = {}                 # outcome -> notes beyond those kept
-        self.told: dict[str, int] = {}                 # the same when they were last shared
+        self.watched: list[list[float]] = []  # measures of this epoch so far
+        self.notes: dict[str, dict[str, str]] = {}  # outcome -> file -> reason
+        self.more: dict[str, int] = {}  # outcome -> notes beyond those kept
+        self.told: dict[str, int] = {}  # the same when they were last shared
         self.seconds = 0.0
 
     def note(self, notes: list[Note]) -> None:

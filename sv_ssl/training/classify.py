@@ -6,8 +6,9 @@ import hashlib
 import json
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,18 +31,56 @@ from sv_ssl.training import settings
 from sv_ssl.training.brain import SSLBrain, fitted
 
 # What the recipes read of every YAML.
-NEEDED = {"name", "corpus", "seed", "data_folder", "test_fold", "valid_clips", "output_folder", "results_folder",
-          "n_classes", "supervision", "labelled_share", "labelled_by", "init_from", "embedder", "method", "lr",
-          "opt_class", "epochs", "batch_size", "n_views", "crop_seconds", "num_workers", "baselines", "max_grad_norm",
-          "precision", "ckpt_interval_minutes"}
-AT_LEAST = {"epochs": 1, "batch_size": 2, "n_views": 1, "crop_seconds": 0.1, "num_workers": 0, "labelled_share": 0,
-            "max_grad_norm": 1e-9, "ckpt_interval_minutes": 0}
+NEEDED = {
+    "name",
+    "corpus",
+    "seed",
+    "data_folder",
+    "test_fold",
+    "valid_clips",
+    "output_folder",
+    "results_folder",
+    "n_classes",
+    "supervision",
+    "labelled_share",
+    "labelled_by",
+    "init_from",
+    "embedder",
+    "method",
+    "lr",
+    "opt_class",
+    "epochs",
+    "batch_size",
+    "n_views",
+    "crop_seconds",
+    "num_workers",
+    "baselines",
+    "max_grad_norm",
+    "precision",
+    "ckpt_interval_minutes",
+}
+AT_LEAST = {
+    "epochs": 1,
+    "batch_size": 2,
+    "n_views": 1,
+    "crop_seconds": 0.1,
+    "num_workers": 0,
+    "labelled_share": 0,
+    "max_grad_norm": 1e-9,
+    "ckpt_interval_minutes": 0,
+}
 CHOICES = {"precision": settings.PRECISIONS, "labelled_by": ("clip", "spk_id")}
 # Settings that may differ when a run is resumed: they do not change what is learnt up to an epoch.
 FREE = {"data_folder", "output_folder", "results_folder", "num_workers", "baselines", "ckpt_interval_minutes"}
 # What the Brain reads beside the YAML.
-WATCHED = {"watch_every": 20, "max_damaged_share": 0.1, "tensorboard": False, "grad_accumulation_factor": 1,
-           "average_last": 0, "sync_batchnorm": True}
+WATCHED = {
+    "watch_every": 20,
+    "max_damaged_share": 0.1,
+    "tensorboard": False,
+    "grad_accumulation_factor": 1,
+    "average_last": 0,
+    "sync_batchnorm": True,
+}
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)  # of the linear probe: the others take long and are never chosen
 PAIRED_ROWS = 2000  # of a test part whose pairs are measured
 TERMS = ("mu_p", "sigma_p", "mu_n", "sigma_n")  # what ADD's four lambdas weigh
@@ -94,18 +133,28 @@ def read(recipe_file: str, path: str, given: dict[str, Any]) -> dict[str, Any]:
     distributed.start(run_opts.get("device"))
     run_opts["device"] = distributed.device(run_opts.get("device"))
     overrides["data_folder"] = str({**known, **overrides}["data_folder"] or sounds.corpus())
-    frame = clips.split(clips.table(overrides["data_folder"]), *({**known, **overrides}[key]
-                                                                 for key in ("test_fold", "valid_clips")))
+    frame = clips.split(
+        clips.table(overrides["data_folder"]), *({**known, **overrides}[key] for key in ("test_fold", "valid_clips"))
+    )
     classes = frame.label.nunique()
     if given.get("n_classes") not in (None, classes):
         raise InputError(f"--n_classes is {given['n_classes']} but the clips have {classes}: leave it out")
     overrides["corpus"] = {**known, **overrides}["corpus"] or (
-        "built-in-sounds" if built_in else Path(overrides["data_folder"]).resolve().name)
+        "built-in-sounds" if built_in else Path(overrides["data_folder"]).resolve().name
+    )
     overrides["n_classes"] = classes
     resolved = settings.resolve_references(yaml_file.read_text(), overrides).read()
-    return {**WATCHED, **settings.build(yaml_file, overrides), "run_opts": run_opts, "overrides": given,
-            "built_in": built_in, "plain": settings.top_level(resolved, yaml_file, NEEDED), "yaml_file": yaml_file,
-            "resolved": resolved, "frame": frame}
+    return {
+        **WATCHED,
+        **settings.build(yaml_file, overrides),
+        "run_opts": run_opts,
+        "overrides": given,
+        "built_in": built_in,
+        "plain": settings.top_level(resolved, yaml_file, NEEDED),
+        "yaml_file": yaml_file,
+        "resolved": resolved,
+        "frame": frame,
+    }
 
 
 def corpus(hparams: dict, waves: clips.Audio | None = None) -> Corpus:
@@ -113,11 +162,16 @@ def corpus(hparams: dict, waves: clips.Audio | None = None) -> Corpus:
     frame = hparams["frame"]
     found = Corpus(frame, waves or clips.Audio(frame, hparams["embedder"].sample_rate), sorted(set(frame.label)))
     if is_main():
-        found.waves.check(found.numbers("train") if found.waves.kept is not None else [], found.numbers("valid"),
-                          found.numbers("test"))
+        found.waves.check(
+            found.numbers("train") if found.waves.kept is not None else [],
+            found.numbers("valid"),
+            found.numbers("test"),
+        )
         counts = ", ".join(f"{(frame.part == part).sum():,} {part}" for part in clips.PARTS)
-        print(f"{hparams['name']} on {BUILT_IN if hparams['built_in'] else hparams['corpus']}: {len(found.classes)} "
-              f"classes, clips: {counts}")
+        print(
+            f"{hparams['name']} on {BUILT_IN if hparams['built_in'] else hparams['corpus']}: {len(found.classes)} "
+            f"classes, clips: {counts}"
+        )
     barrier()
     return found
 
@@ -162,10 +216,20 @@ def experiment(hparams: dict, found: Corpus) -> dict[str, Any]:
     names, counts = probe.confusion(truth, guesses[first])
     class_plots.confusion_matrix(folder / "confusion.png", names, counts)
     right = {name: "".join("01"[int(hit)] for hit in guess == truth) for name, guess in guesses.items()}
-    speakers = pd.factorize(found.frame.spk_id, sort=True)[0][found.numbers("test")].tolist() \
-        if "spk_id" in found.frame else None  # numbered among all of the corpus, whichever fold is tested
-    return {**run, "accuracy": accuracy, "speakers": speakers, "untrained": before, "analysis": analysed(rows, truth),
-            "confusion": {"of": first, "classes": names, "counts": counts.tolist()}, "right": right}
+    speakers = (
+        pd.factorize(found.frame.spk_id, sort=True)[0][found.numbers("test")].tolist()
+        if "spk_id" in found.frame
+        else None
+    )  # numbered among all of the corpus, whichever fold is tested
+    return {
+        **run,
+        "accuracy": accuracy,
+        "speakers": speakers,
+        "untrained": before,
+        "analysis": analysed(rows, truth),
+        "confusion": {"of": first, "classes": names, "counts": counts.tolist()},
+        "right": right,
+    }
 
 
 def train(hparams: dict, found: Corpus) -> SSLBrain:
@@ -190,11 +254,14 @@ def train(hparams: dict, found: Corpus) -> SSLBrain:
 def judged(embedder: Any, found: Corpus) -> tuple[dict[str, dict], np.ndarray, dict[str, np.ndarray]]:
     """Probes of the frozen embedder -> their test accuracies, the test embeddings, and what they say of each clip."""
     labels = found.frame.label.to_numpy()
-    train, valid, test = ((clips.outputs(embedder, found.waves, numbers), labels[numbers])
-                          for numbers in map(found.numbers, clips.PARTS))
+    train, valid, test = (
+        (clips.outputs(embedder, found.waves, numbers), labels[numbers]) for numbers in map(found.numbers, clips.PARTS)
+    )
     if not all(np.isfinite(rows).all() for rows, _ in (train, valid, test)):
-        raise InputError("the encoder puts out numbers that are not finite: training has diverged. Try a lower "
-                         "--peak_lr, in another --output_folder")
+        raise InputError(
+            "the encoder puts out numbers that are not finite: training has diverged. Try a lower "
+            "--peak_lr, in another --output_folder"
+        )
     accuracy, guesses = {}, {}
     for name, one in (("linear", probe.linear(train, valid, STRENGTHS)), ("knn", probe.knn(train, valid))):
         guesses[name] = one.predict(test[0])
@@ -240,11 +307,18 @@ def analysed(rows: np.ndarray, labels: np.ndarray) -> dict:
 def about(hparams: dict, found: Corpus, brain: SSLBrain) -> dict[str, Any]:
     """What was run, for the model card and the result."""
     some = labelled(hparams, found)
-    return {**settings.facts(hparams), "init_from": bool(hparams["init_from"]), "supervision": hparams["supervision"],
-            "clips": {part: len(found.numbers(part)) for part in clips.PARTS}, "n_classes": len(found.classes),
-            "labelled": {"clips": len(some), "share": hparams["labelled_share"], "by": hparams["labelled_by"]},
-            "epochs": hparams["epochs"], "device": str(brain.device), "minutes": round(brain.journal.seconds / 60, 2),
-            "parameters": sum(p.numel() for p in hparams["embedder"].parameters())}
+    return {
+        **settings.facts(hparams),
+        "init_from": bool(hparams["init_from"]),
+        "supervision": hparams["supervision"],
+        "clips": {part: len(found.numbers(part)) for part in clips.PARTS},
+        "n_classes": len(found.classes),
+        "labelled": {"clips": len(some), "share": hparams["labelled_share"], "by": hparams["labelled_by"]},
+        "epochs": hparams["epochs"],
+        "device": str(brain.device),
+        "minutes": round(brain.journal.seconds / 60, 2),
+        "parameters": sum(p.numel() for p in hparams["embedder"].parameters()),
+    }
 
 
 def record(hparams: dict, found: dict[str, Any]) -> Path:
@@ -280,11 +354,16 @@ def tell(hparams: dict, found: dict, result: Path) -> None:
     folder = hparams["output_folder"]
     print()
     for name, report in found["accuracy"].items():
-        before = f"; untrained {100 * found['untrained'][name]['accuracy']:.1f} %" \
-            if found["untrained"] and name in found["untrained"] else ""
+        before = (
+            f"; untrained {100 * found['untrained'][name]['accuracy']:.1f} %"
+            if found["untrained"] and name in found["untrained"]
+            else ""
+        )
         print(f"accuracy, {name}: {summary(report)}{before}")
-    print(f"chance: {100 / found['n_classes']:.1f} %; labels used in training: {found['labelled']['clips']:,} of "
-          f"{found['clips']['train']:,} clips, by {found['labelled']['by']}")
+    print(
+        f"chance: {100 / found['n_classes']:.1f} %; labels used in training: {found['labelled']['clips']:,} of "
+        f"{found['clips']['train']:,} clips, by {found['labelled']['by']}"
+    )
     print(f"\nwrote {folder}/model, confusion.png\nresult: {result}")
     print(f"next: sv-extract {folder}/model {clips.files(hparams['data_folder'])[-1]} --out embeddings.npz")
     if hparams["built_in"]:

@@ -18,7 +18,7 @@ from sv_ssl.data import manifest
 from sv_ssl.training import held_out
 from sv_ssl.verification.trials import Trials, read_trials, speakers
 
-USUAL = ("trials.txt", "veri_test2.txt", "veri_test.txt")    # test lists that are found without being named
+USUAL = ("trials.txt", "veri_test2.txt", "veri_test.txt")  # test lists that are found without being named
 
 
 class Listed(NamedTuple):
@@ -33,14 +33,14 @@ class Listed(NamedTuple):
 
     @property
     def labels(self) -> np.ndarray:
-        assert self.trials.labels is not None      # `trial_list` saw to it
+        assert self.trials.labels is not None  # `trial_list` saw to it
         return self.trials.labels
 
 
 class Corpus(NamedTuple):
     train: pd.DataFrame
     valid: Listed | None
-    tests: list[Listed]         # the first is the one that a run is known by
+    tests: list[Listed]  # the first is the one that a run is known by
 
 
 def read(hparams: dict) -> Corpus:
@@ -62,11 +62,15 @@ def read(hparams: dict) -> Corpus:
     if valid is None:
         train, valid = without_labels(train, hparams)
     if is_main():
-        print(f"training: {len(train):,} utterances, {train.duration.sum() / 3600:.1f} h"
-              + f" ({left_out:,} of validation or test speakers left out)" * bool(left_out))
+        print(
+            f"training: {len(train):,} utterances, {train.duration.sum() / 3600:.1f} h"
+            + f" ({left_out:,} of validation or test speakers left out)" * bool(left_out)
+        )
         for option, some in (("valid_trials", [valid] if valid else []), ("test_trials", tests)):
-            print(f"{option}: " + ("; ".join(f"{len(one.trials.enroll):,} trials of {one.trials.name}" for one in some)
-                                   or "none"))
+            print(
+                f"{option}: "
+                + ("; ".join(f"{len(one.trials.enroll):,} trials of {one.trials.name}" for one in some) or "none")
+            )
     return Corpus(train, valid, tests)
 
 
@@ -75,7 +79,7 @@ def training_manifest(hparams: dict, root: Path) -> pd.DataFrame:
     named = Path(hparams["train_csv"] or root / "train.csv")
     if named.is_file() or hparams["train_csv"]:
         return manifest.read(named)
-    place = hashlib.sha1(os.path.realpath(root).encode()).hexdigest()[:8]      # a listing is of one folder
+    place = hashlib.sha1(os.path.realpath(root).encode()).hexdigest()[:8]  # a listing is of one folder
     scanned = Path(hparams["output_folder"]) / f"train-{place}.csv"
     if is_main() and not scanned.exists():
         found = manifest.scan(root)
@@ -96,8 +100,10 @@ def trial_list(named: str | None, usual: list[Path], audio_root: Path) -> Listed
         raise InputError(f"{path} has no labels: an error rate needs lines such as `1 enroll test`")
     faults = [fault for name in trials.ids if (fault := unusable(audio_root / name))]
     if faults:
-        raise InputError(f"{path}: {len(faults):,} of its {len(trials.ids):,} recordings below {audio_root} "
-                         f"cannot be used (is --audio_root right?); the first: {faults[0]}")
+        raise InputError(
+            f"{path}: {len(faults):,} of its {len(trials.ids):,} recordings below {audio_root} "
+            f"cannot be used (is --audio_root right?); the first: {faults[0]}"
+        )
     return Listed(trials, audio_root)
 
 
@@ -135,18 +141,20 @@ def known_speakers(train: pd.DataFrame, hparams: dict) -> np.ndarray:
     A larger share with the same seed holds the smaller.
     """
     if "spk_id" not in train:
-        raise InputError(f"--label_share {hparams['label_share']} is of the speakers, and the training manifest has no "
-                         "column spk_id: add it, or leave label_share out")
+        raise InputError(
+            f"--label_share {hparams['label_share']} is of the speakers, and the training manifest has no "
+            "column spk_id: add it, or leave label_share out"
+        )
     named = train.spk_id.fillna("").astype(str)
     names = np.random.default_rng((hparams["seed"], 4)).permutation(np.unique(named[named != ""]))
-    kept = np.sort(names[:max(2, round(hparams["label_share"] * len(names)))])
+    kept = np.sort(names[: max(2, round(hparams["label_share"] * len(names)))])
     return np.where(named.isin(kept), np.searchsorted(kept, named), -1)
 
 
 def without_labels(train: pd.DataFrame, hparams: dict) -> tuple[pd.DataFrame, Listed | None]:
     """Hold utterances out and make a validation list of them, as far as there are enough."""
     if "shard" in train:
-        return train, None          # their audio is in no file of its own
+        return train, None  # their audio is in no file of its own
     held = held_out.choose(train, hparams["valid_utterances"], hparams["seed"])
     if not held.any():
         return train, None

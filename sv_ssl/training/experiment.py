@@ -6,8 +6,9 @@ import hashlib
 import json
 import resource
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,11 +36,28 @@ from sv_ssl.verification.crops import crop_scores
 from sv_ssl.verification.trials import write_scores
 
 # Settings that may differ when a run is resumed: they do not change what is learnt up to an epoch.
-FREE = {"epochs", "data_folder", "train_csv", "audio_root", "valid_trials", "test_trials", "output_folder",
-        "results_folder", "num_workers", "valid_every", "watch_every", "ckpt_interval_minutes", "max_damaged_share",
-        "baselines", "tensorboard", "cohort", "score_crops", "score_crop_seconds"}
+FREE = {
+    "epochs",
+    "data_folder",
+    "train_csv",
+    "audio_root",
+    "valid_trials",
+    "test_trials",
+    "output_folder",
+    "results_folder",
+    "num_workers",
+    "valid_every",
+    "watch_every",
+    "ckpt_interval_minutes",
+    "max_damaged_share",
+    "baselines",
+    "tensorboard",
+    "cohort",
+    "score_crops",
+    "score_crop_seconds",
+}
 COHORT_SECONDS = 4.0
-TOP_N = 300     # cohort scores that count
+TOP_N = 300  # cohort scores that count
 
 
 def main(recipe_file: str, about: str, argv: Sequence[str] | None = None) -> int:
@@ -74,7 +92,7 @@ def prepare(hparams: dict) -> None:
         if not isinstance(embedder.features, features.LogMel):
             raise InputError(f"--spec_augment masks LogMel's features, not {type(embedder.features).__name__}'s")
         for part in hparams["method"].modules():
-            if isinstance(part, features.LogMel):           # MoCo's slow encoder has one of its own
+            if isinstance(part, features.LogMel):  # MoCo's slow encoder has one of its own
                 part.spec_augment = features.SpecAugment()
     if hparams["compiled"]:
         embedder.compile_training()
@@ -94,9 +112,17 @@ def batches_of_views(hparams: dict, found: Corpus) -> tuple[data.Views, data.Bat
     check_classes(hparams, taught if targets is None else targets)
     if targets is not None:
         hparams["method"].targets = torch.from_numpy(targets)
-    how = {"n_views": hparams["n_views"], "crop_seconds": hparams["crop_seconds"], "augment": hparams["augment"],
-           "seed": hparams["seed"], "sample_rate": hparams["embedder"].sample_rate, "labels": taught,
-           "n_short": hparams["n_short"], "short_seconds": hparams["short_seconds"], "speeds": hparams["speeds"]}
+    how = {
+        "n_views": hparams["n_views"],
+        "crop_seconds": hparams["crop_seconds"],
+        "augment": hparams["augment"],
+        "seed": hparams["seed"],
+        "sample_rate": hparams["embedder"].sample_rate,
+        "labels": taught,
+        "n_short": hparams["n_short"],
+        "short_seconds": hparams["short_seconds"],
+        "speeds": hparams["speeds"],
+    }
     which = {"batch_size": hparams["batch_size"], "seed": hparams["seed"], "rank": rank(), "world_size": world_size()}
     if hparams["per_speaker"]:
         which.update(labels=labels, per_speaker=hparams["per_speaker"])
@@ -109,8 +135,10 @@ def check_classes(hparams: dict, labels: np.ndarray | None) -> None:
     """Give a classifier a row for every speaker; at other speeds a speaker is another one."""
     semi = getattr(hparams["method"], "supervision", "") == "semi"
     if semi != (hparams["labels"] == "both"):
-        raise InputError(f"--labels {hparams['labels']}: a method of supervision semi, as in hparams/clar_semi.yaml, "
-                         "takes both, and no other does")
+        raise InputError(
+            f"--labels {hparams['labels']}: a method of supervision semi, as in hparams/clar_semi.yaml, "
+            "takes both, and no other does"
+        )
     if hparams["speeds"] != [1.0] and hparams["labels"] != "speaker":
         raise InputError("speeds make further speakers of an utterance: they need --labels speaker")
     if labels is None:
@@ -119,8 +147,10 @@ def check_classes(hparams: dict, labels: np.ndarray | None) -> None:
         return
     n, given = data.n_classes(labels, hparams["speeds"]), hparams.get("n_speakers")
     if given not in (None, n):
-        raise InputError(f"n_speakers is {given} but there are {n} in training (those of the trial lists left out, "
-                         f"times {len(hparams['speeds'])} speeds): pass --n_speakers {n}, or leave it out")
+        raise InputError(
+            f"n_speakers is {given} but there are {n} in training (those of the trial lists left out, "
+            f"times {len(hparams['speeds'])} speeds): pass --n_speakers {n}, or leave it out"
+        )
     for part in hparams["method"].modules():
         if isinstance(part, (MarginSoftmax, Labelled, Mixup)):
             part.resize(n)
@@ -139,14 +169,19 @@ def scored(embedder: Embedder, lists: Sequence[Listed]) -> list[np.ndarray]:
     return cosines(embedded(embedder, lists), lists)
 
 
-def embedded(embedder: Embedder, lists: Sequence[Listed], how: extraction.How = extraction.How()) -> extraction.Extracted:
+def embedded(
+    embedder: Embedder, lists: Sequence[Listed], how: extraction.How = extraction.How()
+) -> extraction.Extracted:
     """The recordings of trial lists, all of them."""
-    utterances = {(one.audio_root, name): Utterance(name, str(one.audio_root / name))
-                  for one in lists for name in one.trials.ids}
+    utterances = {
+        (one.audio_root, name): Utterance(name, str(one.audio_root / name)) for one in lists for name in one.trials.ids
+    }
     extracted = extraction.extract(embedder, list(utterances.values()), how)
     if extracted.skipped:
-        raise InputError(f"{len(extracted.skipped)} of {len(utterances)} recordings of the trial lists cannot be used; "
-                         f"the first: {extracted.skipped[0][1]}")
+        raise InputError(
+            f"{len(extracted.skipped)} of {len(utterances)} recordings of the trial lists cannot be used; "
+            f"the first: {extracted.skipped[0][1]}"
+        )
     return extracted
 
 
@@ -154,21 +189,24 @@ def cosines(found: extraction.Extracted, lists: Sequence[Listed]) -> list[np.nda
     return [scoring.cosine((found.ids, found.rows[:, 0]), one.trials) for one in lists]
 
 
-def normalised(found: extraction.Extracted, lists: Sequence[Listed], scores: Sequence[np.ndarray],
-               others: np.ndarray) -> list[np.ndarray]:
+def normalised(
+    found: extraction.Extracted, lists: Sequence[Listed], scores: Sequence[np.ndarray], others: np.ndarray
+) -> list[np.ndarray]:
     """The cosines of each list, normalised by the embeddings of others (AS-norm)."""
     place = {name: i for i, name in enumerate(found.ids)}
     mean, sd = normalise.statistics(store.unit(found.rows[:, 0]), store.unit(others), TOP_N)
     chosen = [[place[name] for name in one.trials.ids] for one in lists]
-    return [normalise.normalise(cosine, one.trials, mean[some], sd[some], "as")
-            for cosine, one, some in zip(scores, lists, chosen)]
+    return [
+        normalise.normalise(cosine, one.trials, mean[some], sd[some], "as")
+        for cosine, one, some in zip(scores, lists, chosen)
+    ]
 
 
 def cohort(hparams: dict, found: Corpus, embedder: Embedder) -> tuple[list[str], np.ndarray]:
     """IDs of training utterances, (C, D): a crop of each with its own noise and room, as test recordings may have."""
     if "shard" in found.train:
         raise InputError("--cohort is cut from files, and the training utterances are in shards: pass --cohort 0")
-    chosen = np.random.default_rng((hparams["seed"], 6)).permutation(len(found.train))[:hparams["cohort"]]
+    chosen = np.random.default_rng((hparams["seed"], 6)).permutation(len(found.train))[: hparams["cohort"]]
     some = found.train.iloc[np.sort(chosen)].reset_index(drop=True)
     views = data.Views(some, 1, COHORT_SECONDS, hparams["augment"], hparams["seed"], embedder.sample_rate)
     device, rows = next(embedder.parameters()).device, []
@@ -186,11 +224,15 @@ def baselines(hparams: dict, found: Corpus) -> dict[str, dict[str, float]]:
     if not (hparams["baselines"] and found.tests and is_main()):
         return {}
     plain = features.LogMel(40, hparams["embedder"].sample_rate, sentence_mean=False)
-    systems = {"no_learning": Embedder(plain, FrameStatistics(40)),
-               "start" if hparams["init_from"] else "untrained": hparams["embedder"]}
+    systems = {
+        "no_learning": Embedder(plain, FrameStatistics(40)),
+        "start" if hparams["init_from"] else "untrained": hparams["embedder"],
+    }
     scores = {name: scored(embedder, found.tests) for name, embedder in systems.items()}
-    return {one.stem: {name: metrics.evaluate(scores[name][number], one.labels)["eer"] for name in systems}
-            for number, one in enumerate(found.tests)}
+    return {
+        one.stem: {name: metrics.evaluate(scores[name][number], one.labels)["eer"] for name in systems}
+        for number, one in enumerate(found.tests)
+    }
 
 
 def finish(hparams: dict, found: Corpus, brain: SSLBrain, before: dict[str, dict[str, float]]) -> None:
@@ -199,7 +241,7 @@ def finish(hparams: dict, found: Corpus, brain: SSLBrain, before: dict[str, dict
         return
     folder, embedder = Path(hparams["output_folder"]), brain.method.embedder.eval()
     run = described(hparams, found, brain)
-    model.save(folder / "model", embedder, run)      # before the test: whatever the lists hold, the model is kept
+    model.save(folder / "model", embedder, run)  # before the test: whatever the lists hold, the model is kept
     reports, by_cosine = judge(hparams, found, embedder, folder)
     main_list = next(iter(reports), None)
     report, usual = (reports[main_list], before.get(main_list, {})) if main_list else ({}, {})
@@ -220,14 +262,22 @@ def described(hparams: dict, found: Corpus, brain: SSLBrain) -> dict[str, Any]:
     """How a run was made and what it took."""
     lines = (Path(hparams["output_folder"]) / "train_log.jsonl").read_text().splitlines()
     on_gpu = "cuda" in str(brain.device)
-    peak = (torch.cuda.max_memory_allocated() if on_gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-    return {**settings.facts(hparams), "cohort": hparams["cohort"], "training_utterances": len(found.train),
-            "training_hours": round(found.train.duration.sum() / 3600, 2), "epochs": hparams["epochs"],
-            "best_epoch": brain.best_epoch, "valid_eer": brain.best_eer, "crops": brain.crops * hparams["epochs"],
-            "parameters": sum(p.numel() for p in brain.method.embedder.parameters()),
-            "device": device_name(brain.device), "minutes": round(brain.journal.seconds / 60, 1),
-            "cpu_minutes": round(sum(json.loads(line)["cpu_seconds"] for line in lines) / 60, 1),
-            "peak_gb": round(peak / 1e9, 2)}
+    peak = torch.cuda.max_memory_allocated() if on_gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        **settings.facts(hparams),
+        "cohort": hparams["cohort"],
+        "training_utterances": len(found.train),
+        "training_hours": round(found.train.duration.sum() / 3600, 2),
+        "epochs": hparams["epochs"],
+        "best_epoch": brain.best_epoch,
+        "valid_eer": brain.best_eer,
+        "crops": brain.crops * hparams["epochs"],
+        "parameters": sum(p.numel() for p in brain.method.embedder.parameters()),
+        "device": device_name(brain.device),
+        "minutes": round(brain.journal.seconds / 60, 1),
+        "cpu_minutes": round(sum(json.loads(line)["cpu_seconds"] for line in lines) / 60, 1),
+        "peak_gb": round(peak / 1e9, 2),
+    }
 
 
 def judge(hparams: dict, found: Corpus, embedder: Embedder, folder: Path) -> tuple[dict[str, dict[str, Any]], dict]:
@@ -263,7 +313,7 @@ def judge_crops(hparams: dict, found: Corpus, embedder: Embedder) -> dict[str, A
     try:
         rows = embedded(embedder, found.tests, extraction.How(crops=n, crop_seconds=seconds))
         scores = [crop_scores(rows, one.trials) for one in found.tests]
-    except InputError as error:             # a silent crop, say, of a recording that is none
+    except InputError as error:  # a silent crop, say, of a recording that is none
         print(f"not scored by crops: {error}")
         return {}
     measured = errors(found, scores)
@@ -278,10 +328,13 @@ def summary(report: dict, cohort: int = 0) -> dict[str, Any]:
         return {}
     low, high = report["ci"]["eer"]
     costs = {f"minDCF({p})": f"{value:.3f}" for p, value in report["min_dcf"].items()}
-    return {"list": f"{Path(report['list']).name}, {report['n_trials']:,} trials",
-            **({"scores": f"AS-norm by {cohort:,} crops of training utterances"} if cohort else {}),
-            "EER": f"{report['eer']:.2%} [{low:.2%}, {high:.2%}]", **costs,
-            "threshold at the EER": f"{report['eer_threshold']:.3f}"}
+    return {
+        "list": f"{Path(report['list']).name}, {report['n_trials']:,} trials",
+        **({"scores": f"AS-norm by {cohort:,} crops of training utterances"} if cohort else {}),
+        "EER": f"{report['eer']:.2%} [{low:.2%}, {high:.2%}]",
+        **costs,
+        "threshold at the EER": f"{report['eer_threshold']:.3f}",
+    }
 
 
 def tell(hparams: dict, found: Corpus, report: dict, before: dict, folder: Path, result: Path | None) -> None:
@@ -289,8 +342,11 @@ def tell(hparams: dict, found: Corpus, report: dict, before: dict, folder: Path,
     print()
     for name, value in summary(report, hparams["cohort"]).items():
         print(f"{name}: {value}")
-    names = {"no_learning": "no learning (mean and deviation of log-mel frames)",
-             "untrained": "the same encoder, untrained", "start": "the model that it started from"}
+    names = {
+        "no_learning": "no learning (mean and deviation of log-mel frames)",
+        "untrained": "the same encoder, untrained",
+        "start": "the model that it started from",
+    }
     for key, value in before.items():
         part = f"; the trained one has {report['eer'] / value:.2f} of it" if value else ""
         print(f"EER of {names[key]}: {value:.2%}{part}")

@@ -17,11 +17,11 @@ from sv_ssl.audio import noise
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
 
-LEAST_SECONDS = 2.0   # of an utterance that is cut
-MOST_SECONDS = 8.0    # of a half
-MOST_SHARE = 0.05     # of the training utterances
-FEW = 10              # utterances that tell nothing
-IMPOSTORS = 10        # trials of an utterance with others
+LEAST_SECONDS = 2.0  # of an utterance that is cut
+MOST_SECONDS = 8.0  # of a half
+MOST_SHARE = 0.05  # of the training utterances
+FEW = 10  # utterances that tell nothing
+IMPOSTORS = 10  # trials of an utterance with others
 
 
 def choose(train: pd.DataFrame, n: int, seed: int) -> np.ndarray:
@@ -32,7 +32,7 @@ def choose(train: pd.DataFrame, n: int, seed: int) -> np.ndarray:
     """
     long = np.flatnonzero(train.duration.to_numpy() >= LEAST_SECONDS)
     n = min(n, int(MOST_SHARE * len(train)), len(long))
-    chosen = np.random.default_rng((seed, 1)).permutation(long)[:n if n >= FEW else 0]
+    chosen = np.random.default_rng((seed, 1)).permutation(long)[: n if n >= FEW else 0]
     return np.isin(np.arange(len(train)), chosen)
 
 
@@ -41,27 +41,33 @@ def write(held: pd.DataFrame, folder: Path, augmented: noise.Augment | None, see
     listed = folder / "valid.txt"
     if not listed.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        usable = [number for number, row in enumerate(held.itertuples())
-                  if _halves(row, folder, number, augmented, np.random.default_rng((seed, 2, number)), rate)]
+        usable = [
+            number
+            for number, row in enumerate(held.itertuples())
+            if _halves(row, folder, number, augmented, np.random.default_rng((seed, 2, number)), rate)
+        ]
         if len(usable) < 2:
-            raise InputError(f"{len(held)} utterances were held out for validation and {len(usable)} can be read: "
-                             "pass --valid_utterances 0, or look at the files")
+            raise InputError(
+                f"{len(held)} utterances were held out for validation and {len(usable)} can be read: "
+                "pass --valid_utterances 0, or look at the files"
+            )
         with aside(listed) as temporary:
             temporary.write_text("".join(_trials(usable, np.random.default_rng((seed, 3)))))
     return listed
 
 
-def _halves(row, folder: Path, number: int, augmented: noise.Augment | None, rng: np.random.Generator,
-            rate: int) -> bool:
+def _halves(
+    row, folder: Path, number: int, augmented: noise.Augment | None, rng: np.random.Generator, rate: int
+) -> bool:
     """Write 0001-a.wav and 0001-b.wav; an utterance that cannot be read, or is silent in one half, is passed over."""
     try:
         wave = audio.read(row.wav, int(row.start), int(row.stop), rate=rate)
         middle, most = len(wave) // 2, round(MOST_SECONDS * rate)
-        first, second = wave[max(0, middle - most):middle], wave[middle:middle + most]
+        first, second = wave[max(0, middle - most) : middle], wave[middle : middle + most]
         if min(np.abs(first).max(), np.abs(second).max()) <= audio.STEP:
             return False
         halves = {"a": first, "b": _moved(second, augmented, rng)}
-    except audio.AudioError:      # of the recording, or of the noise or room that was drawn
+    except audio.AudioError:  # of the recording, or of the noise or room that was drawn
         return False
     for name, half in halves.items():
         audio.write(folder / f"{number:04d}-{name}.wav", half, rate)
@@ -80,8 +86,10 @@ def _moved(wave: np.ndarray, augmented: noise.Augment | None, rng: np.random.Gen
 
 def _trials(numbers: list[int], rng: np.random.Generator) -> list[str]:
     """A target trial of each utterance, and some of it with others."""
+
     def line(label: int, first: int, second: int) -> str:
         return f"{label} {first:04d}-a.wav {second:04d}-b.wav\n"
+
     lines = []
     for place, number in enumerate(numbers):
         others = rng.choice(len(numbers) - 1, min(IMPOSTORS, len(numbers) - 1), replace=False)

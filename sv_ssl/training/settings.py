@@ -6,9 +6,10 @@ import difflib
 import hashlib
 import json
 import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 import yaml
@@ -25,45 +26,145 @@ from sv_ssl.reporting import record as results
 # SpeechBrain's run options that are of use here, beside those that the YAMLs name.
 RUN_OPTIONS = {"device", "ckpt_interval_steps", "debug", "debug_batches", "debug_epochs", "optimizer_step_limit"}
 # What the recipes read of every YAML.
-NEEDED = {"name", "corpus", "seed", "data_folder", "train_csv", "valid_trials", "test_trials", "audio_root",
-          "output_folder", "results_folder", "augment", "embedder", "method", "lr", "opt_class", "epochs", "batch_size",
-          "n_views", "crop_seconds", "num_workers", "valid_every", "watch_every", "max_damaged_share", "baselines",
-          "tensorboard", "max_grad_norm", "grad_accumulation_factor", "precision", "ckpt_interval_minutes"}
+NEEDED = {
+    "name",
+    "corpus",
+    "seed",
+    "data_folder",
+    "train_csv",
+    "valid_trials",
+    "test_trials",
+    "audio_root",
+    "output_folder",
+    "results_folder",
+    "augment",
+    "embedder",
+    "method",
+    "lr",
+    "opt_class",
+    "epochs",
+    "batch_size",
+    "n_views",
+    "crop_seconds",
+    "num_workers",
+    "valid_every",
+    "watch_every",
+    "max_damaged_share",
+    "baselines",
+    "tensorboard",
+    "max_grad_norm",
+    "grad_accumulation_factor",
+    "precision",
+    "ckpt_interval_minutes",
+}
 # What a YAML may leave out; the command line may give it all the same.
 OPTIONAL: dict[str, Any] = {
-    "labels": "utterance",       # whose crops are alike: an utterance's, or with `speaker` a speaker's (supervision);
-                                 # `both`: an utterance's, and a classifier learns the speakers that are known
-    "label_share": 1.0,          # part of the speakers whose utterances are used; with `both`: who are known
-    "per_speaker": 0,            # K utterances of a speaker in a batch; 1: never two; 0: as they come
-    "speeds": [1.0],             # an utterance at another speed is another speaker (labels: speaker)
-    "n_short": 0,                # further crops, compared with the long ones
+    "labels": "utterance",  # whose crops are alike: an utterance's, or with `speaker` a speaker's (supervision);
+    # `both`: an utterance's, and a classifier learns the speakers that are known
+    "label_share": 1.0,  # part of the speakers whose utterances are used; with `both`: who are known
+    "per_speaker": 0,  # K utterances of a speaker in a batch; 1: never two; 0: as they come
+    "speeds": [1.0],  # an utterance at another speed is another speaker (labels: speaker)
+    "n_short": 0,  # further crops, compared with the long ones
     "short_seconds": 1.0,
-    "spec_augment": False,       # bands and stretches of the features masked in training
-    "valid_utterances": 200,     # held out of training as the validation list where none is named or found
-    "init_from": None,           # a model folder to start from
-    "average_last": 0,           # the model is the mean of so many last epochs, not the best epoch
-    "score_crops": 0,            # test lists scored by so many crops as well as by whole utterances
+    "spec_augment": False,  # bands and stretches of the features masked in training
+    "valid_utterances": 200,  # held out of training as the validation list where none is named or found
+    "init_from": None,  # a model folder to start from
+    "average_last": 0,  # the model is the mean of so many last epochs, not the best epoch
+    "score_crops": 0,  # test lists scored by so many crops as well as by whole utterances
     "score_crop_seconds": 3.515,
-    "compiled": False,           # train the encoder through torch.compile
-    "cohort": 0,                 # AS-norm of the test scores by so many crops of training utterances, augmented
-    "sync_batchnorm": True,      # one set of BatchNorm statistics for all GPUs
+    "compiled": False,  # train the encoder through torch.compile
+    "cohort": 0,  # AS-norm of the test scores by so many crops of training utterances, augmented
+    "sync_batchnorm": True,  # one set of BatchNorm statistics for all GPUs
 }
-AT_LEAST = {"epochs": 1, "batch_size": 2, "n_views": 2, "crop_seconds": 0.1, "num_workers": 0, "valid_every": 1,
-            "watch_every": 1, "max_damaged_share": 0, "grad_accumulation_factor": 1, "max_grad_norm": 1e-9,
-            "ckpt_interval_minutes": 0, "label_share": 1e-9, "per_speaker": 0, "n_short": 0, "short_seconds": 0.1,
-            "valid_utterances": 0, "average_last": 0, "cohort": 0, "score_crops": 0, "score_crop_seconds": 0.1}
+AT_LEAST = {
+    "epochs": 1,
+    "batch_size": 2,
+    "n_views": 2,
+    "crop_seconds": 0.1,
+    "num_workers": 0,
+    "valid_every": 1,
+    "watch_every": 1,
+    "max_damaged_share": 0,
+    "grad_accumulation_factor": 1,
+    "max_grad_norm": 1e-9,
+    "ckpt_interval_minutes": 0,
+    "label_share": 1e-9,
+    "per_speaker": 0,
+    "n_short": 0,
+    "short_seconds": 0.1,
+    "valid_utterances": 0,
+    "average_last": 0,
+    "cohort": 0,
+    "score_crops": 0,
+    "score_crop_seconds": 0.1,
+}
 # Of the keys that some YAMLs have.
-AT_LEAST_IF_THERE = {"seed": 0, "n_mels": 1, "sample_rate": 1000, "window_seconds": 1e-3, "hop_seconds": 1e-3, "dim": 1,
-                     "head_dim": 1, "head_hidden": 1, "hidden_layers": 1, "peak_lr": 0, "warmup": 0, "momentum": 0,
-                     "temperature": 1e-6, "alpha": 0, "margin": 0, "margin_rad": 0, "class_margin": 0, "scale": 1e-6,
-                     "ce_weight": 0, "focal_gamma": 0, "opl_weight": 0, "opl_gamma": 0, "lambda_mu": 0,
-                     "lambda_sigma": 0, "mixup": 0, "smoothing": 0, "augment_prob": 0, "noise_prob": 0,
-                     "reverb_prob": 0}
-AT_MOST = {"label_share": 1, "labelled_share": 1, "alpha": 1, "margin_rad": math.pi, "mixup": 1, "smoothing": 0.99,
-           "augment_prob": 1, "noise_prob": 1, "reverb_prob": 1, "momentum": 0.9999, "max_damaged_share": 1}
-WHOLE = {"per_speaker", "n_short", "valid_utterances", "average_last", "cohort", "score_crops", "epochs", "batch_size",
-         "n_views", "num_workers", "valid_every", "watch_every", "grad_accumulation_factor", "seed", "n_mels",
-         "sample_rate", "dim", "head_dim", "head_hidden", "hidden_layers"}
+AT_LEAST_IF_THERE = {
+    "seed": 0,
+    "n_mels": 1,
+    "sample_rate": 1000,
+    "window_seconds": 1e-3,
+    "hop_seconds": 1e-3,
+    "dim": 1,
+    "head_dim": 1,
+    "head_hidden": 1,
+    "hidden_layers": 1,
+    "peak_lr": 0,
+    "warmup": 0,
+    "momentum": 0,
+    "temperature": 1e-6,
+    "alpha": 0,
+    "margin": 0,
+    "margin_rad": 0,
+    "class_margin": 0,
+    "scale": 1e-6,
+    "ce_weight": 0,
+    "focal_gamma": 0,
+    "opl_weight": 0,
+    "opl_gamma": 0,
+    "lambda_mu": 0,
+    "lambda_sigma": 0,
+    "mixup": 0,
+    "smoothing": 0,
+    "augment_prob": 0,
+    "noise_prob": 0,
+    "reverb_prob": 0,
+}
+AT_MOST = {
+    "label_share": 1,
+    "labelled_share": 1,
+    "alpha": 1,
+    "margin_rad": math.pi,
+    "mixup": 1,
+    "smoothing": 0.99,
+    "augment_prob": 1,
+    "noise_prob": 1,
+    "reverb_prob": 1,
+    "momentum": 0.9999,
+    "max_damaged_share": 1,
+}
+WHOLE = {
+    "per_speaker",
+    "n_short",
+    "valid_utterances",
+    "average_last",
+    "cohort",
+    "score_crops",
+    "epochs",
+    "batch_size",
+    "n_views",
+    "num_workers",
+    "valid_every",
+    "watch_every",
+    "grad_accumulation_factor",
+    "seed",
+    "n_mels",
+    "sample_rate",
+    "dim",
+    "head_dim",
+    "head_hidden",
+    "hidden_layers",
+}
 FLAGS = {"spec_augment", "compiled", "sync_batchnorm", "baselines", "tensorboard"}
 PRECISIONS = ("fp32", "bf16", "fp16")
 CHOICES = {"precision": PRECISIONS, "labels": ("utterance", "speaker", "both")}
@@ -87,7 +188,7 @@ def read(recipe_file: str, argv: Sequence[str]) -> dict[str, Any]:
     built_in = given.get("data_folder", known["data_folder"]) is None
     overrides = {**(demo_sizes(recipe_file, known) if built_in else {}), **given}
     if "ckpt_interval_steps" in run_opts:
-        overrides["ckpt_interval_minutes"] = 0             # SpeechBrain takes one of the two
+        overrides["ckpt_interval_minutes"] = 0  # SpeechBrain takes one of the two
     check({**known, **overrides}, run_opts)
     distributed.start(run_opts.get("device"))
     run_opts["device"] = distributed.device(run_opts.get("device"))
@@ -98,8 +199,16 @@ def read(recipe_file: str, argv: Sequence[str]) -> dict[str, Any]:
     inside = {key: value for key, value in overrides.items() if key in written}
     resolved = resolve_references(yaml_file.read_text(), inside).read()
     beside = {**OPTIONAL, **overrides}
-    return {**beside, **build(yaml_file, inside), "run_opts": run_opts, "overrides": given, "built_in": built_in,
-            "plain": {**beside, **top_level(resolved, yaml_file)}, "yaml_file": yaml_file, "resolved": resolved}
+    return {
+        **beside,
+        **build(yaml_file, inside),
+        "run_opts": run_opts,
+        "overrides": given,
+        "built_in": built_in,
+        "plain": {**beside, **top_level(resolved, yaml_file)},
+        "yaml_file": yaml_file,
+        "resolved": resolved,
+    }
 
 
 @contextmanager
@@ -118,14 +227,19 @@ def claim(hparams: Mapping[str, Any], free: Collection[str], more: dict[str, Any
     Settings in `free` may differ when a run is resumed; `more` is what they do not say, such as the data's hash.
     """
     folder = Path(hparams["output_folder"])
-    plain = {**{key: value for key, value in hparams["plain"].items() if key not in free},
-             "debug": bool(hparams["run_opts"].get("debug")), **more}
+    plain = {
+        **{key: value for key, value in hparams["plain"].items() if key not in free},
+        "debug": bool(hparams["run_opts"].get("debug")),
+        **more,
+    }
     record = folder / "settings.json"
     if record.exists():
         before = {**OPTIONAL, "debug": False, **json.loads(record.read_text())}
         if changed := [key for key in plain if before.get(key) != plain[key]]:
-            raise InputError(f"{folder} holds a run with {changed[0]} {before.get(changed[0])}, this one has "
-                             f"{plain[changed[0]]}: choose another --output_folder, or delete it to start afresh")
+            raise InputError(
+                f"{folder} holds a run with {changed[0]} {before.get(changed[0])}, this one has "
+                f"{plain[changed[0]]}: choose another --output_folder, or delete it to start afresh"
+            )
     elif distributed.is_main():
         for name, text in (("hyperparams.yaml", hparams["resolved"]), (record.name, json.dumps(plain, indent=2))):
             with aside(folder / name) as temporary:
@@ -136,9 +250,14 @@ def claim(hparams: Mapping[str, Any], free: Collection[str], more: dict[str, Any
 def facts(hparams: Mapping[str, Any]) -> dict[str, Any]:
     """What of the settings every result tells."""
     given = {**hparams["overrides"], **({"debug": True} if hparams["run_opts"].get("debug") else {})}
-    return {"name": hparams["name"], "corpus": hparams["corpus"], "seed": hparams["seed"],
-            "yaml": hparams["yaml_file"].name, "yaml_sha1": hashlib.sha1(hparams["yaml_file"].read_bytes()).hexdigest(),
-            "overrides": {key: results.here(value) for key, value in given.items()}}
+    return {
+        "name": hparams["name"],
+        "corpus": hparams["corpus"],
+        "seed": hparams["seed"],
+        "yaml": hparams["yaml_file"].name,
+        "yaml_sha1": hashlib.sha1(hparams["yaml_file"].read_bytes()).hexdigest(),
+        "overrides": {key: results.here(value) for key, value in given.items()},
+    }
 
 
 def arguments(argv: Sequence[str]) -> tuple[str, dict[str, Any]]:
@@ -159,8 +278,10 @@ def arguments(argv: Sequence[str]) -> tuple[str, dict[str, Any]]:
         else:
             paths.append(argument)
     if len(paths) != 1:
-        raise InputError(f"wanted one YAML file and --key value pairs, got {len(paths)} files "
-                         f"({' '.join(paths) or 'none'}); for instance: hparams/NAME.yaml --seed 1")
+        raise InputError(
+            f"wanted one YAML file and --key value pairs, got {len(paths)} files "
+            f"({' '.join(paths) or 'none'}); for instance: hparams/NAME.yaml --seed 1"
+        )
     return paths[0], given
 
 
@@ -219,8 +340,10 @@ def refuse_unknown(given: dict, known: dict, yaml_file: Path) -> None:
             hint = f"did you mean {' or '.join(near)}?" if near else f"its keys are {', '.join(known)}"
             raise InputError(f"{yaml_file.name} has no key {key!r}: {hint}")
         if str(known[key]).startswith("!new") or str(known[key]).startswith("!name"):
-            raise InputError(f"--{key} is an object of {yaml_file.name}, no plain value: "
-                             "give the keys that it refers to, or change it in a copy of the file")
+            raise InputError(
+                f"--{key} is an object of {yaml_file.name}, no plain value: "
+                "give the keys that it refers to, or change it in a copy of the file"
+            )
         if wanted := other_kind(known[key], value):
             raise InputError(f"--{key} is {value!r}: {wanted}")
 
@@ -246,8 +369,12 @@ def number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def check(plain: dict, run_opts: dict, at_least: Mapping[str, float] = AT_LEAST,
-          choices: Mapping[str, Sequence[str]] = CHOICES) -> None:
+def check(
+    plain: dict,
+    run_opts: dict,
+    at_least: Mapping[str, float] = AT_LEAST,
+    choices: Mapping[str, Sequence[str]] = CHOICES,
+) -> None:
     """Numbers and words that no run can have are refused before anything is built."""
     there = {key: least for key, least in AT_LEAST_IF_THERE.items() if key in plain}
     for key, least in {**there, **at_least}.items():

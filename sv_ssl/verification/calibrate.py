@@ -16,8 +16,9 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Iterator, Mapping, NamedTuple, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -82,11 +83,18 @@ def fit(
     solution, held = _newton(standard, target, prior)
     weights = solution[:-1] / spread
     fitted = Calibration(
-        tuple(weights.tolist()), float(solution[-1] - weights @ mean), float(prior), tuple(names),
-        tuple(zip(values.min(0).tolist(), values.max(0).tolist())), int(target.sum()), int((~target).sum()),
-        cllr(values[:, 0], target), 0.0, tuple((trials.name, trials.sha1) for trials in lists),
+        tuple(weights.tolist()),
+        float(solution[-1] - weights @ mean),
+        float(prior),
+        tuple(names),
+        tuple(zip(values.min(0).tolist(), values.max(0).tolist())),
+        int(target.sum()),
+        int((~target).sum()),
+        cllr(values[:, 0], target),
+        0.0,
+        tuple((trials.name, trials.sha1) for trials in lists),
         tuple(_notes(held, [name for name, same in zip(names, flat) if same])),
-    )  # fmt: skip
+    )
     return fitted._replace(cllr_after=cllr(apply(fitted, values), target))
 
 

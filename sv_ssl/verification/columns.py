@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import Callable, NamedTuple, Sequence
+from typing import NamedTuple
 
 from sv_ssl.core.errors import InputError
 

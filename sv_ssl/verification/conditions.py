@@ -1,9 +1,9 @@
 """The breakdown of a trial list: by what a manifest says of the utterances, by duration, by session; numpy alone.
 
-    gender             any column of a manifest: "f", "m", and "f / m" where the two sides differ
-    duration           bins of the shorter side: under 2 s, 2-4 s, 4-8 s, 8 s and more
-    duration:2,5,10    other bins; any column of numbers can have them (`snr:5,15`), the smaller side counts
-    session            targets of one session, and those of two, each against all non-targets
+gender             any column of a manifest: "f", "m", and "f / m" where the two sides differ
+duration           bins of the shorter side: under 2 s, 2-4 s, 4-8 s, 8 s and more
+duration:2,5,10    other bins; any column of numbers can have them (`snr:5,15`), the smaller side counts
+session            targets of one session, and those of two, each against all non-targets
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import csv
 import math
 import os
 import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Callable, Iterable, Iterator, Mapping, NamedTuple, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -54,8 +55,9 @@ def read_manifest(path: str | os.PathLike, ids: Sequence[str]) -> dict[str, list
     at = header.index("ID") if "ID" in header else 0
     named = "".join(header).isprintable() and len(set(header)) == len(header) > 1
     if named and not first:
-        raise InputError(f"{path}: no rows below its line of names, {','.join(header)[:200]!r}; wanted it, "
-                         "then a row an utterance")
+        raise InputError(
+            f"{path}: no rows below its line of names, {','.join(header)[:200]!r}; wanted it, then a row an utterance"
+        )
     if not named or header[at] in set(ids):
         wanted = "wanted a line of different names, such as `ID,duration,wav,start,stop,spk_id,gender` or `id,gender`"
         raise InputError(f"{path}: {wanted}, then a row an utterance; it begins with {','.join(header)[:200]!r}")
@@ -66,8 +68,10 @@ def read_manifest(path: str | os.PathLike, ids: Sequence[str]) -> dict[str, list
             return {name: [rows[i][column] for i in ids] for column, name in enumerate(header)}
     lost = [i for i in dict.fromkeys(ids) if i not in rows]
     wanted = f'whose "{header[at]}" is the id' + ', or whose "wav" ends with it' * ("wav" in header)
-    raise InputError(f"{path}: {len(lost):,} of {len(ids):,} utterances have no row: {some(lost)}; "
-                     f"wanted a row {wanted}; the first row here is {','.join(first[0])[:200]!r}")  # fmt: skip
+    raise InputError(
+        f"{path}: {len(lost):,} of {len(ids):,} utterances have no row: {some(lost)}; "
+        f"wanted a row {wanted}; the first row here is {','.join(first[0])[:200]!r}"
+    )
 
 
 def _keys(header: list[str], at: int) -> Iterator[Keys]:
@@ -87,8 +91,10 @@ def _matches(path: str | os.PathLike, ids: set[str], keys: Keys) -> dict[str, li
             found.setdefault(key, []).append((number, row))
     several = [f"{key} (lines {some(str(n) for n, _ in rows)})" for key, rows in found.items() if len(rows) > 1]
     if several:
-        raise InputError(f"{path}: {len(several):,} of the {len(ids):,} utterances have more than one row: "
-                         f"{some(several)}; wanted one for each")  # fmt: skip
+        raise InputError(
+            f"{path}: {len(several):,} of the {len(ids):,} utterances have more than one row: "
+            f"{some(several)}; wanted one for each"
+        )
     return {key: rows[0][1] for key, rows in found.items()}
 
 
@@ -128,9 +134,7 @@ class _Source(NamedTuple):
     things: tuple[str, Sequence]
 
 
-def split(
-    trials: Trials, by: Sequence[str], columns: Columns, trial_columns: Columns | None = None
-) -> list[Condition]:
+def split(trials: Trials, by: Sequence[str], columns: Columns, trial_columns: Columns | None = None) -> list[Condition]:
     """T trials of U ids; U values a column; T values a column (else the trials' own) -> conditions that have trials.
 
     By a column of a manifest, trials whose sides agree have their value ("f"), others both ("f / m"); "different" are
@@ -175,8 +179,10 @@ def _source(name: str, trials: Trials, columns: Columns, own: Columns) -> _Sourc
         source = _Source(name, columns[name], (trials.enroll, trials.test), ("utterance", trials.ids))
     else:
         known = ", ".join([*own, *columns]) or "none: a manifest would have them"
-        raise InputError(f'cannot break down by "{name}": no such column; the columns are {known}; and session, if the '
-                         "ids are speaker/session/utterance")  # fmt: skip
+        raise InputError(
+            f'cannot break down by "{name}": no such column; the columns are {known}; and session, if the '
+            "ids are speaker/session/utterance"
+        )
     if len(source.values) != len(source.things[1]):
         raise InputError(f'the column "{name}" has {len(source.values)} values, wanted {len(source.things[1])}')
     return source
@@ -185,8 +191,10 @@ def _source(name: str, trials: Trials, columns: Columns, own: Columns) -> _Sourc
 def _kinds(source: _Source) -> Iterator[tuple[str, np.ndarray]]:
     names, code = _coded(source.values)
     if len(names) > MOST:
-        raise InputError(f'cannot break down by "{source.name}": it has {len(names):,} values, wanted at most {MOST}; '
-                         f"numbers can be put into bins, as in {source.name}:2,5,10")  # fmt: skip
+        raise InputError(
+            f'cannot break down by "{source.name}": it has {len(names):,} values, wanted at most {MOST}; '
+            f"numbers can be put into bins, as in {source.name}:2,5,10"
+        )
     one, other = (code[side] for side in source.sides)
     yield from ((name, (one == i) & (other == i)) for i, name in enumerate(names))
     pair = np.minimum(one, other) * len(names) + np.maximum(one, other)
@@ -224,8 +232,10 @@ def _numbers(source: _Source) -> np.ndarray:
     bad = np.flatnonzero(~np.isfinite(numbers))
     if bad.size:
         kind, things = source.things
-        raise InputError(f'cannot put the column "{source.name}" into bins: {source.values[bad[0]]!r} of the {kind} '
-                         f"{things[bad[0]]} is not a number ({bad.size:,} such values)")  # fmt: skip
+        raise InputError(
+            f'cannot put the column "{source.name}" into bins: {source.values[bad[0]]!r} of the {kind} '
+            f"{things[bad[0]]} is not a number ({bad.size:,} such values)"
+        )
     return numbers
 
 
@@ -247,9 +257,11 @@ def _sessions_of_ids(trials: Trials, labels: np.ndarray) -> list[str]:
     _, code = _coded([i.rsplit("/", 2)[0] for i in trials.ids])
     odd = [i for i in trials.ids if i.count("/") < 2]
     if odd or not np.array_equal(code[trials.enroll] == code[trials.test], labels):
-        raise InputError(f"{trials.name}: cannot break down by session: ids such as {(odd or trials.ids)[0]} are not "
-                         "speaker/session/utterance with the speakers of the labels; a manifest with a column "
-                         '"session" would tell')  # fmt: skip
+        raise InputError(
+            f"{trials.name}: cannot break down by session: ids such as {(odd or trials.ids)[0]} are not "
+            "speaker/session/utterance with the speakers of the labels; a manifest with a column "
+            '"session" would tell'
+        )
     return [i.rpartition("/")[0] for i in trials.ids]
 
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import Mapping, NamedTuple, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -154,8 +155,10 @@ def combine(
     absent = [model for model in enrolled if not models.get(model)]
     if absent:
         had = f"the file of models has {len(models):,}, such as {next(iter(models), '-')}"
-        raise InputError(f"{trials.name}: {len(absent):,} of {len(enrolled):,} models have no enrolment utterances: "
-                         f"{some(absent)}; {had}")  # fmt: skip
+        raise InputError(
+            f"{trials.name}: {len(absent):,} of {len(enrolled):,} models have no enrolment utterances: "
+            f"{some(absent)}; {had}"
+        )
     row = dict(zip(embeddings[0], range(len(embeddings[0]))))
     whole = _whole(row, enrolled, models, allow_missing)
     made_of = [[row[u] for u in models[enrolled[m]]] for m in whole]
@@ -206,8 +209,10 @@ def _whole(
     if not whole.all() and not (allow_missing and whole.any()):
         missing = list(dict.fromkeys(u for model in enrolled for u in models[model] if u not in row))
         cure = "; --allow-missing leaves the trials of these models out" * (not allow_missing)
-        raise InputError(f"{len(missing):,} enrolment utterances, of {(~whole).sum():,} models, have no embedding: "
-                         f"{some(missing)}; ids must be equal, such as {next(iter(row))}{cure}")  # fmt: skip
+        raise InputError(
+            f"{len(missing):,} enrolment utterances, of {(~whole).sum():,} models, have no embedding: "
+            f"{some(missing)}; ids must be equal, such as {next(iter(row))}{cure}"
+        )
     return np.flatnonzero(whole)
 
 

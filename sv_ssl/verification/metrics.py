@@ -16,7 +16,8 @@ AUC          P(target > non-target) + P(equal) / 2
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -128,8 +129,9 @@ def decisive_points(
     misses = np.append(0, np.cumsum(target[chosen]))[first]
     lower = np.stack([misses, first - misses]) + sorted_out[:, bucket[chosen[first]]]
     totals = count.sum(axis=1)
-    return Curve(np.append(scores[chosen[first]], np.inf), np.append(lower[0], totals[0]),
-                 np.append(totals[1] - lower[1], 0))  # fmt: skip
+    return Curve(
+        np.append(scores[chosen[first]], np.inf), np.append(lower[0], totals[0]), np.append(totals[1] - lower[1], 0)
+    )
 
 
 def _buckets(scores: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Callable, Mapping, NamedTuple, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -66,8 +67,13 @@ class System(NamedTuple):
         return pairs, np.column_stack([scores, columns]) if names else scores[:, None], [what, *names]
 
     @staticmethod
-    def _moments(cohort: Cohort, found: Embeddings, trials: Trials, factor: np.ndarray, enrolled: Sequence[str],
-                 ) -> tuple[Trials, normalise.Moments]:  # fmt: skip
+    def _moments(
+        cohort: Cohort,
+        found: Embeddings,
+        trials: Trials,
+        factor: np.ndarray,
+        enrolled: Sequence[str],
+    ) -> tuple[Trials, normalise.Moments]:
         """Mean and standard deviation of each utterance's cohort scores; the trials' notes say what the cohort is."""
         (ids, rows), method, top_n, speakers, means = cohort
         if rows.shape[1] != found[1].shape[1]:

@@ -69,6 +69,7 @@ def test_each_fold_is_tested_with_its_follower_for_validation():
     def spy(train, valid):
         seen.append((sorted(set(train[0][:, 0])), sorted(set(valid[0][:, 0]))))
         return probe.Probe(type("Constant", (), {"predict": lambda self, rows: rows[:, 0]})(), 0.0, 0.0)
+
     folds = np.array([1, 2, 3, 10] * 5)
     predicted, accuracies = probe.k_fold(folds[:, None], folds, folds, spy)
     assert seen == [([3, 10], [2]), ([1, 10], [3]), ([1, 2], [10]), ([2, 3], [1])]
@@ -135,8 +136,11 @@ def test_an_interval_across_one_seed_or_one_value_is_students():
 
 
 # ---------------------------------------------------------------------------------------------------- parts and counts
-@given(st.lists(st.sampled_from("aabbbbc"), min_size=1, max_size=200), st.integers(0, 5),
-       st.tuples(st.floats(0.001, 1), st.floats(0.001, 1)))
+@given(
+    st.lists(st.sampled_from("aabbbbc"), min_size=1, max_size=200),
+    st.integers(0, 5),
+    st.tuples(st.floats(0.001, 1), st.floats(0.001, 1)),
+)
 @settings(deadline=None, max_examples=60)
 def test_parts_are_nested_of_the_size_asked_for_and_the_same_each_time(labels, seed, shares):
     small, large = (subset(labels, share, seed) for share in sorted(shares))
@@ -166,6 +170,7 @@ def test_other_seeds_choose_others():
 
 def test_confusion_is_sklearns():
     from sklearn.metrics import confusion_matrix
+
     rng = np.random.default_rng(0)
     labels, predicted = rng.choice(CLASSES, 50), rng.choice([*CLASSES, "d"], 50)
     names, counts = probe.confusion(labels, predicted)
@@ -173,19 +178,29 @@ def test_confusion_is_sklearns():
 
 
 # ------------------------------------------------------------------------------------------------------ what is refused
-@pytest.mark.parametrize("call, text", [
-    (lambda: probe.linear((np.eye(2), np.array(["a", "a"])), clouds()), 'all 2 training labels are "a"'),
-    (lambda: probe.linear(clouds(), (np.zeros((0, 6)), np.array([]))), "the validation part has 0 embeddings and 0"),
-    (lambda: probe.knn((np.eye(3), np.array(["a", "b"])), clouds()), "the training part has 3 embeddings and 2 labels"),
-    (lambda: probe.k_fold(*clouds(), np.arange(60) % 2), "folds 0, 1: want three at least"),
-    (lambda: subset(["a"], 0.0, 0), "a share of 0 of the labels"),
-    (lambda: subset(["a"], 10, 0), "a share of 10 of the labels"),
-    (lambda: probe.across([[1.0]]), "values of the shape"),
-    (lambda: probe.across([]), "values of the shape"),
-    (lambda: probe.across([1.0], [1, 2]), "2 groups for 1 values"),
-    (lambda: probe.report([], []), "0 predictions for 0 labels"),
-    (lambda: probe.report(["a"], ["a"], ["x", "y"]), "2 groups for 1 predictions"),
-    (lambda: probe.report(["a", "b"], ["a", "b"], ["x", "x"]), 'all 2 clips are of the group "x"')])
+@pytest.mark.parametrize(
+    "call, text",
+    [
+        (lambda: probe.linear((np.eye(2), np.array(["a", "a"])), clouds()), 'all 2 training labels are "a"'),
+        (
+            lambda: probe.linear(clouds(), (np.zeros((0, 6)), np.array([]))),
+            "the validation part has 0 embeddings and 0",
+        ),
+        (
+            lambda: probe.knn((np.eye(3), np.array(["a", "b"])), clouds()),
+            "the training part has 3 embeddings and 2 labels",
+        ),
+        (lambda: probe.k_fold(*clouds(), np.arange(60) % 2), "folds 0, 1: want three at least"),
+        (lambda: subset(["a"], 0.0, 0), "a share of 0 of the labels"),
+        (lambda: subset(["a"], 10, 0), "a share of 10 of the labels"),
+        (lambda: probe.across([[1.0]]), "values of the shape"),
+        (lambda: probe.across([]), "values of the shape"),
+        (lambda: probe.across([1.0], [1, 2]), "2 groups for 1 values"),
+        (lambda: probe.report([], []), "0 predictions for 0 labels"),
+        (lambda: probe.report(["a"], ["a"], ["x", "y"]), "2 groups for 1 predictions"),
+        (lambda: probe.report(["a", "b"], ["a", "b"], ["x", "x"]), 'all 2 clips are of the group "x"'),
+    ],
+)
 def test_what_cannot_be_judged_is_refused(call, text):
     with pytest.raises(InputError, match=text):
         call()

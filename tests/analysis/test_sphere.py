@@ -1,4 +1,4 @@
-"""The analysis of labelled embeddings: the same numbers as sv_ssl.losses.geometry's loops, known configurations, maps."""
+"""The analysis of labelled embeddings: the numbers of losses.geometry's loops, known configurations, maps."""
 
 import math
 
@@ -38,6 +38,7 @@ def test_everything_is_as_geometry_defines_it(block, monkeypatch):
 def test_the_golden_pair_of_classes():
     import json
     from pathlib import Path
+
     cases = json.loads((Path(__file__).parents[1] / "golden" / "losses.json").read_text())["cases"]
     case = next(case for case in cases if case["function"] == "pair_stats")
     x, labels = np.array(case["inputs"]["x"]), np.array(case["inputs"]["labels"])
@@ -99,6 +100,7 @@ def test_a_class_whose_rows_cancel_is_no_error():
 
 def test_pca_is_sklearns_up_to_sign():
     from sklearn.decomposition import PCA
+
     x = rows(50, 6)
     points, shares = sphere.pca(x)
     theirs = PCA(2)
@@ -117,11 +119,15 @@ def test_tsne_keeps_neighbours_and_its_seed():
     np.testing.assert_array_equal(points, sphere.tsne(x))
 
 
-@pytest.mark.parametrize("call, text", [
-    (lambda: sphere.pairs(rows(3), ["a", "a", "a"]), 'all 3 labels are "a"'),
-    (lambda: sphere.pairs(rows(3), ["a", "b"]), "3 embeddings and 2 labels"),
-    (lambda: sphere.tsne(rows(4)), "4 embeddings are too few for t-SNE"),
-    (lambda: sphere.tsne(np.ones((20, 3))), "all 20 embeddings are one point")])
+@pytest.mark.parametrize(
+    "call, text",
+    [
+        (lambda: sphere.pairs(rows(3), ["a", "a", "a"]), 'all 3 labels are "a"'),
+        (lambda: sphere.pairs(rows(3), ["a", "b"]), "3 embeddings and 2 labels"),
+        (lambda: sphere.tsne(rows(4)), "4 embeddings are too few for t-SNE"),
+        (lambda: sphere.tsne(np.ones((20, 3))), "all 20 embeddings are one point"),
+    ],
+)
 def test_what_cannot_be_analysed_is_refused(call, text):
     with pytest.raises(InputError, match=text):
         call()

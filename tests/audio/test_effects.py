@@ -45,8 +45,10 @@ def test_a_fade_begins_and_ends_at_zero_and_leaves_the_middle(shape):
 
 
 def test_fades_bend_below_and_above_the_straight_one():
-    linear, exponential, logarithmic = (fade(torch.ones(1, 400), torch.tensor([200]), torch.tensor([1]),
-                                             torch.tensor([shape]))[0, 100] for shape in range(3))
+    linear, exponential, logarithmic = (
+        fade(torch.ones(1, 400), torch.tensor([200]), torch.tensor([1]), torch.tensor([shape]))[0, 100]
+        for shape in range(3)
+    )
     assert linear == 0.5 and exponential < 0.3 and logarithmic > 0.7
 
 
@@ -116,8 +118,11 @@ def test_mixed_noise_is_white_pink_or_brown():
     added = draw(("mixed",), wave, snr_db=(0, 0)) - wave
     neighbours = (added[:, 1:] * added[:, :-1]).mean(1) / added.square().mean(1)  # 0 white, about 0.8 pink, 1 brown
     counts = torch.histc(neighbours, bins=3, min=-0.3, max=1.2)
-    white, pink, brown = ((neighbours < 0.3).sum(), ((neighbours > 0.3) & (neighbours < 0.95)).sum(),
-                          (neighbours > 0.95).sum())
+    white, pink, brown = (
+        (neighbours < 0.3).sum(),
+        ((neighbours > 0.3) & (neighbours < 0.95)).sum(),
+        (neighbours > 0.95).sum(),
+    )
     assert counts.sum() == 300 and min(white, pink, brown) > 70
 
 
@@ -143,11 +148,13 @@ def test_a_stretch_changes_the_tempo():
 def test_past_the_end_of_a_faster_one_is_silence():
     faster = stretch(tone(440), torch.tensor([1.25]))[0]
     end = int(2 * RATE / 1.25)
-    assert faster[end - 2000:end - 1000].std() > 0.3 and faster[end + 1100:].abs().max() < 1e-4
+    assert faster[end - 2000 : end - 1000].std() > 0.3 and faster[end + 1100 :].abs().max() < 1e-4
 
 
-@pytest.mark.parametrize("semitones, expected", [(12, 880.0), (-12, 220.0), (0, 440.0), (15, 440 * 2 ** 1.25),
-                                                 (-15, 440 * 2 ** -1.25), (0.5, 440 * 2 ** (1 / 24))])
+@pytest.mark.parametrize(
+    "semitones, expected",
+    [(12, 880.0), (-12, 220.0), (0, 440.0), (15, 440 * 2**1.25), (-15, 440 * 2**-1.25), (0.5, 440 * 2 ** (1 / 24))],
+)
 def test_a_shifted_pitch(semitones, expected):
     wave = tone(440)
     shifted = pitch(wave, torch.tensor([float(semitones)]))

@@ -28,7 +28,7 @@ def save(path, wave, rate=RATE, **how):
     wave = np.asarray(wave, dtype=np.float32)
     with soundfile.SoundFile(path, "w", rate, channels=1 if wave.ndim == 1 else wave.shape[1], **how) as sound:
         for begin in range(0, len(wave), 16000):
-            sound.write(wave[begin:begin + 16000])
+            sound.write(wave[begin : begin + 16000])
     return str(path)
 
 
@@ -45,12 +45,12 @@ def test_lossless_round_trip_is_within_half_a_step(tmp_path, ending):
     wave = speechlike(1.0)
     audio.write(tmp_path / f"a{ending}", wave, RATE)
     assert audio.info(tmp_path / f"a{ending}") == (RATE, len(wave), 1)
-    assert np.abs(audio.read(tmp_path / f"a{ending}") - wave).max() <= 0.5 * 2 ** -15 + 1e-7
+    assert np.abs(audio.read(tmp_path / f"a{ending}") - wave).max() <= 0.5 * 2**-15 + 1e-7
 
 
 def test_write_clips_what_is_too_loud(tmp_path):
     audio.write(tmp_path / "a.wav", np.array([0.5, 3.0, -3.0] * 1000), RATE)
-    assert audio.read(tmp_path / "a.wav")[:3].tolist() == [0.5, 1 - 2 ** -15, -1.0]
+    assert audio.read(tmp_path / "a.wav")[:3].tolist() == [0.5, 1 - 2**-15, -1.0]
 
 
 def test_write_takes_long_vorbis_files(tmp_path):
@@ -58,16 +58,26 @@ def test_write_takes_long_vorbis_files(tmp_path):
     assert audio.info(tmp_path / "a.ogg").frames == 60 * RATE
 
 
-@pytest.mark.parametrize("name, wave", [("a.mp3", np.ones(9)), ("a.wav", np.ones((9, 2))), ("a.wav", np.zeros(0)),
-                                        ("a.wav", np.array([np.nan]))])
+@pytest.mark.parametrize(
+    "name, wave",
+    [("a.mp3", np.ones(9)), ("a.wav", np.ones((9, 2))), ("a.wav", np.zeros(0)), ("a.wav", np.array([np.nan]))],
+)
 def test_write_refuses_in_one_line_and_leaves_nothing(tmp_path, name, wave):
     with pytest.raises(audio.InputError, match="^[^\n]*want[^\n]*$"):
         audio.write(tmp_path / name, wave, RATE)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("how", [dict(subtype="PCM_16"), dict(subtype="PCM_24"), dict(subtype="PCM_U8"),
-                                 dict(subtype="FLOAT"), dict(subtype="DOUBLE")])
+@pytest.mark.parametrize(
+    "how",
+    [
+        dict(subtype="PCM_16"),
+        dict(subtype="PCM_24"),
+        dict(subtype="PCM_U8"),
+        dict(subtype="FLOAT"),
+        dict(subtype="DOUBLE"),
+    ],
+)
 def test_every_sample_type_reads_as_libsndfile_reads_it(tmp_path, how):
     path = save(tmp_path / "a.wav", speechlike(0.5), **how)
     wave = audio.read(path)
@@ -76,9 +86,16 @@ def test_every_sample_type_reads_as_libsndfile_reads_it(tmp_path, how):
 
 
 # The tolerances that the module promises. Vorbis is the trap: libsndfile seeks wrongly on the second seek.
-@pytest.mark.parametrize("name, how, tolerance", [
-    ("a.wav", {}, 0), ("a.flac", {}, 0), ("a.ogg", dict(subtype="VORBIS"), 0), ("a.mp3", {}, 1e-5),
-    ("a.opus", dict(format="OGG", subtype="OPUS"), 0.01)])
+@pytest.mark.parametrize(
+    "name, how, tolerance",
+    [
+        ("a.wav", {}, 0),
+        ("a.flac", {}, 0),
+        ("a.ogg", dict(subtype="VORBIS"), 0),
+        ("a.mp3", {}, 1e-5),
+        ("a.opus", dict(format="OGG", subtype="OPUS"), 0.01),
+    ],
+)
 @pytest.mark.parametrize("seconds", [0.3, 1.0])
 def test_crops_are_the_samples_of_a_whole_read(tmp_path, name, how, tolerance, seconds):
     path, rng = save(tmp_path / name, speechlike(8.0), **how), np.random.default_rng(1)
@@ -88,7 +105,7 @@ def test_crops_are_the_samples_of_a_whole_read(tmp_path, name, how, tolerance, s
         fractions = rng.random(3)
         views, _ = audio.crops(path, 1000, 8 * RATE, fractions, need)
         begins = [1000 + round(fraction * (8 * RATE - 1000 - need)) for fraction in fractions]
-        assert np.abs(views - [whole[begin:begin + need] for begin in begins]).max() <= tolerance
+        assert np.abs(views - [whole[begin : begin + need] for begin in begins]).max() <= tolerance
 
 
 def test_opus_seeking_is_right_on_speech():
@@ -99,18 +116,18 @@ def test_opus_seeking_is_right_on_speech():
     for path in files:
         whole = audio.read(path)
         start = int(rng.integers(len(whole) - 8000))
-        difference = audio.read(path, start, start + 8000, strict=False) - whole[start:start + 8000]
+        difference = audio.read(path, start, start + 8000, strict=False) - whole[start : start + 8000]
         assert np.abs(difference).max() <= 0.01
-        error.append(10 * np.log10(np.mean(difference ** 2) / np.mean(whole ** 2) + 1e-12))
+        error.append(10 * np.log10(np.mean(difference**2) / np.mean(whole**2) + 1e-12))
     assert max(error) < -40
 
 
 def test_read_takes_a_part_and_crops_return_their_info(tmp_path):
-    wave = np.arange(20000) * 2.0 ** -15
+    wave = np.arange(20000) * 2.0**-15
     path = save(tmp_path / "a.wav", wave)
     np.testing.assert_array_equal(audio.read(path, 5000, 9000), wave[5000:9000].astype(np.float32))
     views, about = audio.crops(path, 2000, 12000, [0, 1, 0.25], 2000)
-    assert (views[:, 0] * 2 ** 15).tolist() == [2000, 10000, 4000]
+    assert (views[:, 0] * 2**15).tolist() == [2000, 10000, 4000]
     assert about == audio.info(path) == (RATE, 20000, 1)
 
 
@@ -131,17 +148,32 @@ def test_a_crop_reads_no_more_than_it_needs(tmp_path, monkeypatch):
 
 # Reading on gives what seeking gives, to what the module promises of seeking.
 @pytest.mark.parametrize("rate", [16000, 44100])
-@pytest.mark.parametrize("name, how, tolerance", [
-    ("a.wav", {}, 0), ("a.flac", {}, 0), ("a.ogg", dict(subtype="VORBIS"), 0), ("a.mp3", {}, 1e-5),
-    ("a.opus", dict(format="OGG", subtype="OPUS"), 0.01)])
+@pytest.mark.parametrize(
+    "name, how, tolerance",
+    [
+        ("a.wav", {}, 0),
+        ("a.flac", {}, 0),
+        ("a.ogg", dict(subtype="VORBIS"), 0),
+        ("a.mp3", {}, 1e-5),
+        ("a.opus", dict(format="OGG", subtype="OPUS"), 0.01),
+    ],
+)
 def test_parts_are_those_read_alone(tmp_path, name, how, tolerance, rate):
     if name == "a.opus" and rate == 44100:
         pytest.skip("Opus has no such rate")
     wave = np.stack([speechlike(8.0, rate), speechlike(8.0, rate, seed=1)], axis=1)
     path = save(tmp_path / name, wave, rate, **how)
     windows = [(begin, begin + rate // 2) for begin in range(0, 7 * rate, rate // 5)]
-    odd = [(0, rate), (0, rate), (rate // 2, rate), (3 * rate, 4 * rate), (6 * rate, 7 * rate), (rate, 2 * rate),
-           (2 * rate, 3 * rate), (7 * rate, None)]  # again, within, over gaps, back, side by side, to the end
+    odd = [
+        (0, rate),
+        (0, rate),
+        (rate // 2, rate),
+        (3 * rate, 4 * rate),
+        (6 * rate, 7 * rate),
+        (rate, 2 * rate),
+        (2 * rate, 3 * rate),
+        (7 * rate, None),
+    ]  # again, within, over gaps, back, side by side, to the end
     for spans in (windows, odd):
         for span, part in zip(spans, audio.parts(path, spans), strict=True):
             expected = audio.read(path, *span)
@@ -160,15 +192,22 @@ def test_parts_in_order_are_read_on_and_held_one_at_a_time(tmp_path, monkeypatch
 
 def test_parts_go_on_after_one_that_cannot_be_used(tmp_path):
     wave = speechlike(4.0)
-    wave[RATE:2 * RATE] = 0
+    wave[RATE : 2 * RATE] = 0
     path, memory = save(tmp_path / "a.wav", wave), io.BytesIO((tmp_path / "a.wav").read_bytes())
     spans = [(0, RATE), (RATE, 2 * RATE), (5, 2), (2 * RATE, 2 * RATE + 9), (0, 9 * RATE), (3 * RATE, None), (0, None)]
     for source in (path, memory):
         found = list(audio.parts(source, spans, longest=3))
         assert [getattr(part, "kind", len(part) if isinstance(part, np.ndarray) else "") for part in found] == [
-            RATE, "silent", "empty", "short", "truncated", RATE, "long"]
+            RATE,
+            "silent",
+            "empty",
+            "short",
+            "truncated",
+            RATE,
+            "long",
+        ]
     content = Path(save(tmp_path / "b.flac", speechlike(8.0))).read_bytes()
-    (tmp_path / "b.flac").write_bytes(content[:len(content) // 2])
+    (tmp_path / "b.flac").write_bytes(content[: len(content) // 2])
     spans = [(0, RATE), (7 * RATE, None), (0, 9999)]
     assert [getattr(part, "kind", "") for part in audio.parts(tmp_path / "b.flac", spans)] == ["", "truncated", ""]
 
@@ -185,7 +224,7 @@ def test_a_name_that_is_not_utf8(tmp_path):
 
 
 def test_a_short_segment_is_repeated(tmp_path):
-    wave = (np.arange(2000) + 100) * 2.0 ** -15
+    wave = (np.arange(2000) + 100) * 2.0**-15
     views, _ = audio.crops(save(tmp_path / "a.wav", wave), 0, 2000, [0.0, 0.9], 5000)
     np.testing.assert_array_equal(views[1], np.tile(wave, 3)[:5000].astype(np.float32))
 
@@ -201,7 +240,7 @@ def test_other_rates_and_channels_become_16_khz_mono(tmp_path, rate, channels):
     assert np.abs(whole - expected)[200:-200].max() < 0.004  # 40 dB below the tone
     views, about = audio.crops(path, rate, 3 * rate, [0.0, 0.5], RATE)
     assert views.shape == (2, RATE) and about == (rate, 3 * rate, channels)
-    assert np.abs(views[0] - expected[RATE:2 * RATE])[200:-200].max() < 0.004
+    assert np.abs(views[0] - expected[RATE : 2 * RATE])[200:-200].max() < 0.004
 
 
 def test_what_is_above_the_new_band_is_removed(tmp_path):
@@ -216,10 +255,19 @@ def test_missing_unreadable_and_empty_files(tmp_path):
     (tmp_path / "header.wav").write_bytes(Path(save(tmp_path / "a.wav", np.ones(9))).read_bytes()[:40])
     os.symlink("nowhere", tmp_path / "dangling.wav")
     save(tmp_path / "no_samples.wav", np.zeros(0))
-    kinds = {name: kind_of(tmp_path / f"{name}.wav")
-             for name in ("absent", "dangling", "text", "folder", "header", "no_bytes", "no_samples")}
-    assert kinds == {"absent": "missing", "dangling": "missing", "text": "unreadable", "folder": "unreadable",
-                     "header": "unreadable", "no_bytes": "empty", "no_samples": "empty"}
+    kinds = {
+        name: kind_of(tmp_path / f"{name}.wav")
+        for name in ("absent", "dangling", "text", "folder", "header", "no_bytes", "no_samples")
+    }
+    assert kinds == {
+        "absent": "missing",
+        "dangling": "missing",
+        "text": "unreadable",
+        "folder": "unreadable",
+        "header": "unreadable",
+        "no_bytes": "empty",
+        "no_samples": "empty",
+    }
 
 
 def test_a_truncated_wav_is_named_by_its_header_or_by_stop(tmp_path):
@@ -243,7 +291,7 @@ def test_a_wav_written_into_a_pipe_promises_nothing(tmp_path, promise):
 @pytest.mark.parametrize("ending", [".flac", ".mp3"])
 def test_truncated_flac_and_mp3_are_found_where_the_read_reaches_the_damage(tmp_path, ending):
     content = Path(save(tmp_path / f"a{ending}", speechlike(8.0))).read_bytes()
-    (tmp_path / f"cut{ending}").write_bytes(content[:len(content) // 2])
+    (tmp_path / f"cut{ending}").write_bytes(content[: len(content) // 2])
     path = tmp_path / f"cut{ending}"
     assert kind_of(path) == kind_of(path, 0, 8 * RATE) == "truncated"
     with pytest.raises(AudioError) as caught:
@@ -255,7 +303,7 @@ def test_truncated_flac_and_mp3_are_found_where_the_read_reaches_the_damage(tmp_
 
 def test_a_truncated_ogg_is_found_by_stop(tmp_path):
     content = Path(save(tmp_path / "a.ogg", speechlike(8.0))).read_bytes()
-    (tmp_path / "cut.ogg").write_bytes(content[:len(content) // 2])
+    (tmp_path / "cut.ogg").write_bytes(content[: len(content) // 2])
     assert 0 < audio.info(tmp_path / "cut.ogg").frames < 8 * RATE
     assert kind_of(tmp_path / "cut.ogg", 0, 8 * RATE) == "truncated"
 
@@ -280,7 +328,7 @@ def test_nan_and_infinity_are_refused_where_they_are_read(tmp_path, value):
 
 
 def test_silence_is_one_step_or_less(tmp_path):
-    step = 2.0 ** -15
+    step = 2.0**-15
     assert kind_of(save(tmp_path / "zeros.wav", np.zeros(16000))) == "silent"
     assert kind_of(save(tmp_path / "one.wav", np.full(16000, -step))) == "silent"
     assert audio.read(save(tmp_path / "two.wav", np.full(16000, -2 * step))).max() == -2 * step

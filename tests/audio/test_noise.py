@@ -43,8 +43,12 @@ def musan(tmp_path):
 def batch():
     torch.manual_seed(0)
     decay = torch.exp(-torch.arange(800) / 100)
-    return (0.1 * torch.randn(5, 4000), 0.03 * torch.randn(5, 4000), torch.tensor([0.0, 5.0, 10.0, 15.0, 20.0]),
-            torch.randn(5, 800) * decay)
+    return (
+        0.1 * torch.randn(5, 4000),
+        0.03 * torch.randn(5, 4000),
+        torch.tensor([0.0, 5.0, 10.0, 15.0, 20.0]),
+        torch.randn(5, 800) * decay,
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- drawing
@@ -59,7 +63,10 @@ def test_a_draw_has_fixed_shapes_and_depends_on_the_generator_alone(musan):
     everything = Augment(Noises(musan), Rooms(musan), rir_seconds=0.25)
     first, again = (everything.draw(generator(3), 32000) for _ in range(2))
     assert {key: (value.shape, value.dtype) for key, value in first.items()} == {
-        "noise": ((32000,), np.float32), "snr_db": ((), np.float32), "rir": ((4000,), np.float32)}
+        "noise": ((32000,), np.float32),
+        "snr_db": ((), np.float32),
+        "rir": ((4000,), np.float32),
+    }
     for key in first:
         np.testing.assert_array_equal(first[key], again[key])
     assert not np.array_equal(first["noise"], everything.draw(generator(4), 32000)["noise"])
@@ -130,8 +137,11 @@ def test_a_wav_is_opened_as_audio_unless_it_is_plain(tmp_path, monkeypatch):
     (tmp_path / "chunks.wav").write_bytes(plain[:36] + chunk + plain[36:] + chunk)
     (tmp_path / "cut.wav").write_bytes(plain[:-1000])
     (tmp_path / "streamed.wav").write_bytes(plain[:40] + b"\xff\xff\xff\x7f" + plain[44:])
-    read = {path.name: augment._crop(str(path), 0.7, 1000, RATE) for path in sorted(tmp_path.iterdir())
-            if path.name != "cut.wav"}
+    read = {
+        path.name: augment._crop(str(path), 0.7, 1000, RATE)
+        for path in sorted(tmp_path.iterdir())
+        if path.name != "cut.wav"
+    }
     assert [Path(path).name for path in asked] == ["deep.wav", "stereo.wav", "streamed.wav"]
     for name, piece in read.items():
         np.testing.assert_array_equal(piece, original(tmp_path / name, 0, None, [0.7], 1000, RATE, strict=False)[0][0])
@@ -188,8 +198,9 @@ def test_a_drawn_room_can_be_changed_without_changing_the_next(tmp_path):
 
 # --------------------------------------------------------------------------------------------------- where from
 def test_a_list_gives_its_split_with_kinds_below_its_own_folder(tmp_path):
-    (tmp_path / "noise.csv").write_text("wav,duration,kind,licence,split\na.wav,1,music,x,train\n"
-                                        "b.wav,1,babble,x,test\n/c.wav,1,noise,x,train\n")
+    (tmp_path / "noise.csv").write_text(
+        "wav,duration,kind,licence,split\na.wav,1,music,x,train\nb.wav,1,babble,x,test\n/c.wav,1,noise,x,train\n"
+    )
     assert Noises(tmp_path / "noise.csv").paths == {"noise": ["/c.wav"], "music": [f"{tmp_path}/a.wav"]}
     assert Noises(tmp_path, split="test").paths == {"babble": [f"{tmp_path}/b.wav"]}
     (tmp_path / "rir.csv").write_text("wav\nd.wav\n")
@@ -209,12 +220,16 @@ def test_nothing_is_opened_before_it_is_used():
         source.draw(generator(), 100)
 
 
-@pytest.mark.parametrize("text, fault", [
-    ("wav,kind,split\na.wav,noise,test\n", 'no audio files listed for split "train"'),
-    ("wav,kind\na.wav,applause\n", 'a.wav is of kind "applause", want one of noise, music, speech, babble'),
-    ("path,kind\na.wav,noise\n", 'noise.csv:2: want a "wav"'),
-    ("wav,kind\na.wav,noise\nb.wav\n", 'noise.csv:3: want a "wav" and as many fields'),
-    ("wav,kind\n\na.wav,noise,more\n", 'noise.csv:3: want a "wav" and as many fields')])
+@pytest.mark.parametrize(
+    "text, fault",
+    [
+        ("wav,kind,split\na.wav,noise,test\n", 'no audio files listed for split "train"'),
+        ("wav,kind\na.wav,applause\n", 'a.wav is of kind "applause", want one of noise, music, speech, babble'),
+        ("path,kind\na.wav,noise\n", 'noise.csv:2: want a "wav"'),
+        ("wav,kind\na.wav,noise\nb.wav\n", 'noise.csv:3: want a "wav" and as many fields'),
+        ("wav,kind\n\na.wav,noise,more\n", 'noise.csv:3: want a "wav" and as many fields'),
+    ],
+)
 def test_a_bad_list_is_refused_in_one_line(tmp_path, text, fault):
     (tmp_path / "noise.csv").write_text(text)
     with pytest.raises(InputError, match=f"^[^\n]*{fault}[^\n]*$"):
@@ -245,7 +260,7 @@ def test_reverberate_convolves_and_keeps_the_level(batch):
     wet = reverberate(wave, rir)
     for row in range(5):
         expected = np.convolve(wave[row].double(), rir[row].double())[:4000]
-        expected *= np.sqrt(np.mean(wave[row].double().numpy() ** 2) / np.mean(expected ** 2))
+        expected *= np.sqrt(np.mean(wave[row].double().numpy() ** 2) / np.mean(expected**2))
         np.testing.assert_allclose(wet[row], expected, atol=1e-6)
     torch.testing.assert_close(level_db(wet), level_db(wave), atol=1e-4, rtol=0)
 
@@ -285,7 +300,7 @@ def test_a_row_does_not_depend_on_its_neighbours(batch):
     wave, noise, snr_db, rir = batch
     wave = wave * torch.tensor([1.0, 1000.0, 1e-3, 1.0, 0.0])[:, None]
     together = apply(wave, noise, snr_db, rir)
-    alone = torch.cat([apply(*(argument[i:i + 1] for argument in (wave, noise, snr_db, rir))) for i in range(5)])
+    alone = torch.cat([apply(*(argument[i : i + 1] for argument in (wave, noise, snr_db, rir))) for i in range(5)])
     scale = together.abs().amax(dim=1, keepdim=True).clamp_min(1)
     torch.testing.assert_close(together / scale, alone / scale, atol=1e-6, rtol=0)
 

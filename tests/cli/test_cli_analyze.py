@@ -20,8 +20,10 @@ def made(tmp_path):
     ids = [f"w/{i}.wav" for i in range(30)]
     store.write(tmp_path / "e.npz", ids, rows)
     lines = [f"{i},1.0,$data_root/w/{i}.wav,0,16000,s{i % 5},{labels[i]}" for i in reversed(range(30))]
-    (tmp_path / "words.csv").write_text("\n".join(["ID,duration,wav,start,stop,spk_id,label", *lines,
-                                                   "99,1.0,$data_root/w/99.wav,0,16000,s1,yes"]) + "\n")
+    (tmp_path / "words.csv").write_text(
+        "\n".join(["ID,duration,wav,start,stop,spk_id,label", *lines, "99,1.0,$data_root/w/99.wav,0,16000,s1,yes"])
+        + "\n"
+    )
     return tmp_path, rows.astype(np.float32), labels
 
 
@@ -60,18 +62,23 @@ def test_many_classes_have_no_table(made, monkeypatch):
 
 def test_a_part_of_many_embeddings_is_drawn(made, monkeypatch):
     from sv_ssl.reporting import class_plots
+
     folder, *_ = made
     seen = []
     monkeypatch.setattr(command, "DRAWN", 20)
-    monkeypatch.setattr(class_plots, "embedding_map",
-                        lambda path, points, labels, *more: seen.append((points, labels)))
+    monkeypatch.setattr(class_plots, "embedding_map", lambda path, points, labels, *more: seen.append((points, labels)))
     assert run(folder) == 0
     assert seen[0][0].shape == (20, 2) and len(seen[0][1]) == 20
 
 
-@pytest.mark.parametrize("change, fault", [
-    (["--column", "gender"], 'no column "gender"; there are ID, duration'),
-    (["--labels", "none.csv"], "none.csv"), (["--map", "umap"], "invalid choice")])
+@pytest.mark.parametrize(
+    "change, fault",
+    [
+        (["--column", "gender"], 'no column "gender"; there are ID, duration'),
+        (["--labels", "none.csv"], "none.csv"),
+        (["--map", "umap"], "invalid choice"),
+    ],
+)
 def test_bad_arguments_are_refused_in_one_line(made, capsys, change, fault):
     assert run(made[0], *change) == 2
     error = capsys.readouterr().err

@@ -29,17 +29,20 @@ def folder(tmp_path_factory):
 def meetings(tmp_path_factory):
     """Two built-in meetings of 12 s."""
     tiny = dict(n_train=2, n_valid=2, n_test=2, seconds=0.5, n_noises=0, n_rooms=0)
-    made = corpus.corpus(tmp_path_factory.mktemp("corpus") / "c", workers=1, progress=False, n_meetings=2,
-                            meeting_seconds=12.0, **tiny)
+    made = corpus.corpus(
+        tmp_path_factory.mktemp("corpus") / "c", workers=1, progress=False, n_meetings=2, meeting_seconds=12.0, **tiny
+    )
     return made / "meetings"
 
 
 @pytest.fixture
 def call(folder, tmp_path, capsys):
     """call(recordings, options ...) -> exit code, what was printed, what was said of errors; writes to tmp_path/out."""
+
     def run(paths, *options):
         code = diarize.main([folder, *map(str, paths), "--out", str(tmp_path / "out"), *map(str, options)])
         return code, *capsys.readouterr()
+
     return run
 
 
@@ -84,8 +87,20 @@ def test_everything_may_be_taken_for_speech(call, meetings, tmp_path):
 
 def test_a_uem_limits_search_and_error_rate(call, meetings, tmp_path):
     rttm.write_uem(tmp_path / "a.uem", {"meeting1": [Region(2, 4), Region(3, 6)]})
-    code, out, _ = call([meetings / "meeting1.wav"], "--vad", "none", "--uem", tmp_path / "a.uem",
-                        "--reference", meetings, "--collar", 0.25, "--skip-overlap", "--speakers", 1)
+    code, out, _ = call(
+        [meetings / "meeting1.wav"],
+        "--vad",
+        "none",
+        "--uem",
+        tmp_path / "a.uem",
+        "--reference",
+        meetings,
+        "--collar",
+        0.25,
+        "--skip-overlap",
+        "--speakers",
+        1,
+    )
     found = rttm.read(tmp_path / "out" / "meeting1.rttm")["meeting1"]
     assert code == 0 and found == [Turn(2.0, 6.0, "spk1")]
     wanted = der.errors(rttm.read(meetings)["meeting1"], found, [Region(2, 6)], 0.25, True)
@@ -125,21 +140,24 @@ def test_blanks_in_names(call, meetings, tmp_path):
     assert list(rttm.read(tmp_path / "out" / "my_meeting.rttm")) == ["my_meeting"]
 
 
-@pytest.mark.parametrize("options, message", [
-    (["--rttm-in", "{true}", "--vad", "none"], "--rttm-in says where there is speech: leave --vad out"),
-    (["--speakers", "0"], "--speakers 0: wanted 1 or more"),
-    (["--method", "ahc"], "--method ahc needs either --threshold T or --speakers N"),
-    (["--method", "ahc", "--threshold", "0.5", "--speakers", "2"], "needs either --threshold T or --speakers N"),
-    (["--threshold", "0.5"], "--threshold is for --method ahc"),
-    (["--method", "ahc", "--threshold", "7"], "--threshold 7.0: wanted a cosine"),
-    (["--reference", "{true}", "--collar", "-1"], "--collar -1.0: wanted seconds, 0 or more"),
-    (["--collar", "0.25"], "--collar and --skip-overlap need --reference RTTM"),
-    (["--rttm-in", "{other}"], "other.rttm (--rttm-in) does not have the recording meeting1"),
-    (["--reference", "{other}"], "other.rttm (--reference) does not have the recording meeting1"),
-    (["--uem", "{bad}"], "bad.uem:1: stop must be after start: meeting1 1 5 4"),
-    (["--rttm-in", "{long}"], "meeting1.wav has 12.00 s, but a speech region lasts until 99.00 s"),
-    (["--rttm-in", "gone.rttm"], "cannot read gone.rttm"),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--rttm-in", "{true}", "--vad", "none"], "--rttm-in says where there is speech: leave --vad out"),
+        (["--speakers", "0"], "--speakers 0: wanted 1 or more"),
+        (["--method", "ahc"], "--method ahc needs either --threshold T or --speakers N"),
+        (["--method", "ahc", "--threshold", "0.5", "--speakers", "2"], "needs either --threshold T or --speakers N"),
+        (["--threshold", "0.5"], "--threshold is for --method ahc"),
+        (["--method", "ahc", "--threshold", "7"], "--threshold 7.0: wanted a cosine"),
+        (["--reference", "{true}", "--collar", "-1"], "--collar -1.0: wanted seconds, 0 or more"),
+        (["--collar", "0.25"], "--collar and --skip-overlap need --reference RTTM"),
+        (["--rttm-in", "{other}"], "other.rttm (--rttm-in) does not have the recording meeting1"),
+        (["--reference", "{other}"], "other.rttm (--reference) does not have the recording meeting1"),
+        (["--uem", "{bad}"], "bad.uem:1: stop must be after start: meeting1 1 5 4"),
+        (["--rttm-in", "{long}"], "meeting1.wav has 12.00 s, but a speech region lasts until 99.00 s"),
+        (["--rttm-in", "gone.rttm"], "cannot read gone.rttm"),
+    ],
+)
 def test_bad_input_gets_one_line(call, meetings, tmp_path, options, message):
     rttm.write(tmp_path / "true.rttm", {"meeting1": [Turn(0, 1, "x")]})
     rttm.write(tmp_path / "long.rttm", {"meeting1": [Turn(98, 99, "x")]})

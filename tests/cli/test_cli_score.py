@@ -185,8 +185,13 @@ def test_a_closed_pipe_and_an_interrupt_leave_no_traceback(folder):
     )
     assert piped.stderr == "" and piped.returncode in (0, 141)  # 0 if all was written before the reader left
     waiting = "import sys; from sv_ssl.cli import score; print('up', flush=True); sys.exit(score.main(['-']))"
-    with subprocess.Popen([sys.executable, "-c", waiting], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True) as process:  # fmt: skip
+    with subprocess.Popen(
+        [sys.executable, "-c", waiting],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
         process.stdout.readline()
         time.sleep(1)  # it is on its way to the command
         process.send_signal(signal.SIGINT)

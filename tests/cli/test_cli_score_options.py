@@ -79,8 +79,19 @@ def test_models_of_several_utterances(folder):
 
 
 def test_normalised_scores(folder):
-    found = measured("trials.txt", "--embeddings", "emb.npz", "--norm", "as", "--cohort", "cohort.npz", "--top-n", 10,
-                     "--scores-out", "s.txt")  # fmt: skip
+    found = measured(
+        "trials.txt",
+        "--embeddings",
+        "emb.npz",
+        "--norm",
+        "as",
+        "--cohort",
+        "cohort.npz",
+        "--top-n",
+        10,
+        "--scores-out",
+        "s.txt",
+    )
     assert found["notes"] == ["normalised (as) by 48 cohort utterances, the 10 nearest"]
     scored, rows = read_trials("s.txt"), dict(zip(*store.read("emb.npz")))
     cohort = store.read("cohort.npz")[1].astype(float)
@@ -90,8 +101,9 @@ def test_normalised_scores(folder):
     tops = [np.sort(cohort @ side)[-10:] for side in (one, other)]
     expected = np.mean([(one @ other - top.mean()) / top.std() for top in tops])
     assert scored.scores[7] == pytest.approx(expected, abs=1e-4)
-    found = measured("trials.txt", "--embeddings", "emb.npz", "--norm", "s", "--cohort", "cohort.npz",
-                     "--cohort-speakers", "ids")  # fmt: skip
+    found = measured(
+        "trials.txt", "--embeddings", "emb.npz", "--norm", "s", "--cohort", "cohort.npz", "--cohort-speakers", "ids"
+    )
     assert found["notes"] == ["normalised (s) by 48 cohort utterances, as the means of 12 speakers"]
 
 
@@ -138,11 +150,18 @@ def test_side_information(folder):
 def test_breakdown(folder, capsys):
     found = measured("a.txt", "--by", "gender,duration:2,4", "--manifest", "meta.csv", "--csv", "by.csv", "--ci")
     assert [(row["by"], row["value"]) for row in found["conditions"]] == [
-        ("gender", "f"), ("gender", "m"), ("gender", "f / m"),
-        ("duration", "<2 s"), ("duration", "2-4 s"), ("duration", ">=4 s"),
-    ]  # fmt: skip
-    assert sum(row["n_target"] for row in found["conditions"][:3]) == found["n_target"] == sum(
-        row["n_target"] for row in found["conditions"][3:])  # fmt: skip
+        ("gender", "f"),
+        ("gender", "m"),
+        ("gender", "f / m"),
+        ("duration", "<2 s"),
+        ("duration", "2-4 s"),
+        ("duration", ">=4 s"),
+    ]
+    assert (
+        sum(row["n_target"] for row in found["conditions"][:3])
+        == found["n_target"]
+        == sum(row["n_target"] for row in found["conditions"][3:])
+    )
     assert "no target trials" in capsys.readouterr().out  # of mixed gender
     rows = list(csv.DictReader(open("by.csv")))
     assert rows[0]["by"] == "all"
@@ -173,7 +192,7 @@ def test_pictures_and_page(folder, capsys):
     measured("a.txt", "--plot", "plots", "--report", "r.html", "--llr", "--by", "gender", "--manifest", "meta.csv")
     assert sorted(path.name for path in (folder / "plots").iterdir()) == ["calibration.png", "det.png", "scores.png"]
     page = (folder / "r.html").read_text()
-    assert "sv-score a.txt --plot plots" in page and "src=\"http" not in page
+    assert "sv-score a.txt --plot plots" in page and 'src="http' not in page
     assert "wrote r.html: open it in a browser" in capsys.readouterr().out
 
 
@@ -186,26 +205,32 @@ def test_columns_that_cannot_be_told(folder, capsys):
     assert "wanted each column's name once, enroll and test among them" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ("trials.txt --embeddings emb.npz --norm as", "--norm needs --cohort"),
-    ("trials.txt --embeddings emb.npz --cohort cohort.npz", "--cohort needs --norm"),
-    ("trials.txt --model m", "--model needs --audio"),
-    ("trials.txt --model m --audio w --embeddings emb.npz", "--embeddings and --model exclude each other"),
-    ("a.txt --calibration-out c.json", "--calibration-out needs --calibrate"),
-    ("a.txt --fuse b.txt", "--fuse needs --calibrate"),
-    ("a.txt --fuse b.txt --calibrate dev.txt", "2 systems but 1 --calibrate"),
-    ("a.txt --calibrate trials.txt", "trials.txt has no scores"),
-    ("a.txt --norm as --cohort cohort.npz", "a.txt has scores already, so --norm would do nothing"),
-    ("a.txt --by gender", "a.txt has no such column: pass --manifest"),
-    ("a.txt --by height --manifest meta.csv", 'cannot break down by "height"'),
-    ("a.txt --against dev.txt", "dev.txt has no scores"),
-    ("a.txt --calibration meta.csv", "wanted a calibration"),
-    ("trials.txt --embeddings emb.npz --norm as --cohort cohort.npz --top-n 1", "top_n is 1"),
-    ("trials.txt --embeddings emb.npz --calibrate a.txt --quality age", "--quality age: wanted duration, magnitude"),
-    ("trials.txt --embeddings emb.npz --calibrate a.txt --quality cohort", "the quality cohort is the mean"),
-    ("trials.txt --embeddings emb.npz --enroll none.tsv", "cannot read none.tsv"),
-    ("trials.txt --embeddings emb.npz --calibrate a.txt --prior 2", "the prior must lie between 0 and 1"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ("trials.txt --embeddings emb.npz --norm as", "--norm needs --cohort"),
+        ("trials.txt --embeddings emb.npz --cohort cohort.npz", "--cohort needs --norm"),
+        ("trials.txt --model m", "--model needs --audio"),
+        ("trials.txt --model m --audio w --embeddings emb.npz", "--embeddings and --model exclude each other"),
+        ("a.txt --calibration-out c.json", "--calibration-out needs --calibrate"),
+        ("a.txt --fuse b.txt", "--fuse needs --calibrate"),
+        ("a.txt --fuse b.txt --calibrate dev.txt", "2 systems but 1 --calibrate"),
+        ("a.txt --calibrate trials.txt", "trials.txt has no scores"),
+        ("a.txt --norm as --cohort cohort.npz", "a.txt has scores already, so --norm would do nothing"),
+        ("a.txt --by gender", "a.txt has no such column: pass --manifest"),
+        ("a.txt --by height --manifest meta.csv", 'cannot break down by "height"'),
+        ("a.txt --against dev.txt", "dev.txt has no scores"),
+        ("a.txt --calibration meta.csv", "wanted a calibration"),
+        ("trials.txt --embeddings emb.npz --norm as --cohort cohort.npz --top-n 1", "top_n is 1"),
+        (
+            "trials.txt --embeddings emb.npz --calibrate a.txt --quality age",
+            "--quality age: wanted duration, magnitude",
+        ),
+        ("trials.txt --embeddings emb.npz --calibrate a.txt --quality cohort", "the quality cohort is the mean"),
+        ("trials.txt --embeddings emb.npz --enroll none.tsv", "cannot read none.tsv"),
+        ("trials.txt --embeddings emb.npz --calibrate a.txt --prior 2", "the prior must lie between 0 and 1"),
+    ],
+)
 def test_what_does_not_fit_is_one_line_and_exit_code_2(folder, capsys, arguments, message):
     assert score.main(arguments.split()) == 2
     error = capsys.readouterr().err

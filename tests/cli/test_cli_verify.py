@@ -29,9 +29,11 @@ def pair(speech):
 @pytest.fixture
 def fitted(tmp_path):
     """fitted(scores, labels, ...) writes a calibration and gives its path."""
+
     def write(scores=(0.1, 0.6, 0.5, 0.99), labels=(0, 0, 1, 1), **options):
         calibrate.write(tmp_path / "cal.json", calibrate.fit(scores, labels, **options))
         return str(tmp_path / "cal.json")
+
     return write
 
 
@@ -87,30 +89,38 @@ def test_notes_of_the_calibration_are_told(folder, pair, fitted, capsys):
     assert "note: the columns part targets from non-targets" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"names": ["score", "min duration"], "scores": np.eye(4)[:, :2]}, "is for the columns score, min duration: "
-     "sv-verify needs a calibration of cosines alone"),
-    ({"names": ["llr"]}, "is for the columns llr: sv-verify needs"),
-    ({"scores": [-3, 2, 1, 7]}, "was made from scores from -3 to 7, which are no cosines: sv-verify needs"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (
+            {"names": ["score", "min duration"], "scores": np.eye(4)[:, :2]},
+            "is for the columns score, min duration: sv-verify needs a calibration of cosines alone",
+        ),
+        ({"names": ["llr"]}, "is for the columns llr: sv-verify needs"),
+        ({"scores": [-3, 2, 1, 7]}, "was made from scores from -3 to 7, which are no cosines: sv-verify needs"),
+    ],
+)
 def test_calibrations_of_other_scores_are_refused(folder, pair, fitted, capsys, options, message):
     assert verify.main([folder, *pair, "--calibration", fitted(**options)]) == 2
     said = capsys.readouterr()
     assert message in said.err and said.err.count("\n") == 1 and not said.out
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["{m}", "{a}"], "WAV"),
-    (["{m}", "{a}", "{b}", "{b}"], "unrecognized arguments"),
-    (["nowhere", "{a}", "{b}"], "nowhere is not a model folder"),
-    (["{m}", "{a}", "gone.wav"], "gone.wav: no such file"),
-    (["{m}", "text.wav", "{b}"], "text.wav"),
-    (["{m}", "{a}", "{b}", "--p-target", "0.5"], "--p-target: a decision needs --calibration FILE"),
-    (["{m}", "{a}", "{b}", "--calibration", "{c}", "--p-target", "1"], "p_target must lie between 0 and 1"),
-    (["{m}", "{a}", "{b}", "--calibration", "{c}", "--p-target", "half"], "invalid float value: 'half'"),
-    (["{m}", "{a}", "{b}", "--calibration", "gone.json"], "cannot read gone.json"),
-    (["{m}", "{a}", "{b}", "--calibration", "text.wav"], "text.wav: wanted a calibration, as JSON"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["{m}", "{a}"], "WAV"),
+        (["{m}", "{a}", "{b}", "{b}"], "unrecognized arguments"),
+        (["nowhere", "{a}", "{b}"], "nowhere is not a model folder"),
+        (["{m}", "{a}", "gone.wav"], "gone.wav: no such file"),
+        (["{m}", "text.wav", "{b}"], "text.wav"),
+        (["{m}", "{a}", "{b}", "--p-target", "0.5"], "--p-target: a decision needs --calibration FILE"),
+        (["{m}", "{a}", "{b}", "--calibration", "{c}", "--p-target", "1"], "p_target must lie between 0 and 1"),
+        (["{m}", "{a}", "{b}", "--calibration", "{c}", "--p-target", "half"], "invalid float value: 'half'"),
+        (["{m}", "{a}", "{b}", "--calibration", "gone.json"], "cannot read gone.json"),
+        (["{m}", "{a}", "{b}", "--calibration", "text.wav"], "text.wav: wanted a calibration, as JSON"),
+    ],
+)
 def test_bad_input_gets_one_line(folder, pair, fitted, tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.wav").write_text("text")
@@ -138,6 +148,7 @@ print(verify.main(["MODEL", "a.wav", "b.wav", "--calibration", {fitted(names=["l
 def test_the_command_is_installed():
     import configparser
     from pathlib import Path
+
     parser = configparser.ConfigParser()
     parser.read(Path(__file__).parents[2] / "setup.cfg")
     assert "sv-verify = sv_ssl.cli.verify:main" in parser["options.entry_points"]["console_scripts"]

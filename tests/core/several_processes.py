@@ -1,6 +1,6 @@
 """Run by test_several_processes.py under torchrun: every method and loss for some steps, then the loss of a process.
 
-    torchrun --nproc_per_node=2 tests/core/several_processes.py OUT killed      writes OUT/<rank>.pt
+torchrun --nproc_per_node=2 tests/core/several_processes.py OUT killed      writes OUT/<rank>.pt
 """
 
 import os
@@ -38,7 +38,7 @@ from sv_ssl.methods import Momentum, Siamese
 BATCH, DIM = 8, 5
 LONG, STEPS, FEW = ("NTXent AM, 8", "ADD, 8", "CLAR, 5", "MoCo"), 20, 3
 UTTERANCES = torch.arange(BATCH)
-SPEAKERS = torch.tensor([0, 1, 0, 2, 1, 0, 3, 4])     # of two or four processes some have no pair of one speaker
+SPEAKERS = torch.tensor([0, 1, 0, 2, 1, 0, 3, 4])  # of two or four processes some have no pair of one speaker
 AM, AAM = partial(additive, m=0.1), partial(angular_margin, m=0.1)
 
 
@@ -75,19 +75,31 @@ class Soft(nn.Module):
 
 
 LOSSES = {
-    "NTXent": lambda: NTXent(0.2), "NTXent AM": lambda: NTXent(0.2, AM), "NTXent AAM": lambda: NTXent(0.2, AAM),
-    "one-way": lambda: NTXent(0.2, symmetric=False), "one-way AM": lambda: NTXent(0.2, AM, symmetric=False),
-    "in": lambda: NTXent(0.2, AM, positives="in"), "sum": lambda: NTXent(0.2, AAM, positives="sum"),
-    "prototypical": AngularPrototypical, "softmax AM": lambda: MarginSoftmax(DIM, 5, AM, scale=5.0),
+    "NTXent": lambda: NTXent(0.2),
+    "NTXent AM": lambda: NTXent(0.2, AM),
+    "NTXent AAM": lambda: NTXent(0.2, AAM),
+    "one-way": lambda: NTXent(0.2, symmetric=False),
+    "one-way AM": lambda: NTXent(0.2, AM, symmetric=False),
+    "in": lambda: NTXent(0.2, AM, positives="in"),
+    "sum": lambda: NTXent(0.2, AAM, positives="sum"),
+    "prototypical": AngularPrototypical,
+    "softmax AM": lambda: MarginSoftmax(DIM, 5, AM, scale=5.0),
     "focal": lambda: MarginSoftmax(DIM, 5, AAM, scale=5.0, criterion=Focal()),
-    "ACL": lambda: ACL(0.5), "ACL means": lambda: ACL(0.5, reduction="mean_pos_plus_mean_neg"),
-    "ACL sum": lambda: ACL(0.5, reduction=("sum_over", 50.0)), "ADD": ADD, "OPL": OPL,
-    "OPL of abs": lambda: OPL(abs_mode="mean_of_abs"), "SoftADD": Soft, "CLAR": Clar,
-    "SoftLabels": lambda: Soft(few=True)}
+    "ACL": lambda: ACL(0.5),
+    "ACL means": lambda: ACL(0.5, reduction="mean_pos_plus_mean_neg"),
+    "ACL sum": lambda: ACL(0.5, reduction=("sum_over", 50.0)),
+    "ADD": ADD,
+    "OPL": OPL,
+    "OPL of abs": lambda: OPL(abs_mode="mean_of_abs"),
+    "SoftADD": Soft,
+    "CLAR": Clar,
+    "SoftLabels": lambda: Soft(few=True),
+}
 METHODS = {
     "MoCo": lambda: Momentum(Tiny(), InfoNCE(0.2, AM), queue_size=24, momentum=0.9),
     "MoCo one direction": lambda: Momentum(Tiny(), InfoNCE(0.2), queue_size=24, momentum=0.9, directions=1),
-    "MoCo masked": lambda: Momentum(Tiny(), InfoNCE(0.2, AAM), queue_size=24, momentum=0.9, mask_labels=True)}
+    "MoCo masked": lambda: Momentum(Tiny(), InfoNCE(0.2, AAM), queue_size=24, momentum=0.9, mask_labels=True),
+}
 BY_SPEAKER = ("NTXent", "NTXent AAM", "one-way AM", "in", "sum", "prototypical")
 
 
@@ -96,9 +108,9 @@ def cases():
     for name, loss in LOSSES.items():
         by_utterance = "softmax" not in name and name not in ("focal", "SoftADD", "SoftLabels", "CLAR")
         for labels in [UTTERANCES] * by_utterance + [SPEAKERS] * (not by_utterance or name in BY_SPEAKER):
-            yield f"{name}, {len(labels.unique())}", lambda loss=loss: Siamese(Tiny(), loss()), labels, 2 ** 18
+            yield f"{name}, {len(labels.unique())}", lambda loss=loss: Siamese(Tiny(), loss()), labels, 2**18
     for name, method in METHODS.items():
-        yield name, method, SPEAKERS, 2 ** 18
+        yield name, method, SPEAKERS, 2**18
     for name in ("NTXent AM", "one-way", "sum"):
         yield f"{name} in blocks", lambda name=name: Siamese(Tiny(), LOSSES[name]()), SPEAKERS, 0
     yield "MoCo in blocks", METHODS["MoCo masked"], SPEAKERS, 0
@@ -130,6 +142,7 @@ def results():
     def watched(a, b):
         tallest[0] = max(tallest[0], len(a))
         return multiply(a, b)
+
     for module in (contrastive.geometry, blocks, angular):
         module.cosines = watched
     found = {}
@@ -161,7 +174,7 @@ def main(out, end):
     check_gathering(rank, world)
     torch.save(results(), f"{out}/{rank}.pt")
     if rank == 0:
-        time.sleep(1.5 * distributed.PATIENCE)       # who works may keep the others waiting
+        time.sleep(1.5 * distributed.PATIENCE)  # who works may keep the others waiting
     distributed.barrier()
     if rank == world - 1:
         os.kill(os.getpid(), {"killed": signal.SIGKILL, "hung": signal.SIGSTOP}[end])

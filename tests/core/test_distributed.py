@@ -24,8 +24,10 @@ def test_alone_there_is_nothing_to_gather():
 @pytest.mark.parametrize("error", ["shapes do not match", "[gloo/transport/tcp/pair.cc:152] timed out connecting"])
 def test_an_error_that_is_no_loss_is_not_hidden(error):
     """Nor is one of meeting the others at all."""
+
     def command():
         raise RuntimeError(error)
+
     with pytest.raises(RuntimeError) as raised:
         distributed.run(command)
     assert str(raised.value) == error

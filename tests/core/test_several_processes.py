@@ -22,9 +22,14 @@ RESUME = "the same command goes on from the last checkpoint"
 
 def torchrun(n, *command):
     """A command in n processes, and all that it says."""
-    return subprocess.Popen([sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={n}",
-                             *map(str, command)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                            env={**os.environ, "SV_SSL_PATIENCE": "3", "OMP_NUM_THREADS": "1"})
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={n}", *map(str, command)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "SV_SSL_PATIENCE": "3", "OMP_NUM_THREADS": "1"},
+    )
 
 
 def checked(process):
@@ -59,7 +64,7 @@ def test_several_processes_learn_as_one_until_one_is_lost(one, tmp_path, n, end)
     for line in process.stdout:
         lines.append(line)
         if hung := re.search(r"process \d of \d \(pid (\d+) on .*\) gave no sign of life for 3 s", line):
-            os.kill(int(hung[1]), signal.SIGKILL)     # as torchrun does, after half a minute
+            os.kill(int(hung[1]), signal.SIGKILL)  # as torchrun does, after half a minute
     assert process.wait() != 0
     told = [line for line in lines if RESUME in line]
     assert len(told) == 1 and ("gave no sign of life" if end == "hung" else "has died") in told[0], "".join(lines)
@@ -67,7 +72,7 @@ def test_several_processes_learn_as_one_until_one_is_lost(one, tmp_path, n, end)
     for rank in range(n):
         found, tallest = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         same(found, one)
-        assert tallest == 2 * several_processes.BATCH // n       # no process makes the whole matrix
+        assert tallest == 2 * several_processes.BATCH // n  # no process makes the whole matrix
 
 
 def test_the_cases_differ_and_learn(one):
@@ -98,13 +103,27 @@ def command(tiny, tmp_path):
     text = (RECIPES / "hparams" / "moco_am.yaml").read_text()
     assert ENCODER in text and "  queue_size: !ref" in text
     yaml = tmp_path / "moco.yaml"
-    yaml.write_text(text.replace(ENCODER, STATISTICS)
-                    .replace("  queue_size: !ref", HEAD + "  queue_size: !ref"))
-    same = {"data_folder": tiny, "noise_folder": tiny / "noise", "room_folder": tiny / "rir", "device": "cpu",
-            "results_folder": tmp_path / "results", "batch_size": 8, "crop_seconds": 0.4, "num_workers": 0,
-            "valid_every": 5, "watch_every": 1, "ckpt_interval_steps": 1, "queue_size": 20, "ema": 0.9}
-    return lambda folder, epochs: [str(RECIPES / "train_moco_am.py"), str(yaml), *(
-        f"--{key}={value}" for key, value in {**same, "output_folder": folder, "epochs": epochs}.items())]
+    yaml.write_text(text.replace(ENCODER, STATISTICS).replace("  queue_size: !ref", HEAD + "  queue_size: !ref"))
+    same = {
+        "data_folder": tiny,
+        "noise_folder": tiny / "noise",
+        "room_folder": tiny / "rir",
+        "device": "cpu",
+        "results_folder": tmp_path / "results",
+        "batch_size": 8,
+        "crop_seconds": 0.4,
+        "num_workers": 0,
+        "valid_every": 5,
+        "watch_every": 1,
+        "ckpt_interval_steps": 1,
+        "queue_size": 20,
+        "ema": 0.9,
+    }
+    return lambda folder, epochs: [
+        str(RECIPES / "train_moco_am.py"),
+        str(yaml),
+        *(f"--{key}={value}" for key, value in {**same, "output_folder": folder, "epochs": epochs}.items()),
+    ]
 
 
 def alone(command):
@@ -132,7 +151,7 @@ def test_one_process_then_four_of_which_one_is_killed_then_two_then_one(command,
     assert "1 of 1000 epochs done" in said
     done = len(last(out)[1])
     said = checked(torchrun(2, *command(out, done + 2)))
-    assert said.count("resuming from") == 1 and said.count(f"epoch {done + 2}/") == 1      # one process speaks
+    assert said.count("resuming from") == 1 and said.count(f"epoch {done + 2}/") == 1  # one process speaks
     assert said.count("next: sv-extract") == 1
     alone(command(out, done + 3))
     alone(command(reference, done + 3))

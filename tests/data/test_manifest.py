@@ -18,9 +18,11 @@ LINE = "u{0},2.0,$data_root/u{0}.wav,0,32000,s{0}\n"
 @pytest.fixture
 def table(tmp_path):
     """Write a manifest's text -> its path."""
+
     def save(text, encoding="utf-8"):
         (tmp_path / "train.csv").write_bytes(text.encode(encoding))
         return tmp_path / "train.csv"
+
     return save
 
 
@@ -38,8 +40,12 @@ def voice(path, seconds=0.5, rate=16000):
 
 # ------------------------------------------------------------------------------------------------ read and write
 def test_read_gives_types_paths_and_further_columns(table, tmp_path):
-    frame = manifest.read(table("session,ID,duration,wav,start,stop,spk_id\n7,a,1.5,sub/a.wav,8000,32000,01\n"
-                                ",b,2,$data_root/b.wav,0,32000,02\n,c,2,/elsewhere/c.wav,0,32000,02\n"))
+    frame = manifest.read(
+        table(
+            "session,ID,duration,wav,start,stop,spk_id\n7,a,1.5,sub/a.wav,8000,32000,01\n"
+            ",b,2,$data_root/b.wav,0,32000,02\n,c,2,/elsewhere/c.wav,0,32000,02\n"
+        )
+    )
     assert frame["wav"].tolist() == [f"{tmp_path}/sub/a.wav", f"{tmp_path}/b.wav", "/elsewhere/c.wav"]
     assert frame["duration"].dtype == np.float64 and frame["start"].dtype == frame["stop"].dtype == np.int64
     assert frame["spk_id"].tolist() == ["01", "02", "02"] and frame["session"].tolist() == ["7", "", ""]
@@ -47,7 +53,7 @@ def test_read_gives_types_paths_and_further_columns(table, tmp_path):
 
 
 def test_read_takes_a_mark_crlf_blanks_blank_lines_and_no_speakers(table):
-    text = "ID, duration, wav, start, stop\r\na, 2.0, a.wav, 0, 32000\r\n\r\n\"b,1\", 2.0, b.wav, 0, 32000\r\n\r\n"
+    text = 'ID, duration, wav, start, stop\r\na, 2.0, a.wav, 0, 32000\r\n\r\n"b,1", 2.0, b.wav, 0, 32000\r\n\r\n'
     frame = manifest.read(table(text, encoding="utf-8-sig"))
     assert frame["ID"].tolist() == ["a", "b,1"] and "spk_id" not in frame
 
@@ -58,24 +64,28 @@ def test_a_relative_path_is_made_absolute(table, tmp_path, monkeypatch):
     assert manifest.read("train.csv")["wav"].tolist() == [f"{tmp_path}/u1.wav"]
 
 
-BAD = [("u2,abc,u2.wav,0,32000,s", 'column "duration" is "abc", want a positive number of seconds'),
-       ("u2,nan,u2.wav,0,32000,s", 'column "duration" is "nan", want a positive number of seconds'),
-       ("u2,inf,u2.wav,0,32000,s", 'column "duration" is "inf", want a positive number of seconds'),
-       ("u2,-2.0,u2.wav,0,32000,s", 'column "duration" is "-2.0", want a positive number of seconds'),
-       ("u2,0,u2.wav,0,32000,s", 'column "duration" is "0", want a positive number of seconds'),
-       ("u2,2.0,u2.wav,0,abc,s", 'column "stop" is "abc", want a whole number of samples'),
-       ("u2,2.0,u2.wav,0.5,32000,s", 'column "start" is "0.5", want a whole number of samples'),
-       ("u2,2.0,u2.wav,-1,32000,s", 'column "start" is "-1", want a whole number of samples'),
-       ("u2,2.0,u2.wav,0,99999999999999999999,s",
-        'column "stop" is "99999999999999999999", want a whole number of samples'),
-       ("u2,2.0,u2.wav,500,500,s", 'column "stop" is 500, want more than "start", 500'),
-       ("u2,2.0,u2.wav,900,500,s", 'column "stop" is 500, want more than "start", 900'),
-       (",2.0,u2.wav,0,32000,s", 'column "ID" is empty'),
-       ("u2,2.0,,0,32000,s", 'column "wav" is empty'),
-       ("u2,2.0,u2.wav,0,32000,", 'column "spk_id" is empty'),
-       ("u2,2.0,u2.wav,0,32000", "5 fields, want 6 (ID,duration,wav,start,stop,spk_id)"),
-       ("u2,2.0,u2.wav,0,32000,s,more", "7 fields, want 6 (ID,duration,wav,start,stop,spk_id)"),
-       ("u1,2.0,u2.wav,0,32000,s", 'column "ID" is "u1", as on line 2: want each ID once')]
+BAD = [
+    ("u2,abc,u2.wav,0,32000,s", 'column "duration" is "abc", want a positive number of seconds'),
+    ("u2,nan,u2.wav,0,32000,s", 'column "duration" is "nan", want a positive number of seconds'),
+    ("u2,inf,u2.wav,0,32000,s", 'column "duration" is "inf", want a positive number of seconds'),
+    ("u2,-2.0,u2.wav,0,32000,s", 'column "duration" is "-2.0", want a positive number of seconds'),
+    ("u2,0,u2.wav,0,32000,s", 'column "duration" is "0", want a positive number of seconds'),
+    ("u2,2.0,u2.wav,0,abc,s", 'column "stop" is "abc", want a whole number of samples'),
+    ("u2,2.0,u2.wav,0.5,32000,s", 'column "start" is "0.5", want a whole number of samples'),
+    ("u2,2.0,u2.wav,-1,32000,s", 'column "start" is "-1", want a whole number of samples'),
+    (
+        "u2,2.0,u2.wav,0,99999999999999999999,s",
+        'column "stop" is "99999999999999999999", want a whole number of samples',
+    ),
+    ("u2,2.0,u2.wav,500,500,s", 'column "stop" is 500, want more than "start", 500'),
+    ("u2,2.0,u2.wav,900,500,s", 'column "stop" is 500, want more than "start", 900'),
+    (",2.0,u2.wav,0,32000,s", 'column "ID" is empty'),
+    ("u2,2.0,,0,32000,s", 'column "wav" is empty'),
+    ("u2,2.0,u2.wav,0,32000,", 'column "spk_id" is empty'),
+    ("u2,2.0,u2.wav,0,32000", "5 fields, want 6 (ID,duration,wav,start,stop,spk_id)"),
+    ("u2,2.0,u2.wav,0,32000,s,more", "7 fields, want 6 (ID,duration,wav,start,stop,spk_id)"),
+    ("u1,2.0,u2.wav,0,32000,s", 'column "ID" is "u1", as on line 2: want each ID once'),
+]
 
 
 @pytest.mark.parametrize("line, fault", BAD)
@@ -91,26 +101,41 @@ def test_ten_bad_lines_are_shown_and_all_are_counted(table):
     assert text.endswith("; and 15 more: 25 bad lines in all")
 
 
-@pytest.mark.parametrize("text, fault", [
-    ("", "train.csv:1: no column \"ID\", \"duration\", \"wav\", \"start\", \"stop\": want the header .* got nothing"),
-    ("ID,wav,start,spk_id\n", r"train.csv:1: no column \"duration\", \"stop\": .* got ID,wav,start,spk_id"),
-    ("ID,duration,wav,start,stop,ID\n", "train.csv:1: column \"ID\" twice"),
-    (HEADER, "train.csv: no utterances below the header"),
-    (HEADER + LINE.format(1) + "u2,2.0," + "x" * 200000 + ",0,9,s\n", "train.csv:3: not CSV: field larger")])
+@pytest.mark.parametrize(
+    "text, fault",
+    [
+        ("", 'train.csv:1: no column "ID", "duration", "wav", "start", "stop": want the header .* got nothing'),
+        ("ID,wav,start,spk_id\n", r"train.csv:1: no column \"duration\", \"stop\": .* got ID,wav,start,spk_id"),
+        ("ID,duration,wav,start,stop,ID\n", 'train.csv:1: column "ID" twice'),
+        (HEADER, "train.csv: no utterances below the header"),
+        (HEADER + LINE.format(1) + "u2,2.0," + "x" * 200000 + ",0,9,s\n", "train.csv:3: not CSV: field larger"),
+    ],
+)
 def test_a_file_that_is_no_manifest_is_refused(table, text, fault):
     assert re.search(fault, refusal(manifest.read, table(text)))
 
 
 def test_absent_folder_and_foreign_encodings_are_refused(table, tmp_path):
-    assert refusal(manifest.read, tmp_path / "no.csv") == \
-        f"cannot read the manifest {tmp_path}/no.csv: No such file or directory"
+    assert (
+        refusal(manifest.read, tmp_path / "no.csv")
+        == f"cannot read the manifest {tmp_path}/no.csv: No such file or directory"
+    )
     assert "Is a directory" in refusal(manifest.read, tmp_path)
     assert "not UTF-8 text" in refusal(manifest.read, table(HEADER + "é", encoding="latin-1"))
 
 
 def test_write_then_read_gives_the_same(tmp_path):
-    frame = pd.DataFrame({"note": ['a "b", c', "é"], "ID": ["1", "2"], "wav": ["/a b.wav", "/c.wav"],
-                          "duration": [1 / 3, 2.0], "start": [0, 5], "stop": [5333, 32005], "spk_id": ["x", "y"]})
+    frame = pd.DataFrame(
+        {
+            "note": ['a "b", c', "é"],
+            "ID": ["1", "2"],
+            "wav": ["/a b.wav", "/c.wav"],
+            "duration": [1 / 3, 2.0],
+            "start": [0, 5],
+            "stop": [5333, 32005],
+            "spk_id": ["x", "y"],
+        }
+    )
     manifest.write(frame, tmp_path / "new" / "out.csv")
     assert (tmp_path / "new" / "out.csv").read_text(encoding="utf-8").splitlines()[0] == HEADER.strip() + ",note"
     pd.testing.assert_frame_equal(manifest.read(tmp_path / "new" / "out.csv")[frame.columns], frame)
@@ -208,6 +233,7 @@ def kaldi(tmp_path):
         for name, text in tables.items():
             (tmp_path / "data" / name.replace("_", ".")).write_text(text.replace("OTHER", str(tmp_path / "other")))
         return tmp_path / "data"
+
     return save
 
 
@@ -219,23 +245,32 @@ def test_kaldi_wav_scp_alone(kaldi, tmp_path):
 
 
 def test_kaldi_segments_are_turned_into_the_files_samples(kaldi):
-    frame = manifest.scan(kaldi(wav_scp="rec x.wav\n", segments="u1 rec 0.25 0.75\nu2 rec 0.5 1.2\nu3 rec 0.5 9\n",
-                                utt2spk="u1 anna\nu2 bert\nu3 bert\nu4 nobody\n"))
+    frame = manifest.scan(
+        kaldi(
+            wav_scp="rec x.wav\n",
+            segments="u1 rec 0.25 0.75\nu2 rec 0.5 1.2\nu3 rec 0.5 9\n",
+            utt2spk="u1 anna\nu2 bert\nu3 bert\nu4 nobody\n",
+        )
+    )
     rows = frame[["ID", "start", "stop", "spk_id"]].to_numpy().tolist()
     assert rows == [["u1", 2000, 6000, "anna"], ["u2", 4000, 8000, "bert"]]
     assert frame["duration"].tolist() == [0.5, 0.5]
     assert "ends at 9.0 s, but the file at 1.000 s" in frame.attrs["skipped"][0][1]
 
 
-@pytest.mark.parametrize("tables, fault", [
-    (dict(wav_scp="u1 x.wav\nu2 sph2pipe -f wav y.sph |\n"), r'wav.scp:2: "sph2pipe -f wav y.sph \|" is a command'),
-    (dict(wav_scp="u1 x.wav\nu2\n"), 'wav.scp:2: want "id path", got "u2"'),
-    (dict(wav_scp="u1 x.wav\nu1 x.wav\n"), 'wav.scp:2: "u1" is on line 1 already'),
-    (dict(wav_scp="u1 x.wav\n", utt2spk="u2 anna\n"), 'utt2spk: no speaker for utterance "u1"'),
-    (dict(wav_scp="u1 x.wav\n", segments="s1 u1 0.5\n"), 'segments:1: want "id recording start end"'),
-    (dict(wav_scp="u1 x.wav\n", segments="s1 u1 0.5 end\n"), 'segments:1: want "id recording start end"'),
-    (dict(wav_scp="u1 x.wav\n", segments="s1 u9 0 1\n"), 'segments:1: recording "u9" is not in wav.scp'),
-    (dict(wav_scp="u1 x.wav\n", segments="s1 u1 0.5 0.5\n"), "segments:1: from 0.5 to 0.5 s is no segment")])
+@pytest.mark.parametrize(
+    "tables, fault",
+    [
+        (dict(wav_scp="u1 x.wav\nu2 sph2pipe -f wav y.sph |\n"), r'wav.scp:2: "sph2pipe -f wav y.sph \|" is a command'),
+        (dict(wav_scp="u1 x.wav\nu2\n"), 'wav.scp:2: want "id path", got "u2"'),
+        (dict(wav_scp="u1 x.wav\nu1 x.wav\n"), 'wav.scp:2: "u1" is on line 1 already'),
+        (dict(wav_scp="u1 x.wav\n", utt2spk="u2 anna\n"), 'utt2spk: no speaker for utterance "u1"'),
+        (dict(wav_scp="u1 x.wav\n", segments="s1 u1 0.5\n"), 'segments:1: want "id recording start end"'),
+        (dict(wav_scp="u1 x.wav\n", segments="s1 u1 0.5 end\n"), 'segments:1: want "id recording start end"'),
+        (dict(wav_scp="u1 x.wav\n", segments="s1 u9 0 1\n"), 'segments:1: recording "u9" is not in wav.scp'),
+        (dict(wav_scp="u1 x.wav\n", segments="s1 u1 0.5 0.5\n"), "segments:1: from 0.5 to 0.5 s is no segment"),
+    ],
+)
 def test_kaldi_faults_are_named(kaldi, tables, fault):
     assert re.search(fault, refusal(manifest.scan, kaldi(**tables)))
 

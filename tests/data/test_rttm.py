@@ -22,14 +22,18 @@ def read(tmp_path):
     return read_text
 
 
-@pytest.mark.parametrize("text", [
-    f"{GOOD}\n",
-    GOOD,
-    f"\ufeff{GOOD}\r\n",
-    "SPEAKER a 1 0.500 1.250 <NA> <NA> ann <NA>\n",
-    "SPEAKER\ta\t1\t.5\t125e-2\t<NA>\t<NA>\tann\t0.9\t<NA>\n",
-    f";; a comment\n\nSPKR-INFO a 1 <NA> <NA> <NA> unknown ann <NA>\n  {GOOD}  \nLEXEME a 1 0.5 0.1 word lex ann 0.5\n",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{GOOD}\n",
+        GOOD,
+        f"\ufeff{GOOD}\r\n",
+        "SPEAKER a 1 0.500 1.250 <NA> <NA> ann <NA>\n",
+        "SPEAKER\ta\t1\t.5\t125e-2\t<NA>\t<NA>\tann\t0.9\t<NA>\n",
+        f";; a comment\n\nSPKR-INFO a 1 <NA> <NA> <NA> unknown ann <NA>\n  {GOOD}  \n"
+        "LEXEME a 1 0.5 0.1 word lex ann 0.5\n",
+    ],
+)
 def test_forms_of_a_turn(read, text):
     assert read(text) == {"a": [Turn(0.5, 1.75, "ann")]}
 
@@ -49,24 +53,30 @@ def test_the_end_is_the_nearest_float_to_the_exact_sum(read):
     assert read("SPEAKER a 1 0.1 0.2 <NA> <NA> x <NA>\n")["a"][0].stop == 0.3
 
 
-@pytest.mark.parametrize("line, reason", [
-    ("SPEAKER a 1 0.5 1.25 <NA> <NA> ann", "wanted 9 or 10 fields, got 8"),
-    (f"{GOOD} more", "wanted 9 or 10 fields, got 11"),
-    ("speaker a 1 0.5 1.25 <NA> <NA> ann <NA>", "a line of RTTM begins with its type, such as SPEAKER, not with spea"),
-    ("a 1 0.5 1.25", "a line of RTTM begins with its type"),
-    ("SPEAKER a 1 half 1.25 <NA> <NA> ann <NA>", "the start is not a number: half"),
-    ("SPEAKER a 1 0,5 1.25 <NA> <NA> ann <NA>", "the start is not a number: 0,5"),
-    ("SPEAKER a 1 0.5 1_0 <NA> <NA> ann <NA>", "the duration is not a number: 1_0"),
-    ("SPEAKER a 1 nan 1 <NA> <NA> ann <NA>", "the start is not a number: nan"),
-    ("SPEAKER a 1 0 inf <NA> <NA> ann <NA>", "the duration is not a number: inf"),
-    ("SPEAKER a 1 0.5 0 <NA> <NA> ann <NA>", "the duration must be above 0"),
-    ("SPEAKER a 1 0.5 -1 <NA> <NA> ann <NA>", "the duration must be above 0"),
-    ("SPEAKER a 1 1e9 1e-30 <NA> <NA> ann <NA>", "the duration must be above 0"),
-    ("SPEAKER a 1 -0.5 1 <NA> <NA> ann <NA>", "the start is below 0"),
-    ("SPEAKER a 1 0 1e999 <NA> <NA> ann <NA>", "the time is too large"),
-    ("SPEAKER a 1 0.5 1 <NA> <NA> <NA> <NA>", "the speaker (field 8) is missing"),
-    ("SPEAKER a 2 0.5 1 <NA> <NA> ann <NA>", "channel 2 after channel 1"),
-])
+@pytest.mark.parametrize(
+    "line, reason",
+    [
+        ("SPEAKER a 1 0.5 1.25 <NA> <NA> ann", "wanted 9 or 10 fields, got 8"),
+        (f"{GOOD} more", "wanted 9 or 10 fields, got 11"),
+        (
+            "speaker a 1 0.5 1.25 <NA> <NA> ann <NA>",
+            "a line of RTTM begins with its type, such as SPEAKER, not with spea",
+        ),
+        ("a 1 0.5 1.25", "a line of RTTM begins with its type"),
+        ("SPEAKER a 1 half 1.25 <NA> <NA> ann <NA>", "the start is not a number: half"),
+        ("SPEAKER a 1 0,5 1.25 <NA> <NA> ann <NA>", "the start is not a number: 0,5"),
+        ("SPEAKER a 1 0.5 1_0 <NA> <NA> ann <NA>", "the duration is not a number: 1_0"),
+        ("SPEAKER a 1 nan 1 <NA> <NA> ann <NA>", "the start is not a number: nan"),
+        ("SPEAKER a 1 0 inf <NA> <NA> ann <NA>", "the duration is not a number: inf"),
+        ("SPEAKER a 1 0.5 0 <NA> <NA> ann <NA>", "the duration must be above 0"),
+        ("SPEAKER a 1 0.5 -1 <NA> <NA> ann <NA>", "the duration must be above 0"),
+        ("SPEAKER a 1 1e9 1e-30 <NA> <NA> ann <NA>", "the duration must be above 0"),
+        ("SPEAKER a 1 -0.5 1 <NA> <NA> ann <NA>", "the start is below 0"),
+        ("SPEAKER a 1 0 1e999 <NA> <NA> ann <NA>", "the time is too large"),
+        ("SPEAKER a 1 0.5 1 <NA> <NA> <NA> <NA>", "the speaker (field 8) is missing"),
+        ("SPEAKER a 2 0.5 1 <NA> <NA> ann <NA>", "channel 2 after channel 1"),
+    ],
+)
 def test_a_bad_line_is_named_by_number_and_text(read, tmp_path, line, reason):
     with pytest.raises(InputError) as error:
         read(f"{GOOD}\n\n{line}\n")
@@ -110,7 +120,8 @@ def test_an_empty_file_of_a_folder_is_a_recording_without_turns(tmp_path):
 
 TIME = st.floats(0, 1e6)
 NAME = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=5).filter(
-    lambda name: not name.startswith(";;"))  # a comment
+    lambda name: not name.startswith(";;")
+)  # a comment
 TURN = st.builds(lambda a, b, name: Turn(min(a, b), max(a, b), name), TIME, TIME, NAME.filter(lambda n: n != "<NA>"))
 
 
@@ -133,13 +144,16 @@ def test_real_files_are_the_same_text_again(tmp_path):
         assert (tmp_path / "again.rttm").read_text() == path.read_text()
 
 
-@pytest.mark.parametrize("recording, turn, message", [
-    ("a b", Turn(0, 1, "x"), "'a b' cannot be a name"),
-    ("a", Turn(0, 1, ""), "'' cannot be a name"),
-    (";;a", Turn(0, 1, "x"), "what begins with ;; is a comment"),
-    ("a", Turn(1, 1, "x"), "a turn of x from 1 to 1 cannot be written"),
-    ("a", Turn(0, float("nan"), "x"), "from 0 to nan cannot be written"),
-])
+@pytest.mark.parametrize(
+    "recording, turn, message",
+    [
+        ("a b", Turn(0, 1, "x"), "'a b' cannot be a name"),
+        ("a", Turn(0, 1, ""), "'' cannot be a name"),
+        (";;a", Turn(0, 1, "x"), "what begins with ;; is a comment"),
+        ("a", Turn(1, 1, "x"), "a turn of x from 1 to 1 cannot be written"),
+        ("a", Turn(0, float("nan"), "x"), "from 0 to nan cannot be written"),
+    ],
+)
 def test_what_cannot_be_written_leaves_the_old_file(tmp_path, recording, turn, message):
     path = tmp_path / "a.rttm"
     path.write_text("old")
@@ -148,12 +162,15 @@ def test_what_cannot_be_written_leaves_the_old_file(tmp_path, recording, turn, m
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("line, reason", [
-    ("a 1 0", "wanted the 4 fields of a UEM"),
-    ("a 1 zero 1", "the start is not a number: zero"),
-    ("a 1 2 1", "stop must be after start"),
-    ("a 2 0 1", "channel 2 after channel 1"),
-])
+@pytest.mark.parametrize(
+    "line, reason",
+    [
+        ("a 1 0", "wanted the 4 fields of a UEM"),
+        ("a 1 zero 1", "the start is not a number: zero"),
+        ("a 1 2 1", "stop must be after start"),
+        ("a 2 0 1", "channel 2 after channel 1"),
+    ],
+)
 def test_a_bad_line_of_a_uem(read, line, reason):
     with pytest.raises(InputError, match=rf":2: {reason}.*: {line}$"):
         read(f"a 1 0 30\n{line}\n", rttm.read_uem)

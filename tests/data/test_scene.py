@@ -33,7 +33,7 @@ def test_a_recording_is_not_late():
     for seed in range(10):
         rng = np.random.default_rng(seed)
         recorded = record(click, draw_scene(rng)._replace(snr_db=60.0), rng)
-        assert abs(abs(recorded).argmax() - 5000) < 16      # a millisecond
+        assert abs(abs(recorded).argmax() - 5000) < 16  # a millisecond
 
 
 def test_silence_stays_finite():
@@ -54,7 +54,7 @@ def test_rooms_begin_with_the_direct_path_and_die_away():
 
 def test_channels_differ_by_decibels_and_stay_bounded():
     curves = np.array([20 * np.log10(channel(np.random.default_rng(seed))) for seed in range(30)])
-    middle = curves[:, 200:2500]                             # 200 Hz to 5 kHz
+    middle = curves[:, 200:2500]  # 200 Hz to 5 kHz
     assert 1 < middle.std(axis=0).mean() < 6 and abs(middle).max() < 30
 
 

@@ -62,8 +62,9 @@ def test_shards_and_files_give_the_same_batches(frame, tiny, n_workers):
 
 
 def test_in_the_files_order_shards_give_the_same_batches_too(frame, tiny):
-    found, expected = (batches_of(views_of(kind, frame, tiny), data.Batches(24, 4, seed=5))
-                       for kind in (shards.ShardViews, data.Views))
+    found, expected = (
+        batches_of(views_of(kind, frame, tiny), data.Batches(24, 4, seed=5)) for kind in (shards.ShardViews, data.Views)
+    )
     assert all(map(same, found, expected))
     plain = batches_of(views_of(data.Views, manifest.read(tiny / "train.csv"), tiny), data.Batches(24, 4, seed=5))
     assert all(map(same, plain, expected))
@@ -94,8 +95,10 @@ def test_batches_by_speaker_are_refused(frame):
 
 def test_part_of_a_manifest_can_be_used(frame, tiny):
     part = frame[np.arange(24) % 5 > 0].reset_index(drop=True)
-    found, expected = (batches_of(views_of(kind, part, tiny), shards.ShardBatches(part, 4, seed=5))
-                       for kind in (shards.ShardViews, data.Views))
+    found, expected = (
+        batches_of(views_of(kind, part, tiny), shards.ShardBatches(part, 4, seed=5))
+        for kind in (shards.ShardViews, data.Views)
+    )
     assert len(found) == 4 and all(map(same, found, expected))
 
 
@@ -107,9 +110,14 @@ def test_segments_and_other_kinds_of_files(tmp_path, speech):
     soundfile.write(tmp_path / "float.wav", rng.uniform(-0.5, 0.5, 24000), 8000, subtype="FLOAT")
     soundfile.write(tmp_path / "lossy.ogg", rng.uniform(-0.5, 0.5, 48000), 16000)
     speech("whole.flac", seconds=2)
-    rows = [("a", 2.0, "long.wav", 8000, 40000), ("b", 3.0, "long.wav", 96000, 144000), ("c", 1.0, "stereo.wav", 100,
-            16100), ("d", 2.0, "float.wav", 3000, 19000), ("e", 1.5, "lossy.ogg", 0, 24000),
-            ("f", 2.0, "whole.flac", 0, 32000)]
+    rows = [
+        ("a", 2.0, "long.wav", 8000, 40000),
+        ("b", 3.0, "long.wav", 96000, 144000),
+        ("c", 1.0, "stereo.wav", 100, 16100),
+        ("d", 2.0, "float.wav", 3000, 19000),
+        ("e", 1.5, "lossy.ogg", 0, 24000),
+        ("f", 2.0, "whole.flac", 0, 32000),
+    ]
     manifest.write(pd.DataFrame(rows, columns=["ID", "duration", "wav", "start", "stop"]), tmp_path / "train.csv")
     assert packing.prepare(tmp_path, tmp_path / "out") == 0
     frame = manifest.read(tmp_path / "out" / "train.csv")
@@ -122,14 +130,25 @@ def test_segments_and_other_kinds_of_files(tmp_path, speech):
             assert found["notes"] == expected["notes"]
 
 
-@pytest.mark.parametrize("kind, direct", [("plain", True), ("quiet", False), ("8k", False), ("stereo", False),
-                                          ("float", False), ("cut", False), ("brief", False), ("flac", False)])
+@pytest.mark.parametrize(
+    "kind, direct",
+    [
+        ("plain", True),
+        ("quiet", False),
+        ("8k", False),
+        ("stereo", False),
+        ("float", False),
+        ("cut", False),
+        ("brief", False),
+        ("flac", False),
+    ],
+)
 def test_plain_wavs_are_cut_without_libsndfile_and_come_out_the_same(tmp_path, monkeypatch, kind, direct):
     wave = np.random.default_rng(0).uniform(-0.5, 0.5, 24000)
     rate, path = 8000 if kind == "8k" else 16000, tmp_path / ("a.flac" if kind == "flac" else "a.wav")
     wave = {"quiet": wave * 1e-5, "stereo": np.stack([wave, wave[::-1]], 1), "brief": wave[:3000]}.get(kind, wave)
     soundfile.write(path, wave, rate, subtype="FLOAT" if kind == "float" else "PCM_16")
-    content = path.read_bytes()[:-20 if kind == "cut" else None]
+    content = path.read_bytes()[: -20 if kind == "cut" else None]
     frame = made_up(1, 1).assign(stop=len(wave), wav="a.wav")
     monkeypatch.setattr(shards.Layout, "check", lambda self: None)
     views, calls = shards.ShardViews(frame, crop_seconds=0.4), []
@@ -165,9 +184,18 @@ def test_processes_share_the_batch_of_one(frame, world_size):
 
 def made_up(n, per_shard):
     """A manifest of n utterances of 10 bytes in shards; nothing of it exists."""
-    frame = pd.DataFrame({"ID": [str(i) for i in range(n)], "wav": "", "start": 0, "stop": 1, "size": 10, "first": 0,
-                          "shard": [f"{i // per_shard:03d}.tar" for i in range(n)],
-                          "offset": [str(20 * (i % per_shard)) for i in range(n)]})
+    frame = pd.DataFrame(
+        {
+            "ID": [str(i) for i in range(n)],
+            "wav": "",
+            "start": 0,
+            "stop": 1,
+            "size": 10,
+            "first": 0,
+            "shard": [f"{i // per_shard:03d}.tar" for i in range(n)],
+            "offset": [str(20 * (i % per_shard)) for i in range(n)],
+        }
+    )
     frame.attrs["data_root"] = "/"
     return frame
 
@@ -180,8 +208,9 @@ def test_chunks_are_read_once_one_after_the_other_and_let_go(monkeypatch, world_
 
     def read(self, chunk):
         reads.append(chunk)
-        rows = self.layout.flow[self.layout.bounds[chunk]:self.layout.bounds[chunk + 1]]
+        rows = self.layout.flow[self.layout.bounds[chunk] : self.layout.bounds[chunk + 1]]
         return {row: bytes(10) for row in rows.tolist()}
+
     monkeypatch.setattr(shards.ShardViews, "_read", read)
     for rank in range(world_size):
         for worker in range(n_workers):
@@ -193,8 +222,8 @@ def test_chunks_are_read_once_one_after_the_other_and_let_go(monkeypatch, world_
     n_chunks = len(views.layout.bounds) - 1
     assert n_chunks == 11 * 30 + 4
     assert len(reads) <= n_chunks + 4 if n_workers < 3 else len(reads) <= 3 * (n_chunks + 4)
-    if (world_size, n_workers) == (2, 2):      # a stream each
-        first = reads[:len(reads) // 5]
+    if (world_size, n_workers) == (2, 2):  # a stream each
+        first = reads[: len(reads) // 5]
         shard = [views.layout.shard[views.layout.flow[views.layout.bounds[chunk]]] for chunk in first]
         assert all(b == a + 1 for a, b, s, t in zip(first, first[1:], shard, shard[1:]) if s == t)
 
@@ -216,10 +245,13 @@ def test_a_manifest_of_files_is_refused(tiny):
         shards.ShardViews(manifest.read(tiny / "train.csv"))
 
 
-@pytest.mark.parametrize("break_it, fault", [
-    (lambda path: path.unlink(), "shard-000001.tar: no such shard"),
-    (lambda path: path.write_bytes(path.read_bytes()[:100_000]), "has 100,000 bytes, but train.csv knows of"),
-])
+@pytest.mark.parametrize(
+    "break_it, fault",
+    [
+        (lambda path: path.unlink(), "shard-000001.tar: no such shard"),
+        (lambda path: path.write_bytes(path.read_bytes()[:100_000]), "has 100,000 bytes, but train.csv knows of"),
+    ],
+)
 def test_a_shard_that_is_gone_or_short_is_told_at_once(packed, tmp_path, break_it, fault):
     shutil.copytree(packed, tmp_path / "copy")
     break_it(tmp_path / "copy" / "shard-000001.tar")
@@ -232,11 +264,14 @@ def test_an_offset_that_is_no_number_is_refused(frame):
         shards.ShardViews(frame.assign(offset="x"))
 
 
-@pytest.mark.parametrize("break_it, reason", [
-    (lambda path: path.unlink(), "shard-000001.tar: cannot be read: No such file"),
-    (lambda path: path.write_bytes(bytes(100)), "shard-000001.tar: cut short in the middle of an utterance"),
-    (lambda path: path.write_bytes(bytes(path.stat().st_size)), "shard-000001.tar: not readable as WAV"),
-])
+@pytest.mark.parametrize(
+    "break_it, reason",
+    [
+        (lambda path: path.unlink(), "shard-000001.tar: cannot be read: No such file"),
+        (lambda path: path.write_bytes(bytes(100)), "shard-000001.tar: cut short in the middle of an utterance"),
+        (lambda path: path.write_bytes(bytes(path.stat().st_size)), "shard-000001.tar: not readable as WAV"),
+    ],
+)
 def test_damage_during_training_costs_the_utterances_alone(packed, tmp_path, break_it, reason):
     shutil.copytree(packed, tmp_path / "copy")
     frame = manifest.read(tmp_path / "copy" / "train.csv")

@@ -13,8 +13,9 @@ from sv_ssl.data.synthetic import sounds
 
 
 def test_a_corpus_is_the_same_each_time_and_other_seeds_make_others(tmp_path):
-    a, b, other = (sounds.corpus(tmp_path / name, seed, per_class=6, seconds=0.2)
-                   for name, seed in (("a", 0), ("b", 0), ("c", 1)))
+    a, b, other = (
+        sounds.corpus(tmp_path / name, seed, per_class=6, seconds=0.2) for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    )
     frames = [manifest.read(folder / "clips.csv") for folder in (a, b, other)]
     waves = [[audio.read(wav) for wav in frame.wav] for frame in frames]
     assert all(np.array_equal(x, y) for x, y in zip(*waves[:2]))

@@ -10,8 +10,10 @@ from sv_ssl.core.errors import InputError
 from sv_ssl.data import sources
 from sv_ssl.data.sources import Utterance
 
-TURNS = ("SPEAKER talk 1 0.5 1.0 <NA> <NA> ann <NA> <NA>\nSPEAKER talk 1 1.25 0.5 <NA> <NA> bob <NA> <NA>\n"
-         "SPEAKER talk 1 1.25 0.5 <NA> <NA> cat <NA> <NA>\nSPEAKER talk 1 2.0 0.75 <NA> <NA> ann <NA> <NA>\n")
+TURNS = (
+    "SPEAKER talk 1 0.5 1.0 <NA> <NA> ann <NA> <NA>\nSPEAKER talk 1 1.25 0.5 <NA> <NA> bob <NA> <NA>\n"
+    "SPEAKER talk 1 1.25 0.5 <NA> <NA> cat <NA> <NA>\nSPEAKER talk 1 2.0 0.75 <NA> <NA> ann <NA> <NA>\n"
+)
 
 
 def test_a_list_is_looked_for_below_its_folder_then_from_here(speech, tmp_path, monkeypatch):
@@ -44,8 +46,11 @@ def test_turns_of_an_rttm_once_each_or_joined(speech, tmp_path):
     speech("wav/talk.x.flac", 3.0)
     (tmp_path / "all.rttm").write_text(TURNS + "SPEAKER gone 1 0 1 <NA> <NA> a <NA> <NA>\n")
     found, skipped = sources.find([str(tmp_path / "all.rttm")], tmp_path / "wav")
-    assert [u.id.removeprefix("talk/") for u in found] == ["000000.50-000001.50", "000001.25-000001.75",
-                                                           "000002.00-000002.75"]  # fmt: skip
+    assert [u.id.removeprefix("talk/") for u in found] == [
+        "000000.50-000001.50",
+        "000001.25-000001.75",
+        "000002.00-000002.75",
+    ]
     assert [u[2:] for u in found[:2]] == [(8000, 24000, "talk"), (20000, 28000, "talk")]
     assert [i for i, _ in skipped] == ["gone"]
     joined = sources.find([str(tmp_path / "all.rttm")], tmp_path / "wav", joined=True)[0]
@@ -110,9 +115,15 @@ def test_an_id_that_comes_twice():
         sources.refuse_twins(["a.wav", "b.wav", "a.wav"])
 
 
-@pytest.mark.parametrize("name, text, words", [("a.txt", "", "empty"), ("a.lst", b"\xff\xfe\x00", "not UTF-8"),
-                                               ("a.lst", "a\0b.wav", "not UTF-8"),
-                                               ("a.xyz", "a", "is not an input")])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, text, words",
+    [
+        ("a.txt", "", "empty"),
+        ("a.lst", b"\xff\xfe\x00", "not UTF-8"),
+        ("a.lst", "a\0b.wav", "not UTF-8"),
+        ("a.xyz", "a", "is not an input"),
+    ],
+)
 def test_lists_that_are_none(tmp_path, name, text, words):
     (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError, match=words):

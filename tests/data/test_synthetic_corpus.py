@@ -19,10 +19,29 @@ from sv_ssl.data import manifest
 from sv_ssl.data.synthetic.corpus import corpus
 from sv_ssl.verification import metrics
 
-TINY = dict(n_train=4, n_valid=2, n_test=4, test_sessions=2, test_utterances=2, seconds=1.0, n_noises=6, n_rooms=4,
-            n_meetings=1, meeting_seconds=10.0)
-SMALL = dict(n_train=40, n_valid=2, n_test=24, test_sessions=3, test_utterances=2, seconds=2.5, n_noises=0, n_rooms=0,
-             n_meetings=0)
+TINY = dict(
+    n_train=4,
+    n_valid=2,
+    n_test=4,
+    test_sessions=2,
+    test_utterances=2,
+    seconds=1.0,
+    n_noises=6,
+    n_rooms=4,
+    n_meetings=1,
+    meeting_seconds=10.0,
+)
+SMALL = dict(
+    n_train=40,
+    n_valid=2,
+    n_test=24,
+    test_sessions=3,
+    test_utterances=2,
+    seconds=2.5,
+    n_noises=0,
+    n_rooms=0,
+    n_meetings=0,
+)
 
 
 def made(folder, **changes):
@@ -206,7 +225,7 @@ def test_meetings_have_valid_turns_of_two_people_who_are_nowhere_else(tiny):
     assert all(turn[5:7] == turn[8:10] == ["<NA>", "<NA>"] for turn in turns)
     begins, seconds = (np.array([float(turn[i]) for turn in turns]) for i in (3, 4))
     assert (np.diff(begins) > 0).all() and (seconds > 0).all() and (begins + seconds <= 10).all()
-    assert (begins[2:] > (begins + seconds)[:-2]).all()      # nobody overlaps himself
+    assert (begins[2:] > (begins + seconds)[:-2]).all()  # nobody overlaps himself
     speech = np.zeros(len(wave), dtype=bool)
     for begin, length in zip(begins, seconds):
         speech[round(begin * 16000) : round((begin + length) * 16000)] = True

@@ -61,7 +61,7 @@ def test_a_crop_is_part_of_its_file(tiny):
     whole = audio.read(frame.wav[0])
     crop = views_of(tiny)[1, 0]["views"][0]
     begins = [i for i in range(len(whole) - 8000 + 1) if whole[i] == crop[0]]
-    assert any(np.array_equal(whole[i:i + 8000], crop) for i in begins)
+    assert any(np.array_equal(whole[i : i + 8000], crop) for i in begins)
 
 
 def test_a_damaged_file_is_replaced_and_named(tiny, tmp_path):
@@ -127,8 +127,9 @@ def test_waiting_is_counted(tiny):
 
 # ------------------------------------------------------------------------------------------- speakers in a batch
 def by_speaker(speakers, batch_size, per_speaker, **kwargs):
-    return data.Batches(len(speakers), batch_size, labels=np.asarray(speakers), per_speaker=per_speaker,
-                        **{"seed": 0, **kwargs})
+    return data.Batches(
+        len(speakers), batch_size, labels=np.asarray(speakers), per_speaker=per_speaker, **{"seed": 0, **kwargs}
+    )
 
 
 @given(st.data())
@@ -146,7 +147,7 @@ def test_a_batch_is_of_p_speakers_with_k_utterances_each(draw):
     for batch in made:
         counts = Counter(speakers[key[1]] for key in batch)
         assert len(counts) == p and set(counts.values()) == {k}
-        for speaker in counts:      # as different as they can be
+        for speaker in counts:  # as different as they can be
             assert len({key[1] for key in batch if speakers[key[1]] == speaker}) == min(k, sum(speakers == speaker))
 
 
@@ -158,7 +159,7 @@ def test_every_utterance_is_seen_about_once_whatever_its_speaker(k):
     for batches.epoch in range(1, 41):
         for batch in batches:
             np.add.at(seen, [key[1] for key in batch], 1)
-    share = len(batches) * 16 / len(speakers)     # what does not fill a batch waits
+    share = len(batches) * 16 / len(speakers)  # what does not fill a batch waits
     means = np.bincount(speakers, seen) / sizes / 40
     np.testing.assert_allclose(means, share, atol=0.12 * k / np.sqrt(sizes.min()))
     assert seen.sum() == 40 * len(batches) * 16 and seen.min() > 20
@@ -177,9 +178,14 @@ def test_speakers_with_few_utterances_repeat_them_cropped_anew(tiny):
 def test_speakers_meet_different_others():
     speakers = np.repeat(np.arange(40), 20)
     batches = by_speaker(speakers, 10, 1)
-    pairs = Counter((min(a, b), max(a, b)) for batch in batches for a in (speakers[key[1]] for key in batch)
-                    for b in (speakers[key[1]] for key in batch) if a != b)
-    assert len(pairs) > 0.95 * 40 * 39 / 2      # 80 batches of 45 pairs: each about 4.6 times, and counted twice
+    pairs = Counter(
+        (min(a, b), max(a, b))
+        for batch in batches
+        for a in (speakers[key[1]] for key in batch)
+        for b in (speakers[key[1]] for key in batch)
+        if a != b
+    )
+    assert len(pairs) > 0.95 * 40 * 39 / 2  # 80 batches of 45 pairs: each about 4.6 times, and counted twice
 
 
 def test_speakers_in_batches_depend_on_seed_and_epoch_alone_and_resume():
@@ -212,13 +218,16 @@ def test_workers_do_not_change_the_speakers_batches(tiny):
     assert all(sorted(Counter(batch["labels"].tolist()).values()) == [4, 4] for batch in alone)
 
 
-@pytest.mark.parametrize("labels, batch_size, k, fault", [
-    ([0, 1, 2, 3] * 3, 6, 1, "wants 6 speakers but there are 4: pass --batch_size 4 or less"),
-    ([0, 1, 2, 3] * 3, 10, 2, "wants 5 speakers but there are 4: pass --batch_size 8 or less"),
-    ([0, 1, 2, 3] * 3, 8, 3, "batch_size 8 is no multiple of per_speaker 3: pass --batch_size 6"),
-    ([0, 1], 4, 2, "there are 2 speaker labels of 12 utterances"),
-    (None, 4, 2, "there are 0 speaker labels of 12 utterances"),
-])
+@pytest.mark.parametrize(
+    "labels, batch_size, k, fault",
+    [
+        ([0, 1, 2, 3] * 3, 6, 1, "wants 6 speakers but there are 4: pass --batch_size 4 or less"),
+        ([0, 1, 2, 3] * 3, 10, 2, "wants 5 speakers but there are 4: pass --batch_size 8 or less"),
+        ([0, 1, 2, 3] * 3, 8, 3, "batch_size 8 is no multiple of per_speaker 3: pass --batch_size 6"),
+        ([0, 1], 4, 2, "there are 2 speaker labels of 12 utterances"),
+        (None, 4, 2, "there are 0 speaker labels of 12 utterances"),
+    ],
+)
 def test_impossible_speakers_say_what_to_do(labels, batch_size, k, fault):
     with pytest.raises(InputError, match=f"^[^\n]*{fault}[^\n]*$"):
         data.Batches(12, batch_size, seed=0, labels=None if labels is None else np.array(labels), per_speaker=k)
@@ -260,13 +269,19 @@ def test_short_crops_are_of_their_utterance_and_need_no_augmentation(tiny):
     views = data.Views(frame, crop_seconds=0.5, n_short=2, short_seconds=0.25)
     whole, item = audio.read(frame.wav[5]), views[1, 5]
     for crop in item["short"]:
-        begins = np.flatnonzero(whole[:len(whole) - 3999] == crop[0])
-        assert any(np.array_equal(whole[i:i + 4000], crop) for i in begins)
+        begins = np.flatnonzero(whole[: len(whole) - 3999] == crop[0])
+        assert any(np.array_equal(whole[i : i + 4000], crop) for i in begins)
     assert data.collate([item]).keys() == {"views", "short", "labels", "notes"}
 
 
-@pytest.mark.parametrize("options", [{"n_short": 2, "short_seconds": 0.2}, {"speeds": (0.9, 1.0, 1.1)},
-                                     {"n_short": 1, "short_seconds": 0.2, "speeds": [0.8, 1.25]}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"n_short": 2, "short_seconds": 0.2},
+        {"speeds": (0.9, 1.0, 1.1)},
+        {"n_short": 1, "short_seconds": 0.2, "speeds": [0.8, 1.25]},
+    ],
+)
 def test_options_give_the_same_whatever_the_workers_and_processes(tiny, options):
     views = views_of(tiny, **options)
     alone = batches_of(views, 0)
@@ -316,7 +331,7 @@ def test_speed_changes_pitch_and_tempo_of_all_crops(tmp_path, rate):
         item = views[epoch, 0]
         speed = (1.0, 0.8, 1.25, 1.1)[int(item["label"])]
         for crop in [*item["views"], *item["short"]]:
-            spectrum = np.abs(np.fft.rfft(crop * np.hanning(len(crop)), 160000))     # bins of 0.1 Hz
+            spectrum = np.abs(np.fft.rfft(crop * np.hanning(len(crop)), 160000))  # bins of 0.1 Hz
             assert spectrum.argmax() / 10 == pytest.approx(500 * speed, abs=1)
         loudness = np.abs(np.fft.rfft(np.abs(item["views"][0]) * np.hanning(32000), 160000))[12:60]
         assert 1.2 + loudness.argmax() / 10 == pytest.approx(2 * speed, abs=0.25)
@@ -324,7 +339,7 @@ def test_speed_changes_pitch_and_tempo_of_all_crops(tmp_path, rate):
 
 def test_a_speed_is_what_resampling_gives(tiny):
     frame = manifest.read(tiny / "train.csv")
-    views = data.Views(frame, crop_seconds=9.0, speeds=(1.1,))       # longer than the file: its beginning, then again
+    views = data.Views(frame, crop_seconds=9.0, speeds=(1.1,))  # longer than the file: its beginning, then again
     whole = audio.read(frame.wav[0])
     quick = views[1, 0]["views"][0]
     assert quick.shape == (144000,)
@@ -341,8 +356,10 @@ def test_impossible_speeds_say_what_to_do(tiny, speeds):
 
 def test_a_worker_says_nothing_of_a_main_process_that_is_gone():
     """After Ctrl-C nobody takes its batch: not a word of the broken pipe, but of all other errors."""
-    code = ("import sys; from sv_ssl import data; data._leave_interrupts(0); "
-            "sys.excepthook(BrokenPipeError, BrokenPipeError('gone'), None); "
-            "sys.excepthook(ValueError, ValueError('wrong'), None)")
+    code = (
+        "import sys; from sv_ssl import data; data._leave_interrupts(0); "
+        "sys.excepthook(BrokenPipeError, BrokenPipeError('gone'), None); "
+        "sys.excepthook(ValueError, ValueError('wrong'), None)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and "gone" not in done.stderr and "ValueError: wrong" in done.stderr

@@ -23,7 +23,7 @@ def plain_speaker(rng, **changes):
 def test_pulses_have_the_pitch_that_is_asked_for(hertz):
     wave = pulses(np.full(126, hertz), np.ones(126), np.random.default_rng(0), jitter=0.0, shimmer=0.0)
     assert pitch_of(wave) == pytest.approx(hertz, rel=0.02)
-    assert wave.sum() == pytest.approx(hertz, abs=1.5)      # one second from the first to the last middle of a frame
+    assert wave.sum() == pytest.approx(hertz, abs=1.5)  # one second from the first to the last middle of a frame
 
 
 def test_pulses_are_as_loud_as_the_track_says():
@@ -39,7 +39,7 @@ def test_jitter_moves_pulses_and_shimmer_changes_their_height():
     blocks = [wave[first - 80 : first + 350 * 160 - 80].reshape(-1, 160) for wave in waves]  # a pulse in each middle
     places = [block.argmax(axis=1).std() for block in blocks]
     heights = [block.sum(axis=1).std() for block in blocks]
-    assert places[0] < 1 and places[1] == pytest.approx(3.2, rel=0.2) and places[2] < 1      # 0.02 of 160 samples
+    assert places[0] < 1 and places[1] == pytest.approx(3.2, rel=0.2) and places[2] < 1  # 0.02 of 160 samples
     assert heights[0] < 0.02 and heights[1] < 0.02 and heights[2] == pytest.approx(0.2, rel=0.2)
 
 
@@ -57,7 +57,7 @@ def test_a_formant_is_where_it_is_asked_for_and_as_wide(hertz, width):
     bins = np.fft.rfftfreq(N_FFT, 1 / RATE)
     assert bins[response.argmax()] == pytest.approx(hertz, abs=RATE / N_FFT)
     assert response[0] == pytest.approx(1)
-    radius = np.exp(-np.pi * width / RATE)              # of a pair of poles in the plane of z
+    radius = np.exp(-np.pi * width / RATE)  # of a pair of poles in the plane of z
     pole, z = radius * np.exp(2j * np.pi * hertz / RATE), np.exp(2j * np.pi * bins / RATE)
     want = abs(1 / ((z - pole) * (z - pole.conj())))
     np.testing.assert_allclose(response, want / want[0], rtol=1e-9)

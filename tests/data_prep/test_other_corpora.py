@@ -45,6 +45,7 @@ def test_each_is_a_command(name, tmp_path):
     def run(*arguments):
         script = ROOT / "data_prep" / f"{name}.py"
         return subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True)
+
     page = run("--help")
     assert page.returncode == 0 and "--out FOLDER" in page.stdout and f"python data_prep/{name}.py" in page.stdout
     refused = run(tmp_path / "nowhere")
@@ -69,6 +70,7 @@ def test_each_keeps_order_and_stays_few_ahead():
         begun.extend(some)
         time.sleep(0.001 * (some[0] % 3))
         return [item * item for item in some]
+
     results = data_prep.each(work, range(1000), "squaring", workers=3, size=2)
     assert next(results) == (0, 0) and len(begun) <= 3 * 4 * 2
     assert list(results) == [(i, i * i) for i in range(1, 1000)]
@@ -85,6 +87,7 @@ def test_each_stops_at_an_error():
     def work(some):
         done.extend(some)
         raise OSError("disk")
+
     with pytest.raises(OSError, match="disk"):
         list(data_prep.each(work, range(10000), "failing", workers=2, size=1))
     assert len(done) <= 8
@@ -93,7 +96,7 @@ def test_each_stops_at_an_error():
 def test_problems_of_an_earlier_run_go_away(tmp_path, capsys):
     assert data_prep.finish(tmp_path, [], [data_prep.Problem("dev", "a,b", 'x "y"')], "rest") == 3
     assert rows(tmp_path / "problems.csv") == [{"part": "dev", "name": "a,b", "problem": 'x "y"'}]
-    assert 'problems: 1, listed in' in capsys.readouterr().out
+    assert "problems: 1, listed in" in capsys.readouterr().out
     assert data_prep.finish(tmp_path, [], [], "rest") == 0 and not (tmp_path / "problems.csv").exists()
 
 
@@ -115,6 +118,7 @@ def test_a_folder_that_may_not_be_read_is_no_empty_folder(tmp_path, monkeypatch)
         if str(path).endswith("closed"):
             raise PermissionError(13, "Permission denied", path)
         return scandir(path)
+
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(PermissionError):
         list(data_prep.walk(tmp_path))
@@ -124,9 +128,14 @@ def test_a_folder_that_may_not_be_read_is_no_empty_folder(tmp_path, monkeypatch)
 @pytest.fixture
 def noises(tmp_path):
     """MUSAN's tree with two files a kind."""
-    for file in ("music/fma/music-fma-0000", "music/jamendo/music-jamendo-0001", "speech/us-gov/speech-us-gov-0001",
-                 "noise/free-sound/noise-free-sound-0000", "noise/sound-bible/noise-sound-bible-0001",
-                 "speech/librivox/speech-librivox-0000"):
+    for file in (
+        "music/fma/music-fma-0000",
+        "music/jamendo/music-jamendo-0001",
+        "speech/us-gov/speech-us-gov-0001",
+        "noise/free-sound/noise-free-sound-0000",
+        "noise/sound-bible/noise-sound-bible-0001",
+        "speech/librivox/speech-librivox-0000",
+    ):
         voice(tmp_path / "musan" / f"{file}.wav")
     (tmp_path / "musan" / "README").write_text("MUSAN\n")
     return tmp_path
@@ -141,7 +150,10 @@ def test_musan_is_what_a_recipe_draws_from(noises, source, out):
     assert all(audio.info(path).frames == 8000 for files in paths.values() for path in files)
     assert {row["duration"] for row in rows(out / "noise.csv")} == {"0.500"}
     assert {row["problem"] for row in rows(out / "problems.csv")} == {
-        "2 files, published are 660", "2 files, published are 930", "2 files, published are 426"}
+        "2 files, published are 660",
+        "2 files, published are 930",
+        "2 files, published are 426",
+    }
 
 
 def test_a_damaged_noise_is_listed(noises):
@@ -164,11 +176,13 @@ def test_of_a_long_noise_only_what_is_drawn_is_read(noises, monkeypatch):
     soundfile.write(noises / "musan" / "noise" / "free-sound" / "long.wav", np.ones(16000 * 300) / 2, 16000)
     musan.main([str(noises)])
     read, taken = soundfile.SoundFile.read, []
-    monkeypatch.setattr(soundfile.SoundFile, "read", lambda self, frames=-1, **more: taken.append(frames)
-                        or read(self, frames, **more))
+    monkeypatch.setattr(
+        soundfile.SoundFile, "read", lambda self, frames=-1, **more: taken.append(frames) or read(self, frames, **more)
+    )
     raw = np.fromfile
-    monkeypatch.setattr(np, "fromfile", lambda path, kind, count, **more: taken.append(count)
-                        or raw(path, kind, count, **more))
+    monkeypatch.setattr(
+        np, "fromfile", lambda path, kind, count, **more: taken.append(count) or raw(path, kind, count, **more)
+    )
     draw = Augment(noises=Noises(noises), talkers=(1, 1))
     for seed in range(20):
         draw.draw(np.random.default_rng(seed), 3200)
@@ -194,9 +208,13 @@ def test_rooms_are_what_a_recipe_draws_from(rooms):
     assert [Path(path).parts[-3] for path in Rooms(rooms / "out").paths] == ["smallroom", "mediumroom", "largeroom"]
     assert [row["kind"] for row in rows(rooms / "out" / "rir.csv")] == ["smallroom", "mediumroom", "largeroom"]
     assert [Path(path).stem for path in Rooms(rooms / "out" / "real_rir.csv").paths] == [
-        "RVB2014_type1_rir_largeroom1_far_angla", "air_type1_air_phone"]
+        "RVB2014_type1_rir_largeroom1_far_angla",
+        "air_type1_air_phone",
+    ]
     assert [Path(path).stem for path in Noises(rooms / "out").paths["noise"]] == [
-        "noise-free-sound-0000", "RVB2014_type1_noise_largeroom1_1"]
+        "noise-free-sound-0000",
+        "RVB2014_type1_noise_largeroom1_1",
+    ]
     assert "1 files, published are 843" in {row["problem"] for row in rows(rooms / "out" / "problems.csv")}
 
 
@@ -205,14 +223,20 @@ def test_noise_list_tells_noises_from_rooms(rooms):
     (real / "noise_list").write_text("--noise-id 1 RIRS_NOISES/real_rirs_isotropic_noises/air_type1_air_phone.wav\n")
     rirs.main([str(rooms)])
     assert [Path(path).stem for path in Noises(rooms).paths["noise"]] == [
-        "noise-free-sound-0000", "air_type1_air_phone"]
+        "noise-free-sound-0000",
+        "air_type1_air_phone",
+    ]
 
 
 # ----------------------------------------------------------------------------------------- LibriSpeech, Kaldi, others
 @pytest.fixture
 def books(tmp_path):
-    for file in ("train-clean-100/19/198/19-198-0000", "train-clean-100/19/227/19-227-0000",
-                 "train-other-500/20/1/20-1-0000", "test-clean/61/70968/61-70968-0000"):
+    for file in (
+        "train-clean-100/19/198/19-198-0000",
+        "train-clean-100/19/227/19-227-0000",
+        "train-other-500/20/1/20-1-0000",
+        "test-clean/61/70968/61-70968-0000",
+    ):
         voice(tmp_path / "LibriSpeech" / f"{file}.flac")
     (tmp_path / "LibriSpeech" / "SPEAKERS.TXT").write_text("; readers\n")
     return tmp_path
@@ -280,10 +304,12 @@ def ffmpeg(tmp_path, monkeypatch):
     """An ffmpeg that writes half a second, or fails for files named bad."""
     tool = tmp_path / "bin" / "ffmpeg"
     tool.parent.mkdir()
-    tool.write_text(f"#!{sys.executable}\nimport sys, numpy, soundfile\nwords = ' '.join(sys.argv)\n"
-                    "if 'bad' in words:\n    print('broken', file=sys.stderr)\n    sys.exit(1)\n"
-                    "for word in sys.argv:\n    if word.endswith('.flac'):\n"
-                    "        soundfile.write(word, numpy.ones(8000) / 3, 16000)\n")
+    tool.write_text(
+        f"#!{sys.executable}\nimport sys, numpy, soundfile\nwords = ' '.join(sys.argv)\n"
+        "if 'bad' in words:\n    print('broken', file=sys.stderr)\n    sys.exit(1)\n"
+        "for word in sys.argv:\n    if word.endswith('.flac'):\n"
+        "        soundfile.write(word, numpy.ones(8000) / 3, 16000)\n"
+    )
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tool.parent))
 

@@ -19,9 +19,17 @@ def source(tmp_path, speech):
     """Five recordings of two speakers."""
     names = ["a.wav", "b.v2.flac", "c.WAV", "d.ogg", "e.wav"]
     paths = [speech(f"in/{name}", 0.3, seed=i) for i, name in enumerate(names)]
-    frame = pd.DataFrame({"ID": [f"spk{i % 2}/v.{i}/{path.name}" for i, path in enumerate(paths)], "duration": 0.3,
-                          "wav": [path.name for path in paths], "start": 0, "stop": 4800,
-                          "spk_id": [f"spk{i % 2}" for i in range(5)], "session": [f"v.{i}" for i in range(5)]})
+    frame = pd.DataFrame(
+        {
+            "ID": [f"spk{i % 2}/v.{i}/{path.name}" for i, path in enumerate(paths)],
+            "duration": 0.3,
+            "wav": [path.name for path in paths],
+            "start": 0,
+            "stop": 4800,
+            "spk_id": [f"spk{i % 2}" for i in range(5)],
+            "session": [f"v.{i}" for i in range(5)],
+        }
+    )
     manifest.write(frame, tmp_path / "in" / "train.csv")
     return tmp_path / "in"
 
@@ -49,15 +57,22 @@ def test_a_shard_is_webdatasets(source, tmp_path):
     for row in table.itertuples():
         ending, content, about = seen[row.ID]
         assert content == open(row.wav, "rb").read() and ending == os.path.splitext(row.wav)[1][1:].lower()
-        assert about == {"ID": row.ID, "duration": 0.3, "start": 0, "stop": 4800, "spk_id": row.spk_id,
-                         "session": row.session}
+        assert about == {
+            "ID": row.ID,
+            "duration": 0.3,
+            "start": 0,
+            "stop": 4800,
+            "spk_id": row.spk_id,
+            "session": row.session,
+        }
 
 
 def test_the_table_says_where_each_utterance_is(source, tmp_path):
     shards.prepare(source, tmp_path / "out", utterances=2)
     table = manifest.read(tmp_path / "out" / "train.csv")
     assert table[["ID", "wav", "start", "stop"]].equals(
-        manifest.read(source / "train.csv")[["ID", "wav", "start", "stop"]])
+        manifest.read(source / "train.csv")[["ID", "wav", "start", "stop"]]
+    )
     for row in table.itertuples():
         with open(manifest.resolve(row.shard, tmp_path / "out"), "rb") as file:
             file.seek(int(row.offset))
@@ -124,18 +139,29 @@ def test_a_segment_beyond_its_file_is_named(source, tmp_path):
 def test_loud_float_segments_are_not_cut(tmp_path):
     path = tmp_path / "in" / "loud.wav"
     path.parent.mkdir()
-    soundfile.write(path, np.full(8000, 1.5), 16000, subtype="FLOAT")     # whole steps, but beyond 16 bits
+    soundfile.write(path, np.full(8000, 1.5), 16000, subtype="FLOAT")  # whole steps, but beyond 16 bits
     content, ending, first = shards.packed({"wav": str(path), "start": 100, "stop": 5000})
     assert (content, ending, first) == (path.read_bytes(), ".wav", 100)
 
 
-@pytest.mark.parametrize("prepare, fault", [
-    (lambda source, out: shards.prepare(source, source), "holds the train.csv to pack: give another folder with --out"),
-    (lambda source, out: shards.prepare(source / "nothing", out), "cannot read the manifest .*nothing"),
-    (lambda source, out: shards.prepare(source, out, utterances=3), "holds other utterances than would be packed now"),
-    (lambda source, out: (out / "shard-000000.tar").write_text("x") and shards.prepare(source, out),
-     "shard-000000.tar: not a shard of this command"),
-])
+@pytest.mark.parametrize(
+    "prepare, fault",
+    [
+        (
+            lambda source, out: shards.prepare(source, source),
+            "holds the train.csv to pack: give another folder with --out",
+        ),
+        (lambda source, out: shards.prepare(source / "nothing", out), "cannot read the manifest .*nothing"),
+        (
+            lambda source, out: shards.prepare(source, out, utterances=3),
+            "holds other utterances than would be packed now",
+        ),
+        (
+            lambda source, out: (out / "shard-000000.tar").write_text("x") and shards.prepare(source, out),
+            "shard-000000.tar: not a shard of this command",
+        ),
+    ],
+)
 def test_what_is_refused(source, tmp_path, prepare, fault):
     out = tmp_path / "out"
     shards.prepare(source, out, utterances=2)

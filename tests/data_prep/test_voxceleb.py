@@ -88,7 +88,7 @@ def split(path, count):
     path.unlink()
     parts = [path.with_name(f"{path.stem}_parta{chr(ord('a') + i)}") for i in range(count)]
     for i, part in enumerate(parts):
-        part.write_bytes(data[i * size:(i + 1) * size])
+        part.write_bytes(data[i * size : (i + 1) * size])
     return parts
 
 
@@ -144,8 +144,18 @@ def test_trees_become_the_folder_that_a_recipe_takes(downloads, tmp_path, ffmpeg
     said = capsys.readouterr().out
     assert "VoxCeleb2 dev: 3 utterances of 1,092,009, 2 speakers of 5,994" in said
     assert f"next: python recipes/voxceleb/train_simclr_am.py hparams/am.yaml --data_folder {out}" in said
-    found = dataset.read({**settings.OPTIONAL, "data_folder": out, "audio_root": None, "valid_trials": None,
-                         "train_csv": None, "test_trials": None, "output_folder": tmp_path / "run", "seed": 0})
+    found = dataset.read(
+        {
+            **settings.OPTIONAL,
+            "data_folder": out,
+            "audio_root": None,
+            "valid_trials": None,
+            "train_csv": None,
+            "test_trials": None,
+            "output_folder": tmp_path / "run",
+            "seed": 0,
+        }
+    )
     [test] = found.tests
     assert len(found.train) == 3 and len(test.trials.enroll) == 2 and test.audio_root == out / "wav"
 
@@ -209,7 +219,7 @@ def test_the_folder_outlives_its_sources(downloads, tmp_path, ffmpeg):
 def test_files_in_the_making_do_not_count(downloads, tmp_path, ffmpeg):
     out = tmp_path / "vox"
     prepare(downloads, "--out", out)
-    assert not [path for path in out.rglob(".*")]  # none are left
+    assert not list(out.rglob(".*"))  # none are left
     voice(out / ".decoding-killed" / "id00012" / "z" / "00001.flac")
     prepare(downloads, "--out", out)
     assert len(ids(out)) == 3
@@ -222,13 +232,20 @@ def parts(downloads, *more):
         return voxceleb.divide(found, voxceleb.published_parts(found.metas)), found
 
 
-@pytest.mark.parametrize("folders, want", [
-    ({"dev/aac": "id00012", "aac": "id00017"}, {"id00012": "vox2_dev", "id00017": "vox2_test"}),
-    ({"voxceleb2_dev/x": "id00012", "voxceleb2_test/x": "id00017"}, {"id00012": "vox2_dev", "id00017": "vox2_test"}),
-    ({"aac": "id00012"}, {"id00012": "vox2_dev"}),
-    ({"dev": "id10270", "test": "id10001"}, {"id10270": "vox1_test", "id10001": "vox1_dev"}),
-    ({"test/dev": "id00012"}, {"id00012": "vox2_dev"}),
-    ({"latest": "id00012", "develop": "id00017"}, {"id00012": "vox2_dev", "id00017": "vox2_dev"})])
+@pytest.mark.parametrize(
+    "folders, want",
+    [
+        ({"dev/aac": "id00012", "aac": "id00017"}, {"id00012": "vox2_dev", "id00017": "vox2_test"}),
+        (
+            {"voxceleb2_dev/x": "id00012", "voxceleb2_test/x": "id00017"},
+            {"id00012": "vox2_dev", "id00017": "vox2_test"},
+        ),
+        ({"aac": "id00012"}, {"id00012": "vox2_dev"}),
+        ({"dev": "id10270", "test": "id10001"}, {"id10270": "vox1_test", "id10001": "vox1_dev"}),
+        ({"test/dev": "id00012"}, {"id00012": "vox2_dev"}),
+        ({"latest": "id00012", "develop": "id00017"}, {"id00012": "vox2_dev", "id00017": "vox2_dev"}),
+    ],
+)
 def test_dev_and_test_are_told(tmp_path, folders, want):
     for folder, speaker in folders.items():
         coded(tmp_path / "in" / folder / speaker / "s" / "00001.m4a")
@@ -238,10 +255,12 @@ def test_dev_and_test_are_told(tmp_path, folders, want):
 def test_metadata_decides(tmp_path):
     for speaker in ("id00012", "id00017", "id10001"):
         coded(tmp_path / "in" / "dev" / speaker / "s" / "00001.m4a")
-    (tmp_path / "in" / "vox2_meta.csv").write_text("VoxCeleb2 ID ,VGGFace2 ID ,Gender ,Set\n"
-                                                   "id00012 ,n000012 ,m ,dev \nid00017 ,n000017 ,m ,test\n")
-    (tmp_path / "in" / "vox1_meta.csv").write_text("VoxCeleb1 ID\tVGGFace1 ID\tGender\tNationality\tSet\n"
-                                                   "id10001\tA.J._Buckley\tm\tIreland\ttest\n")
+    (tmp_path / "in" / "vox2_meta.csv").write_text(
+        "VoxCeleb2 ID ,VGGFace2 ID ,Gender ,Set\nid00012 ,n000012 ,m ,dev \nid00017 ,n000017 ,m ,test\n"
+    )
+    (tmp_path / "in" / "vox1_meta.csv").write_text(
+        "VoxCeleb1 ID\tVGGFace1 ID\tGender\tNationality\tSet\nid10001\tA.J._Buckley\tm\tIreland\ttest\n"
+    )
     assert parts(tmp_path / "in")[0] == {"id00012": "vox2_dev", "id00017": "vox2_test", "id10001": "vox1_test"}
 
 
@@ -262,9 +281,12 @@ def test_a_name_in_dev_and_in_test_is_taken_once_and_told(tmp_path, ffmpeg):
     assert ids(out) == ["id00015/s/00001.flac"] and ids(out, "vox2_test.csv") == ["id00012/s/00001.flac"]
     assert manifest.read(out / "vox2_test.csv")["stop"].tolist() == [16000]  # the longer one
     told = {name: problem for _, name, problem in problems(out) if name}
-    assert told == {"id00012": "in dev and in test, taken for test: vox2_meta.csv would tell",
-                    f"{source}/dev/aac/id00012/s/00001.m4a":
-                        f"of another size than {source}/test/aac/id00012/s/00001.m4a, which was taken"}
+    assert told == {
+        "id00012": "in dev and in test, taken for test: vox2_meta.csv would tell",
+        f"{source}/dev/aac/id00012/s/00001.m4a": (
+            f"of another size than {source}/test/aac/id00012/s/00001.m4a, which was taken"
+        ),
+    }
 
 
 def test_copies_of_one_size_are_counted(tmp_path, capsys):
@@ -324,8 +346,10 @@ def test_missing_speakers_and_utterances_are_named(downloads, tmp_path, ffmpeg):
     assert ("VoxCeleb1 dev", "id10002", "nothing of this speaker") in told
     assert ("VoxCeleb1 test", "id10271", "nothing of this speaker") in told
     assert [(part, name) for part, name, problem in told if problem.startswith("not here, but in")] == [
-        ("VoxCeleb2 dev", "id00099/q/00001.wav"), ("VoxCeleb1 dev", "id10001/a/00009.wav"),
-        ("VoxCeleb1 test", "id10300/z/00001.wav")]
+        ("VoxCeleb2 dev", "id00099/q/00001.wav"),
+        ("VoxCeleb1 dev", "id10001/a/00009.wav"),
+        ("VoxCeleb1 test", "id10300/z/00001.wav"),
+    ]
 
 
 def test_a_part_that_is_not_there_is_no_problem(downloads, tmp_path):
@@ -335,10 +359,16 @@ def test_a_part_that_is_not_there_is_no_problem(downloads, tmp_path):
     assert {part for part, _, _ in problems(tmp_path / "vox")} == {"VoxCeleb1 test"}
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["nowhere"], "nowhere: no such folder"), (["empty"], "neither VoxCeleb's archives nor files such as"),
-    (["in", "--train", "vox2"], "--train vox2: nothing of VoxCeleb2 dev was found"),
-    (["in", "--workers", "0"], "--workers: invalid positive value"), ([], "required: SOURCE")])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["nowhere"], "nowhere: no such folder"),
+        (["empty"], "neither VoxCeleb's archives nor files such as"),
+        (["in", "--train", "vox2"], "--train vox2: nothing of VoxCeleb2 dev was found"),
+        (["in", "--workers", "0"], "--workers: invalid positive value"),
+        ([], "required: SOURCE"),
+    ],
+)
 def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, arguments, message):
     voice(tmp_path / "in" / "id10001" / "s" / "00001.wav")
     (tmp_path / "empty").mkdir()
@@ -381,7 +411,7 @@ def test_real_m4a(tmp_path):
     source.mkdir(parents=True)
     subprocess.run(["ffmpeg", "-v", "error", "-i", tmp_path / "a.wav", "-c:a", "aac", source / "00001.m4a"], check=True)
     whole = (source / "00001.m4a").read_bytes()
-    (source / "00002.m4a").write_bytes(whole[:len(whole) // 2])
+    (source / "00002.m4a").write_bytes(whole[: len(whole) // 2])
     packed(tmp_path / "in" / "vox2_dev_aac.zip", {"dev/aac/id00012/t/00001.m4a": whole})
     assert prepare(tmp_path / "in", "--out", tmp_path / "vox") == 3
     train = manifest.read(tmp_path / "vox" / "train.csv")
@@ -407,8 +437,12 @@ def archived(tmp_path):
 def test_archives_are_read_in_place(archived, tmp_path, ffmpeg):
     out = tmp_path / "vox"
     prepare(archived, "--out", out)
-    for part, names, ending in (("vox1_dev", VOX1_DEV, "wav"), ("vox1_test", VOX1_TEST, "wav"),
-                                ("vox2_dev", VOX2_DEV, "flac"), ("vox2_test", VOX2_TEST, "flac")):
+    for part, names, ending in (
+        ("vox1_dev", VOX1_DEV, "wav"),
+        ("vox1_test", VOX1_TEST, "wav"),
+        ("vox2_dev", VOX2_DEV, "flac"),
+        ("vox2_test", VOX2_TEST, "flac"),
+    ):
         assert ids(out, f"{part}.csv") == [f"{name}.{ending}" for name in names]
     assert (out / "wav" / f"{VOX1_DEV[1]}.wav").read_bytes() == wav_bytes(8001)
     assert not list(out.rglob("*.m4a")) and not list(out.rglob(".*"))
@@ -440,7 +474,7 @@ def test_a_first_part_cut_short_is_told_from_the_second_by_its_members(tmp_path)
     names = [f"wav/id10001/s/{i:05d}.wav" for i in range(40)]
     whole = packed(tmp_path / "vox1_dev_wav.zip", {name: wav_bytes(500) for name in names}).read_bytes()
     paths = [str(tmp_path / f"vox1_dev_wav_parta{letter}") for letter in "ab"]
-    for path, content in zip(paths, (whole[:30000 - 700], whole[30000:])):  # the second is no longer than the first
+    for path, content in zip(paths, (whole[: 30000 - 700], whole[30000:])):  # the second is no longer than the first
         Path(path).write_bytes(content)
     with pytest.raises(InputError, match=f"^{paths[0]}: cut short by 700 bytes"):
         archives.Archive(paths)
@@ -481,14 +515,15 @@ def test_parts_are_read_as_one_file(tmp_path):
     assert joined.read() == content
     for begin, count in ((0, 5), (299, 3), (298, 600), (990, 50), (1000, 1)):
         joined.seek(begin)
-        assert joined.read(count) == content[begin:begin + count]
+        assert joined.read(count) == content[begin : begin + count]
     assert joined.seek(-10, os.SEEK_END) == 990
 
 
 # ---------------------------------------------------------------------------------------------------------- trial lists
 def test_lists_are_copied_when_all_their_recordings_are_there(downloads, tmp_path, ffmpeg, capsys):
-    (downloads / "list_test_all.txt").write_text("1 id10001/a/00001.wav id10001/zzz/00001.wav\n"
-                                                 "0 id10001/a/00001.wav id10270/x/00001.wav\n")
+    (downloads / "list_test_all.txt").write_text(
+        "1 id10001/a/00001.wav id10001/zzz/00001.wav\n0 id10001/a/00001.wav id10270/x/00001.wav\n"
+    )
     out = tmp_path / "vox"
     prepare(downloads, "--out", out)
     said = capsys.readouterr().out
@@ -514,7 +549,9 @@ def test_published_lists_are_told_by_content(tmp_path):
     shutil.copy(DATA / "veri_test.txt", tmp_path / "veri_test_original.txt")
     lists = vox_lists.read_lists([str(path) for path in tmp_path.glob("*.txt")], tmp_path)
     assert {target: Path(path).name for target, (path, _) in lists.items()} == {
-        "veri_test.txt": "veri_test_original.txt", "veri_test2.txt": "veri_test.txt"}
+        "veri_test.txt": "veri_test_original.txt",
+        "veri_test2.txt": "veri_test.txt",
+    }
     names = {name for _, trials in lists.values() for name in trials.ids}
     assert all("(as published)" in line for line in vox_lists.copied(lists, names, tmp_path / "out"))
     assert (tmp_path / "out" / "veri_test2.txt").read_bytes() == (DATA / "veri_test2.txt").read_bytes()
@@ -523,10 +560,12 @@ def test_published_lists_are_told_by_content(tmp_path):
 # ------------------------------------------------------------------------------------------------- the published counts
 def test_a_full_tree_has_the_published_counts(tmp_path):
     """All 1,281,762 names: empty files for one speaker's utterances, shared by links, and links for speakers."""
-    kinds = {"vox1_dev": ("voxceleb1/dev/wav", ".wav", [n for n in range(10001, 11252) if not 10270 <= n <= 10309]),
-             "vox1_test": ("voxceleb1/test/wav", ".wav", range(10270, 10310)),
-             "vox2_dev": ("voxceleb2/dev/aac", ".m4a", range(12, 12 + 5994)),
-             "vox2_test": ("voxceleb2/test/aac", ".m4a", range(8000, 8118))}
+    kinds = {
+        "vox1_dev": ("voxceleb1/dev/wav", ".wav", [n for n in range(10001, 11252) if not 10270 <= n <= 10309]),
+        "vox1_test": ("voxceleb1/test/wav", ".wav", range(10270, 10310)),
+        "vox2_dev": ("voxceleb2/dev/aac", ".m4a", range(12, 12 + 5994)),
+        "vox2_test": ("voxceleb2/test/aac", ".m4a", range(8000, 8118)),
+    }
     for part, (folder, suffix, numbers) in kinds.items():
         utterances, speakers = voxceleb.PUBLISHED[part]
         least, more = divmod(utterances, speakers)
@@ -561,9 +600,19 @@ def test_a_prepared_voxceleb_is_trained_on_and_scored(tmp_path, ffmpeg):
     for name, text in (("veri_test.txt", TRIALS), ("list_test_all.txt", TRIALS + HARD), ("list_test_hard.txt", HARD)):
         (source / name).write_text(text)
     prepare(source, "--out", out)
-    small = ["--encoder_size=small", "--batch_size=4", "--crop_seconds=0.4", "--epochs=2", "--valid_every=2",
-             "--num_workers=0", "--device=cpu", "--noise_prob=0", "--reverb_prob=0", f"--data_folder={out}",
-             f"--results_folder={tmp_path / 'results'}"]
+    small = [
+        "--encoder_size=small",
+        "--batch_size=4",
+        "--crop_seconds=0.4",
+        "--epochs=2",
+        "--valid_every=2",
+        "--num_workers=0",
+        "--device=cpu",
+        "--noise_prob=0",
+        "--reverb_prob=0",
+        f"--data_folder={out}",
+        f"--results_folder={tmp_path / 'results'}",
+    ]
     for name, trials in (("veri_test.txt", 2), ("list_test_all.txt", 4), ("list_test_hard.txt", 2)):
         run = tmp_path / "runs" / name
         options = [*small, f"--test_trials={out / name}", f"--output_folder={run}"]

@@ -21,7 +21,8 @@ def source(tmp_path):
         soundfile.write(path, 0.1 * rng.standard_normal(2 * rate), rate)
     (tmp_path / "data" / "speech" / "train.csv").write_text(
         "ID,duration,wav,start,stop,spk_id,room\n1,2.0,a/one.ogg,0,32000,ann,x\n"
-        "2,1.0,$data_root/two.flac,4000,12000,bob,y\n")
+        "2,1.0,$data_root/two.flac,4000,12000,bob,y\n"
+    )
     (tmp_path / "data" / "noise" / "noise.csv").write_text("wav,kind,split\nhum.ogg,noise,train\n")
     (tmp_path / "data" / "speech" / "trials.txt").write_text("1 a/one.ogg two.flac\n0 two.flac elsewhere.ogg\n")
     (tmp_path / "data" / "speech" / "numbers.csv").write_text("a,b\n1,2\n")

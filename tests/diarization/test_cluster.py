@@ -100,11 +100,14 @@ def test_average_linkage_of_many_windows_goes_by_parts(monkeypatch):
     assert adjusted_rand_score(who, cluster.agglomerative(rows, threshold=0.3)) == 1.0
 
 
-@pytest.mark.parametrize("rows, options, message", [
-    (np.zeros(3), {}, r"must be \(windows, dimensions\), not \(3,\)"),
-    ([[0, 1], [np.nan, 0]], {}, "embedding 2 to cluster is not finite"),
-    (np.eye(3), {"n_speakers": 0}, "the number of speakers is 0"),
-])
+@pytest.mark.parametrize(
+    "rows, options, message",
+    [
+        (np.zeros(3), {}, r"must be \(windows, dimensions\), not \(3,\)"),
+        ([[0, 1], [np.nan, 0]], {}, "embedding 2 to cluster is not finite"),
+        (np.eye(3), {"n_speakers": 0}, "the number of speakers is 0"),
+    ],
+)
 def test_bad_input(rows, options, message):
     with pytest.raises(InputError, match=message):
         cluster.spectral(rows, **options)

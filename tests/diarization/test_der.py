@@ -99,6 +99,7 @@ def turns_of(names):
 
 def brute(reference, hypothesis, uem, collar, skip_overlap):
     """Half seconds, all pairings of speakers."""
+
     def talking(turns, t):
         return {turn.speaker for turn in turns if turn.start <= t < turn.stop}
 
@@ -109,18 +110,27 @@ def brute(reference, hypothesis, uem, collar, skip_overlap):
         r, h = talking(reference, t), talking(hypothesis, t)
         if inside and not near and not (skip_overlap and len(r) > 1):
             counted.append((r, h))
-    total, miss, false_alarm, either = (0.5 * sum(count(len(r), len(h)) for r, h in counted) for count in (
-        lambda r, h: r, lambda r, h: max(0, r - h), lambda r, h: max(0, h - r), min))
+    total, miss, false_alarm, either = (
+        0.5 * sum(count(len(r), len(h)) for r, h in counted)
+        for count in (lambda r, h: r, lambda r, h: max(0, r - h), lambda r, h: max(0, h - r), min)
+    )
     found = sorted({turn.speaker for turn in hypothesis})
     targets = sorted({turn.speaker for turn in reference}) + [None] * len(found)
-    best = max(0.5 * sum(sum(who.get(x) in r for x in h) for r, h in counted)
-               for who in (dict(zip(found, p)) for p in set(itertools.permutations(targets, len(found)))))
+    best = max(
+        0.5 * sum(sum(who.get(x) in r for x in h) for r, h in counted)
+        for who in (dict(zip(found, p)) for p in set(itertools.permutations(targets, len(found))))
+    )
     return der.Errors(total, miss, false_alarm, either - best)
 
 
 @settings(max_examples=50)
-@given(turns_of("ABC"), turns_of("xyz"), st.none() | st.lists(SPAN.map(lambda p: Region(p[0], sum(p))), max_size=3),
-       st.sampled_from([0, 0.5, 1.5]), st.booleans())
+@given(
+    turns_of("ABC"),
+    turns_of("xyz"),
+    st.none() | st.lists(SPAN.map(lambda p: Region(p[0], sum(p))), max_size=3),
+    st.sampled_from([0, 0.5, 1.5]),
+    st.booleans(),
+)
 def test_equal_to_brute_force(reference, hypothesis, uem, collar, skip_overlap):
     found = der.errors(reference, hypothesis, uem, collar, skip_overlap)
     assert found == pytest.approx(brute(reference, hypothesis, uem, collar, skip_overlap), abs=1e-9)
@@ -154,15 +164,29 @@ def theirs():
     return errors
 
 
-OPTIONS = [{}, {"collar": 0.05}, {"collar": 0.25}, {"skip_overlap": True}, {"collar": 0.5, "skip_overlap": True},
-           {"uem": [Region(1, 12.5), Region(20, 39)]}, {"uem": [Region(3, 33)], "collar": 1.0, "skip_overlap": True}]
+OPTIONS = [
+    {},
+    {"collar": 0.05},
+    {"collar": 0.25},
+    {"skip_overlap": True},
+    {"collar": 0.5, "skip_overlap": True},
+    {"uem": [Region(1, 12.5), Region(20, 39)]},
+    {"uem": [Region(3, 33)], "collar": 1.0, "skip_overlap": True},
+]
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("reference, hypothesis", [
-    (TRUE, FOUND), (OVERLAPPED, FOUND), (OVERLAPPED, FOUND_OVERLAPPED), ([Turn(0, 10, "A")], []),
-    ([], [Turn(0, 10, "spk")]), ([], []),
-])
+@pytest.mark.parametrize(
+    "reference, hypothesis",
+    [
+        (TRUE, FOUND),
+        (OVERLAPPED, FOUND),
+        (OVERLAPPED, FOUND_OVERLAPPED),
+        ([Turn(0, 10, "A")], []),
+        ([], [Turn(0, 10, "spk")]),
+        ([], []),
+    ],
+)
 def test_equal_to_pyannote_on_its_own_cases(theirs, reference, hypothesis, options):
     wanted, rate = theirs(reference, hypothesis, **options)
     found = der.errors(reference, hypothesis, **options)
@@ -172,7 +196,7 @@ def test_equal_to_pyannote_on_its_own_cases(theirs, reference, hypothesis, optio
 def random_turns(rng, names):
     """Up to five people who talk whenever they like, with touching turns, none of whom overlaps himself."""
     turns = []
-    for name in names[:rng.integers(0, len(names) + 1)]:
+    for name in names[: rng.integers(0, len(names) + 1)]:
         time = rng.uniform(0, 5)
         for _ in range(rng.integers(0, 8)):
             stop = time + rng.uniform(0.1, 6)

@@ -28,6 +28,7 @@ def pitch_of(path, starts, stops):
 @pytest.fixture
 def tones(tmp_path):
     """tones((start, stop, hertz), ...) writes a recording of 20 s and gives its path."""
+
     def write(*spans, seconds=20.0):
         wave = np.zeros(round(seconds * RATE))
         for start, stop, hertz in spans:
@@ -36,6 +37,7 @@ def tones(tmp_path):
         path = tmp_path / "tones.wav"
         audio.write(path, wave, RATE)
         return path
+
     return write
 
 
@@ -55,7 +57,9 @@ def test_one_voice_is_one_turn_a_region(tones):
     path = tones((1, 6, 200), (8, 12, 200))
     for method in (by_angle, cluster.spectral):
         assert pipeline.diarize(path, [Region(1, 6), Region(8, 12)], pitch_of, method) == [
-            Turn(1, 6, "spk1"), Turn(8, 12, "spk1")]
+            Turn(1, 6, "spk1"),
+            Turn(8, 12, "spk1"),
+        ]
 
 
 def test_turns_cover_exactly_the_regions(tones):
@@ -102,16 +106,19 @@ def test_a_region_may_end_a_little_after_the_recording_but_not_much(tones):
         pipeline.diarize(path, [Region(15, 25)], pitch_of, cluster.spectral)
 
 
-@pytest.mark.parametrize("region, seconds, wanted", [
-    (Region(0, 1.5), 9, [(0, 1.5)]),
-    (Region(1, 3.25), 9, [(1, 2.5), (1.75, 3.25)]),
-    (Region(1, 3.3), 9, [(1, 2.5), (1.75, 3.25), (1.8, 3.3)]),
-    (Region(1, 1.6), 9, [(1, 1.6)]),
-    (Region(4, 4.1), 9, [(3.8, 4.3)]),
-    (Region(0, 0.1), 9, [(0, 0.5)]),
-    (Region(8.9, 9), 9, [(8.5, 9)]),
-    (Region(0.1, 0.2), 0.3, [(0, 0.3)]),
-])
+@pytest.mark.parametrize(
+    "region, seconds, wanted",
+    [
+        (Region(0, 1.5), 9, [(0, 1.5)]),
+        (Region(1, 3.25), 9, [(1, 2.5), (1.75, 3.25)]),
+        (Region(1, 3.3), 9, [(1, 2.5), (1.75, 3.25), (1.8, 3.3)]),
+        (Region(1, 1.6), 9, [(1, 1.6)]),
+        (Region(4, 4.1), 9, [(3.8, 4.3)]),
+        (Region(0, 0.1), 9, [(0, 0.5)]),
+        (Region(8.9, 9), 9, [(8.5, 9)]),
+        (Region(0.1, 0.2), 0.3, [(0, 0.3)]),
+    ],
+)
 def test_windows_of_a_region(region, seconds, wanted):
     starts, stops, home = pipeline.windows([region], seconds)
     assert np.stack([starts, stops], axis=1) == pytest.approx(np.array(wanted)) and set(home) == {0}
@@ -127,7 +134,7 @@ def test_detection_by_blocks_is_as_in_one(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     wave = 0.001 * rng.standard_normal(12 * 8000)
     for start, stop in ((1, 2.5), (3.5, 5), (7, 8.2), (9, 11)):
-        wave[round(start * 8000):round(stop * 8000)] += 0.1 * rng.standard_normal(round((stop - start) * 8000))
+        wave[round(start * 8000) : round(stop * 8000)] += 0.1 * rng.standard_normal(round((stop - start) * 8000))
     audio.write(tmp_path / "a.wav", wave, 8000)
     whole = pipeline.detect(tmp_path / "a.wav", energy)
     monkeypatch.setattr(pipeline, "BLOCK", 5)

@@ -16,7 +16,7 @@ def noise(seconds, level, rate=RATE, seed=0):
 def with_bursts(*spans, seconds=10, rate=RATE, background=0.001):
     wave = noise(seconds, background, rate)
     for start, stop in spans:
-        wave[round(start * rate):round(stop * rate)] += noise(stop - start, 0.1, rate, 1)
+        wave[round(start * rate) : round(stop * rate)] += noise(stop - start, 0.1, rate, 1)
     return wave
 
 
@@ -28,7 +28,7 @@ def test_bursts_are_found_to_a_tenth_of_a_second(rate):
 
 def test_loudness_does_not_matter():
     wave = with_bursts((1, 3), (4.5, 8))
-    assert energy(wave, RATE) == energy(wave * np.float32(2 ** -6), RATE)
+    assert energy(wave, RATE) == energy(wave * np.float32(2**-6), RATE)
 
 
 def test_short_pauses_are_closed_and_long_ones_are_not():
@@ -40,8 +40,11 @@ def test_clicks_are_dropped():
     assert len(energy(with_bursts((1, 3), (6, 6.03)), RATE)) == 1
 
 
-@pytest.mark.parametrize("wave", [np.zeros(0), np.zeros(100), np.zeros(RATE), np.full(RATE, 0.5), noise(3, 0.1),
-                                  noise(3, 1e-4)], ids=["empty", "short", "silence", "constant", "loud noise", "quiet"])
+@pytest.mark.parametrize(
+    "wave",
+    [np.zeros(0), np.zeros(100), np.zeros(RATE), np.full(RATE, 0.5), noise(3, 0.1), noise(3, 1e-4)],
+    ids=["empty", "short", "silence", "constant", "loud noise", "quiet"],
+)
 def test_where_nothing_stands_out_there_is_no_speech(wave):
     assert energy(wave.astype(np.float32), RATE) == []
 

@@ -18,8 +18,22 @@ from sv_ssl.audio.effects import SAFE, WaveAugment
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "audio.md").read_text()
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
-SMALL = ("--encoder_size tiny --n_mels 20 --crop_seconds 0.2 --epochs 1 --batch_size 8 --num_workers 0 "
-         "--device cpu").split()  # fmt: skip
+SMALL = [
+    "--encoder_size",
+    "tiny",
+    "--n_mels",
+    "20",
+    "--crop_seconds",
+    "0.2",
+    "--epochs",
+    "1",
+    "--batch_size",
+    "8",
+    "--num_workers",
+    "0",
+    "--device",
+    "cpu",
+]
 
 
 @pytest.fixture
@@ -30,6 +44,7 @@ def data(tmp_path):
     def sound(name):
         (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
         audio.write(tmp_path / "data" / name, 0.1 * rng.standard_normal(4800), 16000)
+
     lines = ["wav,spk_id,label,fold"]
     for speaker in "abcdef":
         for word in ("yes", "no"):

@@ -103,13 +103,16 @@ def test_every_command_runs(run, there):
     assert len(COMMANDS) >= 23
     found = {line: run(line) for line in COMMANDS}
     assert {line: printed for line, (code, printed) in found.items() if code} == {}
-    written = "scores.txt metrics.json conditions.csv plots/det.png report.html cal.json model.json".split()
+    written = ["scores.txt", "metrics.json", "conditions.csv", "plots/det.png", "report.html", "cal.json", "model.json"]
     assert [name for name in written if not (there / name).is_file()] == []
 
 
 def test_the_example_prints_what_the_page_says(run):
-    example = [(text, after) for (kind, _, text), (_, _, after) in zip(BLOCKS, BLOCKS[1:]) if "six.txt" in text
-               and kind == "sh"]  # fmt: skip
+    example = [
+        (text, after)
+        for (kind, _, text), (_, _, after) in zip(BLOCKS, BLOCKS[1:])
+        if "six.txt" in text and kind == "sh"
+    ]
     assert len(example) == 1
     command, page = example[0]
     code, printed = run(command)
@@ -134,18 +137,25 @@ def test_the_points_of_the_example_are_those_of_the_table(there):
     np.testing.assert_array_equal(thresholds, curve.threshold)
     for k, (_, refused, p_miss, accepted, p_fa, cost) in enumerate(cells):
         assert [int(s) for s in refused.split(", ") if s != "none"] == sorted(
-            s for s in listed.scores[listed.labels] if s < thresholds[k])  # fmt: skip
+            s for s in listed.scores[listed.labels] if s < thresholds[k]
+        )
         assert sorted(int(s) for s in accepted.split(", ") if s != "none") == sorted(
-            s for s in listed.scores[~listed.labels] if s >= thresholds[k])  # fmt: skip
-        assert (Fraction(p_miss), Fraction(p_fa)) == (Fraction(int(curve.misses[k]), 2),
-                                                      Fraction(int(curve.false_alarms[k]), 4))  # fmt: skip
+            s for s in listed.scores[~listed.labels] if s >= thresholds[k]
+        )
+        assert (Fraction(p_miss), Fraction(p_fa)) == (
+            Fraction(int(curve.misses[k]), 2),
+            Fraction(int(curve.false_alarms[k]), 4),
+        )
         assert float(cost) == pytest.approx(metrics.normalised_cost(*(r[k] for r in curve.rates()), (0.01, 1, 1)))
 
 
 def test_every_key_that_is_named_is_in_the_json(run, there):
     run("sv-score six.txt --raw-cost --ci --against six.txt --json six.json")
-    named = {key for keys in re.findall(r"^\*\*[^\n]*?\*\* \[([^\]]+)\]", PAGE, re.MULTILINE)
-             for key in re.findall(r"`(\w+)`", keys)}  # fmt: skip
+    named = {
+        key
+        for keys in re.findall(r"^\*\*[^\n]*?\*\* \[([^\]]+)\]", PAGE, re.MULTILINE)
+        for key in re.findall(r"`(\w+)`", keys)
+    }
     found = json.loads((there / "six.json").read_text())
     assert len(named) >= 13 and named <= found.keys()
     measured = {key for key in found if isinstance(found[key], (float, dict))}
@@ -169,8 +179,10 @@ def test_others_get_the_columns_that_they_read(run, there):
     lines = [line.split(" ") for line in (there / "scores.txt").read_text().splitlines()]
     assert all(len(line) == 4 and line[3] in ("target", "nontarget") for line in lines)  # WeSpeaker
     cuts = re.findall(r"`((?:cut|awk) [^`]+ scores.txt)`", PAGE)
-    shown = [[line.split() for line in subprocess.run(["sh", "-c", cut], capture_output=True, text=True).stdout
-              .splitlines()] for cut in cuts]  # fmt: skip
+    shown = [
+        [line.split() for line in subprocess.run(["sh", "-c", cut], capture_output=True, text=True).stdout.splitlines()]
+        for cut in cuts
+    ]
     kaldi, eer, voxsrc = shown
     assert kaldi == [line[:3] for line in lines] and eer == [line[2:] for line in lines]
     assert voxsrc == [[line[2], *line[:2]] for line in lines]
@@ -185,7 +197,8 @@ def test_all_toolkits_files_are_read(there):
 
 def test_the_tables_name_every_form():
     endings = re.search(r"\| ending \|(.*?)\n\n", PAGE, re.DOTALL)[1]
-    assert all(f"| `{kind}" in endings or f"`{kind}` |" in endings or f"| {kind} |" in endings
-               for kind in store.READERS)  # fmt: skip
+    assert all(
+        f"| `{kind}" in endings or f"`{kind}` |" in endings or f"| {kind} |" in endings for kind in store.READERS
+    )
     pairs = re.search(r"^- Labels: (.*?)\.", PAGE, re.DOTALL | re.MULTILINE)[1]
     assert pairs.split(", ") == columns.PAIRS.split()

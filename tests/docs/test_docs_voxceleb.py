@@ -15,8 +15,24 @@ from sv_ssl import audio
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "voxceleb.md").read_text()
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
-SMALL = ("--encoder_size small --batch_size 4 --crop_seconds 0.4 --epochs 2 --num_workers 0 --device cpu "
-         "--precision fp32 --valid_every 2").split()  # fmt: skip
+SMALL = [
+    "--encoder_size",
+    "small",
+    "--batch_size",
+    "4",
+    "--crop_seconds",
+    "0.4",
+    "--epochs",
+    "2",
+    "--num_workers",
+    "0",
+    "--device",
+    "cpu",
+    "--precision",
+    "fp32",
+    "--valid_every",
+    "2",
+]
 
 
 @pytest.fixture

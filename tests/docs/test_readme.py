@@ -41,24 +41,28 @@ def test_every_command_exists(command):
         done = subprocess.run([sys.executable, "-m", words[2], "--help"], capture_output=True, text=True, cwd=ROOT)
         assert all(word in done.stdout for word in words if word.startswith("--")) and (ROOT / words[3]).is_file()
     elif words[0] in ("python", "torchrun"):
-        script, yaml_file = words[1 + (words[0] == "torchrun"):][:2]
+        script, yaml_file = words[1 + (words[0] == "torchrun") :][:2]
         path = settings.find_yaml(str(ROOT / script), yaml_file)
         assert (ROOT / script).is_file()
         known = {*settings.top_level(path.read_text(), path), *settings.RUN_OPTIONS, *settings.OPTIONAL}
-        given = settings.arguments(words[words.index(yaml_file):])[1]
+        given = settings.arguments(words[words.index(yaml_file) :])[1]
         assert given.keys() <= known
     elif words[0].startswith("sv-"):
         scripts = setup()["options.entry_points"]["console_scripts"]
         module, function = re.search(rf"{words[0]} = ([\w.]+):(\w+)", scripts).groups()
-        page = subprocess.run([sys.executable, "-c", f"import sys, {module} as m; sys.exit(m.{function}(['--help']))"],
-                              capture_output=True, text=True, cwd=ROOT).stdout
+        page = subprocess.run(
+            [sys.executable, "-c", f"import sys, {module} as m; sys.exit(m.{function}(['--help']))"],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+        ).stdout
         assert all(word in page for word in words if word.startswith("--"))
     else:
         assert words == ["pytest"]
 
 
 def test_every_option_of_the_table_is_read():
-    table = README[README.index("| option |"):README.index("Under `torchrun`")]
+    table = README[README.index("| option |") : README.index("Under `torchrun`")]
     options = set(re.findall(r"`--(\w+)", table)) | set(re.findall(r" --(\w+)", table))
     assert len(options) >= 8 and options <= {*settings.OPTIONAL, *settings.NEEDED}
 
@@ -82,6 +86,7 @@ def test_python_example(tiny, tmp_path, monkeypatch):
     from sv_ssl.models import folder
     from sv_ssl.models.encoders import Embedder, FastResNet34
     from sv_ssl.models.features import LogMel
+
     torch.manual_seed(0)
     monkeypatch.chdir(tmp_path)
     folder.save("exp/built-in/simclr_am/0/model", Embedder(LogMel(40), FastResNet34(40, "small")), {})

@@ -64,7 +64,7 @@ def test_damage_in_the_middle_is_only_forgetful(tmp_path):
     for i in range(200):
         kept.put(str(i), np.zeros(512))
     kept.rows.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    path, = tmp_path.glob("*.sqlite")
+    (path,) = tmp_path.glob("*.sqlite")
     data = bytearray(path.read_bytes())
     data[8192:] = b"x" * (len(data) - 8192)
     path.write_bytes(data)

@@ -32,8 +32,11 @@ def write_mixed(folder):
     """Two thirds share one of four lengths, so that batches form; the others have any from 0.3 to 6 s, mostly short."""
     rng, folder = np.random.default_rng(0), Path(folder)
     folder.mkdir()
-    endings = [ending for ending, name in (("wav", "WAV"), ("flac", "FLAC"), ("ogg", "OGG"), ("mp3", "MP3"))
-               if name in soundfile.available_formats()]
+    endings = [
+        ending
+        for ending, name in (("wav", "WAV"), ("flac", "FLAC"), ("ogg", "OGG"), ("mp3", "MP3"))
+        if name in soundfile.available_formats()
+    ]
     for i in range(FILES):
         rate, channels = (8000, 16000, 22050, 44100)[i % 4], 1 + i // 4 % 2
         seconds = (0.3, 0.4, 0.5, 0.8)[i // 8 % 4] if i % 3 else 0.3 + 5.7 * rng.random() ** 6
@@ -106,11 +109,28 @@ def together(folder, corpus, tmp_path, *more):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    common = dict(os.environ, XDG_CACHE_HOME=str(tmp_path / "cache"), MASTER_ADDR="127.0.0.1", MASTER_PORT=port,
-                  WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", OMP_NUM_THREADS="1", SV_SSL_PATIENCE="10")
+    common = dict(
+        os.environ,
+        XDG_CACHE_HOME=str(tmp_path / "cache"),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=port,
+        WORLD_SIZE="2",
+        LOCAL_WORLD_SIZE="2",
+        OMP_NUM_THREADS="1",
+        SV_SSL_PATIENCE="10",
+    )
     command = [*COMMAND, folder, str(corpus), "--out", str(tmp_path / "e.npz"), "--workers", "0", *more]
-    return [subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                             env=common | dict(RANK=rank, LOCAL_RANK=rank)) for rank in "01"]  # fmt: skip
+    return [
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=common | dict(RANK=rank, LOCAL_RANK=rank),
+        )
+        for rank in "01"
+    ]
 
 
 def test_a_kill_in_the_middle_of_two_processes_and_again(folder, corpus, alone, tmp_path):

@@ -56,8 +56,16 @@ def mixed(tmp_path):
     """Recordings of other lengths, rates, channels and formats, some of one length, and one that is gone."""
     (tmp_path / "mixed").mkdir()
     rng = np.random.default_rng(0)
-    kinds = [(0.5, 16000, 1, "wav"), (0.8, 8000, 2, "wav"), (0.5, 22050, 1, "flac"), (0.5, 16000, 1, "wav"),
-             (0.6, 44100, 2, "ogg"), (0.5, 16000, 2, "flac"), (0.7, 16000, 1, "mp3"), (0.5, 48000, 1, "wav")]
+    kinds = [
+        (0.5, 16000, 1, "wav"),
+        (0.8, 8000, 2, "wav"),
+        (0.5, 22050, 1, "flac"),
+        (0.5, 16000, 1, "wav"),
+        (0.6, 44100, 2, "ogg"),
+        (0.5, 16000, 2, "flac"),
+        (0.7, 16000, 1, "mp3"),
+        (0.5, 48000, 1, "wav"),
+    ]
     for i, (seconds, rate, channels, ending) in enumerate(kinds):
         wave = 0.1 * rng.standard_normal((round(seconds * rate), channels))
         soundfile.write(tmp_path / "mixed" / f"{i}.{ending}", wave, rate)
@@ -111,8 +119,10 @@ def test_a_grid_cuts_lengths_so_that_more_are_equal(embedder, speech):
 
 def test_half_precision_is_near_and_kept_apart(embedder, speech):
     utterances, kept = [Utterance("a", str(speech("a.wav")))], extraction.cache_of(embedder)
-    exact, half, again = (extraction.extract(embedder, utterances, How(precision), kept, progress=False)
-                          for precision in ("fp32", "bf16", "fp32"))  # fmt: skip
+    exact, half, again = (
+        extraction.extract(embedder, utterances, How(precision), kept, progress=False)
+        for precision in ("fp32", "bf16", "fp32")
+    )
     assert 0 < np.abs(half.rows - exact.rows).max() < 0.05 * np.abs(exact.rows).max()
     assert half.seconds == 1 and again.seconds == 0 and np.array_equal(again.rows, exact.rows)
     with pytest.raises(InputError, match="fp32 or bf16"):
@@ -121,7 +131,9 @@ def test_half_precision_is_near_and_kept_apart(embedder, speech):
 
 def test_crops_and_the_mean_of_their_cosines(embedder, speech, tmp_path):
     names = [str(speech(f"{i}.wav", seconds, seed=i)) for i, seconds in enumerate((2.0, 1.1, 0.3))]
-    found = extraction.extract(embedder, [Utterance(n, n) for n in names], How(crops=4, crop_seconds=0.5), progress=False)
+    found = extraction.extract(
+        embedder, [Utterance(n, n) for n in names], How(crops=4, crop_seconds=0.5), progress=False
+    )
     assert found.rows.shape == (3, 4, 16)
     crop = Utterance("a", names[0], 8000, 16000)  # 2 s: crops begin at 0, 0.5, 1 and 1.5 s
     assert np.allclose(found.rows[0, 1], alone(embedder, crop), atol=1e-6)
@@ -150,14 +162,14 @@ def test_a_worker_that_dies_is_one_line(speech):
 
 def test_windows_of_a_long_recording_are_those_cut_by_hand(embedder, tmp_path):
     wave = 0.1 * np.random.default_rng(0).standard_normal(round(4.2 * 22050))
-    wave[22050:2 * 22050] = 0
+    wave[22050 : 2 * 22050] = 0
     soundfile.write(tmp_path / "long.flac", wave, 22050)
     windows, _ = sources.windows([Utterance("long", str(tmp_path / "long.flac"))], 0.5, 0.25)
     assert [w.start for w in windows] == pytest.approx([*np.arange(15) * 0.25, 3.7], abs=1e-4)
     found = extraction.extract(embedder, [w.utterance for w in windows], progress=False)
     assert [i for i, _ in found.skipped] == [f"long/00000{s:.2f}-00000{s + 0.5:.2f}" for s in (1, 1.25, 1.5)]
     for (utterance, _, start, _), row in zip((w for w in windows if w.utterance.id in found.ids), found.rows[:, 0]):
-        piece = wave[round(start * 22050):][:11025]
+        piece = wave[round(start * 22050) :][:11025]
         audio.write(tmp_path / "piece.wav", piece, 22050)
         assert np.abs(row - alone(embedder, Utterance("", str(tmp_path / "piece.wav")))).max() < 1e-5, utterance.id
 
@@ -169,7 +181,9 @@ def test_windows_of_a_long_recording_take_little_memory(tmp_path):
     windows, _ = sources.windows([Utterance("long", str(tmp_path / "long.wav"))], 10, 10)
     statistics = Embedder(LogMel(40), FrameStatistics(40))
     tracemalloc.start()
-    found = extraction.extract(statistics, [w.utterance for w in windows], kept=extraction.cache_of(statistics), progress=False)
+    found = extraction.extract(
+        statistics, [w.utterance for w in windows], kept=extraction.cache_of(statistics), progress=False
+    )
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(found.ids) == 120 and peak < 8e6  # the whole is 77 MB
@@ -210,7 +224,7 @@ def test_ids_of_a_folder_a_csv_a_scp_and_files(folder, tiny, tmp_path, monkeypat
         file.write("utt9 /gone.wav\n")
     code, from_scp = extracted(folder, tmp_path / "kaldi" / "wav.scp", "--out", tmp_path / "d.npz")
     assert set(from_scp["ids"]) == {"utt0", "utt1"} and code == 3
-    row = {i: e for i, e in zip(from_folder["ids"], from_folder["embeddings"])}
+    row = dict(zip(from_folder["ids"], from_folder["embeddings"]))
     named = {"utt0": names[0], "utt1": names[1], names[0]: names[0], names[1]: names[1]}
     for other in (from_files, from_scp):
         assert all(np.array_equal(row[named[i]], e) for i, e in zip(other["ids"], other["embeddings"]))
@@ -228,15 +242,16 @@ def test_what_cannot_be_read_is_listed(folder, speech, tmp_path, capsys):
     (tmp_path / "data" / "bad.wav").write_text("text")
     code, out = extracted(folder, tmp_path / "data", "--out", tmp_path / "e.npz")
     assert code == 3 and list(out["ids"]) == ["good.wav"]
-    assert "bad.wav,".encode() in (tmp_path / "e.skipped.csv").read_bytes()
+    assert b"bad.wav," in (tmp_path / "e.skipped.csv").read_bytes()
     assert "skipped 1 recordings" in capsys.readouterr().err
 
 
 def test_windows_are_written_with_their_times(folder, speech, tmp_path):
     speech("wav/talk.wav", 3.0)
     (tmp_path / "talk.rttm").write_text("SPEAKER talk 1 0.5 1.75 <NA> <NA> ann <NA> <NA>\n")
-    _, out = extracted(folder, tmp_path / "talk.rttm", "--audio", tmp_path / "wav", "--window", 1.0, "--out",
-                       tmp_path / "e.npz")  # fmt: skip
+    _, out = extracted(
+        folder, tmp_path / "talk.rttm", "--audio", tmp_path / "wav", "--window", 1.0, "--out", tmp_path / "e.npz"
+    )
     with open(tmp_path / "e.windows.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == out["ids"].tolist() and {row["recording"] for row in rows} == {"talk"}
@@ -246,8 +261,18 @@ def test_windows_are_written_with_their_times(folder, speech, tmp_path):
 
 def test_crops_are_written_and_scored(folder, tiny, tmp_path):
     names = read_trials(tiny / "trials.txt").ids
-    _, out = extracted(folder, tiny / "wav", "--crops", 2, "--crop-seconds", 1, "--score", tiny / "trials.txt", "--out",
-                       tmp_path / "e.npz")  # fmt: skip
+    _, out = extracted(
+        folder,
+        tiny / "wav",
+        "--crops",
+        2,
+        "--crop-seconds",
+        1,
+        "--score",
+        tiny / "trials.txt",
+        "--out",
+        tmp_path / "e.npz",
+    )
     assert {f"{names[0]}/0", f"{names[0]}/1"} <= set(out["ids"])
     assert len(read_trials(tmp_path / "e.scores.txt").scores) == len(read_trials(tiny / "trials.txt").labels)
 
@@ -276,8 +301,17 @@ def started(folder, speech, tmp_path, seconds):
     for i in range(16):
         speech(f"many/{i:02}.wav", seconds, seed=i)
     code = "import sys; from sv_ssl.cli.extract import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, folder, str(tmp_path / "many"), "--out", str(tmp_path / "e.npz"),
-               "--workers", "2"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        folder,
+        str(tmp_path / "many"),
+        "--out",
+        str(tmp_path / "e.npz"),
+        "--workers",
+        "2",
+    ]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True, text=True)
     deadline = time.monotonic() + 300
     while not rows_kept(tmp_path) and process.poll() is None and time.monotonic() < deadline:
@@ -288,7 +322,7 @@ def started(folder, speech, tmp_path, seconds):
 
 def rows_kept(tmp_path):
     try:
-        path, = (tmp_path / "cache" / "sv_ssl" / "embeddings").glob("*.sqlite")
+        (path,) = (tmp_path / "cache" / "sv_ssl" / "embeddings").glob("*.sqlite")
         return sqlite3.connect(path).execute("SELECT count(*) FROM rows").fetchone()[0]
     except (ValueError, sqlite3.Error):
         return 0
@@ -330,34 +364,40 @@ def test_extract_then_score(folder, tiny, tmp_path, capsys):
     assert "EER" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments, words", [
-    (["{m}", "nothing", "--out", "e.npz"], "nothing is not there"),
-    (["{m}", "README.md", "--out", "e.npz"], "is not"),
-    (["{m}", "empty", "--out", "e.npz"], "holds no audio files"),
-    (["nomodel", "{w}", "--out", "e.npz"], "is not a model folder"),
-    (["{m}", "{w}", "--out", "e.txt"], "ends in .npz"),
-    (["{m}", "{w}"], "--out"),
-    (["{m}", "{w}", "--out", "e.npz", "--device", "abacus"], "cannot be used"),
-    (["{m}", "gone.wav", "--out", "e.npz"], "none of 1 recordings could be embedded"),
-    (["{m}", "{w}", "{w}", "--out", "e.npz"], "w.wav comes twice"),
-    (["{m}", "{w}", "--out", "e.npz", "--hop", "1"], "--hop needs --window"),
-    (["{m}", "{w}", "--out", "e.npz", "--crop-seconds", "1"], "--crop-seconds needs --crops"),
-    (["{m}", "{w}", "--out", "e.npz", "--score", "list"], "--score needs --crops"),
-    (["{m}", "{w}", "--out", "e.npz", "--crops", "2", "--window", "1"], "exclude each other"),
-    (["{m}", "{w}", "--out", "e.npz", "--crops", "0"], "--crops 0: wanted 1 or more"),
-    (["{m}", "{w}", "--out", "e.npz", "--window", "0"], "wanted windows"),
-    (["{m}", "{w}", "--out", "e.npz", "--window", "nan"], "wanted windows"),
-    (["{m}", "{w}", "--out", "e.npz", "--length-grid", "nan"], "--length-grid nan"),
-    (["{m}", "{w}", "--out", "e.npz", "--workers", "-1"], "--workers -1"),
-    (["{m}", "--out", "e.npz"], "wanted MODEL and INPUT"),
-    (["{m}", "{w}", "--out", "e.npz", "--device", "cuda:77"], "'cuda:77' cannot be used"),
-    (["{m}", "{w}", "--out", "e.npz", "--shard", "5/4"], "--shard 5/4: wanted K/N"),
-    (["{m}", "{w}", "--out", "e.npz", "--shard", "1/2", "--crops", "2", "--score", "l"], "--score goes with --merge"),
-    (["--merge", "gone.part", "--out", "e.npz"], "cannot read gone.part"),
-    (["--merge", "{w}", "--out", "e.npz"], "wanted a part that sv-extract --shard wrote"),
-    (["{m}", "--merge", "gone.part", "--out", "e.npz"], "--merge takes --out, --score and parts alone"),
-    (["{m}", "{w}", "--out", "e.npz", "--longest", "0.5"], "1 s is too long, want at most 0.5 s: use --window"),
-])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["{m}", "nothing", "--out", "e.npz"], "nothing is not there"),
+        (["{m}", "README.md", "--out", "e.npz"], "is not"),
+        (["{m}", "empty", "--out", "e.npz"], "holds no audio files"),
+        (["nomodel", "{w}", "--out", "e.npz"], "is not a model folder"),
+        (["{m}", "{w}", "--out", "e.txt"], "ends in .npz"),
+        (["{m}", "{w}"], "--out"),
+        (["{m}", "{w}", "--out", "e.npz", "--device", "abacus"], "cannot be used"),
+        (["{m}", "gone.wav", "--out", "e.npz"], "none of 1 recordings could be embedded"),
+        (["{m}", "{w}", "{w}", "--out", "e.npz"], "w.wav comes twice"),
+        (["{m}", "{w}", "--out", "e.npz", "--hop", "1"], "--hop needs --window"),
+        (["{m}", "{w}", "--out", "e.npz", "--crop-seconds", "1"], "--crop-seconds needs --crops"),
+        (["{m}", "{w}", "--out", "e.npz", "--score", "list"], "--score needs --crops"),
+        (["{m}", "{w}", "--out", "e.npz", "--crops", "2", "--window", "1"], "exclude each other"),
+        (["{m}", "{w}", "--out", "e.npz", "--crops", "0"], "--crops 0: wanted 1 or more"),
+        (["{m}", "{w}", "--out", "e.npz", "--window", "0"], "wanted windows"),
+        (["{m}", "{w}", "--out", "e.npz", "--window", "nan"], "wanted windows"),
+        (["{m}", "{w}", "--out", "e.npz", "--length-grid", "nan"], "--length-grid nan"),
+        (["{m}", "{w}", "--out", "e.npz", "--workers", "-1"], "--workers -1"),
+        (["{m}", "--out", "e.npz"], "wanted MODEL and INPUT"),
+        (["{m}", "{w}", "--out", "e.npz", "--device", "cuda:77"], "'cuda:77' cannot be used"),
+        (["{m}", "{w}", "--out", "e.npz", "--shard", "5/4"], "--shard 5/4: wanted K/N"),
+        (
+            ["{m}", "{w}", "--out", "e.npz", "--shard", "1/2", "--crops", "2", "--score", "l"],
+            "--score goes with --merge",
+        ),
+        (["--merge", "gone.part", "--out", "e.npz"], "cannot read gone.part"),
+        (["--merge", "{w}", "--out", "e.npz"], "wanted a part that sv-extract --shard wrote"),
+        (["{m}", "--merge", "gone.part", "--out", "e.npz"], "--merge takes --out, --score and parts alone"),
+        (["{m}", "{w}", "--out", "e.npz", "--longest", "0.5"], "1 s is too long, want at most 0.5 s: use --window"),
+    ],
+)
 def test_bad_input_gets_one_line(folder, speech, tmp_path, monkeypatch, capsys, arguments, words):
     wav = str(speech("w.wav"))
     (tmp_path / "empty").mkdir()
@@ -381,8 +421,10 @@ def test_windows_of_one_recording_are_read_by_threads_in_pieces(embedder, tmp_pa
     windows, _ = sources.windows([Utterance("a", str(tmp_path / "a.mp3"))], 0.2, 0.1)
     utterances = [window.utterance for window in windows]
     assert len(utterances) > extraction.HELD
-    plain, ahead = ({one.number: one.found for one in extraction.Extractor(embedder, How(), None)(utterances, readers)}
-                    for readers in (0, 2))  # fmt: skip
+    plain, ahead = (
+        {one.number: one.found for one in extraction.Extractor(embedder, How(), None)(utterances, readers)}
+        for readers in (0, 2)
+    )
     assert plain.keys() == ahead.keys() == set(range(len(utterances)))
     assert max(np.abs(plain[i] - ahead[i]).max() for i in plain) < 1e-5
 
@@ -395,9 +437,11 @@ def test_parts_of_other_runs_or_too_few_are_refused(folder, speech, tmp_path, mo
         for shard in ("1/2", "2/2"):
             assert extract.main([folder, "w", "--out", f"{name}.npz", "--shard", shard, *more]) == 0
     capsys.readouterr()
-    for merged, words in ((["a.1-of-2.part", "b.2-of-2.part"], "of different runs"),
-                          (["a.1-of-2.part"], "not there: 2"),
-                          (["a.1-of-2.part", "a.2-of-2.part", "a.1-of-2.part"], "one comes twice")):  # fmt: skip
+    for merged, words in (
+        (["a.1-of-2.part", "b.2-of-2.part"], "of different runs"),
+        (["a.1-of-2.part"], "not there: 2"),
+        (["a.1-of-2.part", "a.2-of-2.part", "a.1-of-2.part"], "one comes twice"),
+    ):
         assert extract.main(["--merge", *merged, "--out", "c.npz"]) == 2
         assert words in capsys.readouterr().err and not Path("c.npz").exists()
 

@@ -58,8 +58,14 @@ def test_the_shortest_wave_is_the_shortest_that_the_encoder_takes():
         ours.embedder(torch.randn(1, least - 160))
 
 
-@pytest.mark.parametrize("shape, masks, reason", [((2, 16000), None, "wanted"), ((2, 2, 16000), None, "wanted"),
-                                                  ((2, 1, 16000), (3, 10), "3 masks for 2 waveforms")])
+@pytest.mark.parametrize(
+    "shape, masks, reason",
+    [
+        ((2, 16000), None, "wanted"),
+        ((2, 2, 16000), None, "wanted"),
+        ((2, 1, 16000), (3, 10), "3 masks for 2 waveforms"),
+    ],
+)
 def test_other_shapes_are_refused(embedder, shape, masks, reason):
     with pytest.raises(ValueError, match=reason):
         SpeakerEmbedding(embedder)(torch.zeros(shape), masks and torch.ones(masks))

@@ -92,15 +92,18 @@ def test_more_asked_for_than_there_are():
     assert [len(nearest) for nearest in search.create("hnsw", names, rows).search(rows, 10)] == [3, 3, 3]
 
 
-@pytest.mark.parametrize("work, reason", [
-    (lambda found: found.add(["spk 1 é"], np.ones((1, DIM))), "1 speakers are enrolled already or twice"),
-    (lambda found: found.add(["x", "x"], np.ones((2, DIM))), "already or twice, such as x"),
-    (lambda found: found.remove(["nobody"]), "1 of 1 speakers are not enrolled, such as nobody"),
-    (lambda found: found.search(np.ones((2, 5))), r"holds 24 dimensions, the embeddings are of shape \(2, 5\)"),
-    (lambda found: found.search(np.ones((2, DIM)), 0), "at least 1"),
-    (lambda found: search.create("pq", *speakers(9)), "fitted to 256 speakers or more, not 9: use flat"),
-    (lambda found: search.create("tree", *speakers(9)), "no kind 'tree'"),
-])
+@pytest.mark.parametrize(
+    "work, reason",
+    [
+        (lambda found: found.add(["spk 1 é"], np.ones((1, DIM))), "1 speakers are enrolled already or twice"),
+        (lambda found: found.add(["x", "x"], np.ones((2, DIM))), "already or twice, such as x"),
+        (lambda found: found.remove(["nobody"]), "1 of 1 speakers are not enrolled, such as nobody"),
+        (lambda found: found.search(np.ones((2, 5))), r"holds 24 dimensions, the embeddings are of shape \(2, 5\)"),
+        (lambda found: found.search(np.ones((2, DIM)), 0), "at least 1"),
+        (lambda found: search.create("pq", *speakers(9)), "fitted to 256 speakers or more, not 9: use flat"),
+        (lambda found: search.create("tree", *speakers(9)), "no kind 'tree'"),
+    ],
+)
 def test_bad_requests_are_refused_and_change_nothing(work, reason):
     names, rows = speakers(9)
     found = search.create("flat", names, rows)
@@ -109,8 +112,16 @@ def test_bad_requests_are_refused_and_change_nothing(work, reason):
     assert len(found) == 9 and first(found.search(rows)) == names
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"", lambda data: b"text" * 99,
-                                    lambda data: data[1000:], lambda data: data[:600] + data[700:]])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:-1],
+        lambda data: b"",
+        lambda data: b"text" * 99,
+        lambda data: data[1000:],
+        lambda data: data[:600] + data[700:],
+    ],
+)
 def test_damaged_files_are_refused(tmp_path, damage):
     search.create("flat", *speakers(40)).save(tmp_path / "a.index")
     (tmp_path / "a.index").write_bytes(damage((tmp_path / "a.index").read_bytes()))
@@ -127,6 +138,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
     def full(*_):
         raise RuntimeError("write error")
+
     monkeypatch.setattr(faiss, "write_index", full)
     with pytest.raises(InputError, match="disk full"):
         found.save(tmp_path / "a.index")
@@ -166,16 +178,19 @@ def test_speakers_of_a_file_and_the_threshold_of_a_calibration(files, capsys):
     write_calibration("cal.json", Calibration((10.0,), -4.0, 0.5, ("score",), **facts))
     assert command.main_identify(["a.index", "test.npz", "--calibration", "cal.json"]) == 0
     shown = capsys.readouterr()
-    assert "ANNA" in shown.out and "(threshold 0.4000)" in shown.err      # 10 x 0.4 - 4 = 0, both equally expected
+    assert "ANNA" in shown.out and "(threshold 0.4000)" in shown.err  # 10 x 0.4 - 4 = 0, both equally expected
 
 
-@pytest.mark.parametrize("arguments, reason", [
-    (["a.index"], "a.index is not there: pass --enrol"),
-    (["a.index", "--speakers", "ids"], "--speakers needs --enrol"),
-    (["a.index", "--remove", "anna"], "is not there"),
-    (["a.index", "--enrol", "nothing.npz"], "cannot read nothing.npz"),
-    (["a.index", "--enrol", "enrol.npz", "--kind", "ivf"], "fitted to 40 speakers or more, not 12"),
-])
+@pytest.mark.parametrize(
+    "arguments, reason",
+    [
+        (["a.index"], "a.index is not there: pass --enrol"),
+        (["a.index", "--speakers", "ids"], "--speakers needs --enrol"),
+        (["a.index", "--remove", "anna"], "is not there"),
+        (["a.index", "--enrol", "nothing.npz"], "cannot read nothing.npz"),
+        (["a.index", "--enrol", "enrol.npz", "--kind", "ivf"], "fitted to 40 speakers or more, not 12"),
+    ],
+)
 def test_commands_say_what_is_wrong(files, capsys, arguments, reason):
     assert command.main(arguments) == 2
     assert reason in capsys.readouterr().err and not (files / "a.index").exists()

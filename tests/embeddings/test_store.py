@@ -112,8 +112,14 @@ def test_a_changed_number_in_npz_and_parquet_is_noticed(tmp_path):
 
 
 @settings(max_examples=50)
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\n\r"), min_size=1),
-                min_size=1, max_size=5, unique=True))
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\n\r"), min_size=1),
+        min_size=1,
+        max_size=5,
+        unique=True,
+    )
+)
 def test_any_ids_of_one_line_come_back(ids):
     with tempfile.TemporaryDirectory() as folder:
         for ending in ("npz", "npy", "parquet", "pt"):
@@ -274,9 +280,23 @@ def safetensors_by_id(folder):
     safetensors.numpy.save_file(dict(zip(IDS, ROWS)), folder / "e.safetensors")
 
 
-OTHERS = [npz_by_id, npz_bytes, npy_and_windows_text, ark_text, ark_double, ark_matrices, scp_of_two_arks,
-          scp_of_one_file_an_id, parquet_lists, parquet_columns, folder_of_npy, folder_of_pt, pt_by_id, pt_of_old,
-          safetensors_by_id]  # fmt: skip
+OTHERS = [
+    npz_by_id,
+    npz_bytes,
+    npy_and_windows_text,
+    ark_text,
+    ark_double,
+    ark_matrices,
+    scp_of_two_arks,
+    scp_of_one_file_an_id,
+    parquet_lists,
+    parquet_columns,
+    folder_of_npy,
+    folder_of_pt,
+    pt_by_id,
+    pt_of_old,
+    safetensors_by_id,
+]
 
 
 @pytest.mark.parametrize("make", OTHERS, ids=lambda make: make.__name__)
@@ -346,6 +366,7 @@ def npy(rows, ids="a\nb\n"):
     def make(folder):
         np.save(folder / "e.npy", rows, allow_pickle=True)
         (folder / "e.ids").write_text(ids)
+
     return make
 
 
@@ -370,6 +391,7 @@ def below(name, rows):
         (folder / "e").mkdir()
         for i, row in rows.items():
             np.save(folder / "e" / f"{i}.npy", row)
+
     return make
 
 
@@ -408,18 +430,30 @@ BAD_FILES = {
     "scp without its ark": (text("e.scp", b"a gone.ark:5\n"), "e.scp", "cannot read .*gone.ark: No such file"),
     "scp of ids alone": (text("e.scp", b"a\nb\n"), "e.scp", "the entry of a has no file"),
     "scp of commands": (text("e.scp", b"a copy-vector x - |\n"), "e.scp", "a has no file .a command is not run"),
-    "scp beyond its ark": (lambda f: [text("x.ark", b"a [ 1 2 ]\n")(f), text("e.scp", b"a x.ark:99\n")(f)], "e.scp",
-                           "at byte 99 there is no Kaldi vector"),
+    "scp beyond its ark": (
+        lambda f: [text("x.ark", b"a [ 1 2 ]\n")(f), text("e.scp", b"a x.ark:99\n")(f)],
+        "e.scp",
+        "at byte 99 there is no Kaldi vector",
+    ),
     "text parquet": (text("e.parquet", b"PAR1 or so"), "e.parquet", "wanted a column of text `id`"),
     "parquet without ids": (table(embedding=TWO.tolist()), "e.parquet", "2 rows of embedding .list<.*: none, empty"),
-    "parquet without rows": (table(id=pyarrow.array([], "string"), embedding=pyarrow.array([], pyarrow.list_(
-        pyarrow.float32()))), "e.parquet", "it has 0 rows of id .string., embedding"),
+    "parquet without rows": (
+        table(id=pyarrow.array([], "string"), embedding=pyarrow.array([], pyarrow.list_(pyarrow.float32()))),
+        "e.parquet",
+        "it has 0 rows of id .string., embedding",
+    ),
     "parquet of whole numbers": (table(id=["a"], embedding=[[1, 2]]), "e.parquet", "the embeddings are int64"),
-    "parquet of two sizes": (table(id=["a", "b"], embedding=[[1.0], [1.0, 2.0]]), "e.parquet",
-                             "that of b has 2 dimensions, that of a 1"),
+    "parquet of two sizes": (
+        table(id=["a", "b"], embedding=[[1.0], [1.0, 2.0]]),
+        "e.parquet",
+        "that of b has 2 dimensions, that of a 1",
+    ),
     "parquet with a hole": (table(id=["a", "b"], embedding=[[1.0], None]), "e.parquet", "b has nan dimensions"),
-    "parquet with a small hole": (table(id=["a", "b"], embedding=[[1.0, 1.0], [1.0, None]]), "e.parquet",
-                                  "the embedding of b holds NaN"),
+    "parquet with a small hole": (
+        table(id=["a", "b"], embedding=[[1.0, 1.0], [1.0, None]]),
+        "e.parquet",
+        "the embedding of b holds NaN",
+    ),
     "parquet without an id": (table(id=["a", None], embedding=TWO.tolist()), "e.parquet", "empty cells"),
     "parquet of two lists": (table(id=["a"], x=[[1.0]], y=[[1.0]]), "e.parquet", "unclear columns"),
     "parquet of other columns": (table(id=["a"], dim_0=[1.0], seconds=[2.0]), "e.parquet", "unclear columns"),
@@ -436,11 +470,17 @@ BAD_FILES = {
     "empty folder": (below("e", {}), "e", "wanted one .npy or .pt vector an id; there are none"),
     "folder of matrices": (below("e", {"a": TWO}), "e", r"that of a is float32 of shape \(2, 2\)"),
     "folder of two sizes": (below("e", {"a": TWO[0], "b": np.ones(3)}), "e", "that of b has 3 dimensions"),
-    "folder with a damaged file": (lambda f: [below("e", {"a": TWO[0]})(f), (f / "e" / "b.pt").touch()], "e",
-                                   r"e/b.pt: it is damaged"),
-    "folder with an id twice": (lambda f: [below("e", {"a": TWO[0]})(f), torch.save(torch.ones(2), f / "e" / "a.pt")],
-                                "e", "the id a has more than one embedding"),
-}  # fmt: skip
+    "folder with a damaged file": (
+        lambda f: [below("e", {"a": TWO[0]})(f), (f / "e" / "b.pt").touch()],
+        "e",
+        r"e/b.pt: it is damaged",
+    ),
+    "folder with an id twice": (
+        lambda f: [below("e", {"a": TWO[0]})(f), torch.save(torch.ones(2), f / "e" / "a.pt")],
+        "e",
+        "the id a has more than one embedding",
+    ),
+}
 
 
 @pytest.mark.parametrize("make, name, message", BAD_FILES.values(), ids=BAD_FILES)
@@ -521,7 +561,7 @@ def mutated(good, rng):
     if kind == 0:
         bad[at] ^= int(rng.integers(1, 256))
     elif kind == 1:
-        bad[at:at + 8] = bytes([int(rng.choice([0, 127, 128, 255]))]) * int(rng.integers(1, 9))
+        bad[at : at + 8] = bytes([int(rng.choice([0, 127, 128, 255]))]) * int(rng.integers(1, 9))
     elif kind == 2:
         del bad[at:]
     else:
@@ -579,8 +619,13 @@ def test_npz_needs_numpy_alone(tmp_path):
         embeddings.read("e.npz")
         print({"torch", "pandas", "scipy", "pyarrow", "kaldiio", "safetensors"} & set(sys.modules))
     """
-    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env={
-        **os.environ, "PYTHONPATH": str(Path(store.__file__).parents[1])})  # fmt: skip
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(store.__file__).parents[1])},
+    )
     assert run.stdout.strip() == "set()", run.stderr
 
 

@@ -26,11 +26,14 @@ def test_lists_are_sorted_by_bytes_as_kaldi_wants_them(tmp_path):
     assert [line.split()[0] for line in (tmp_path / "xvector.scp").read_text().splitlines()] == sorted(IDS)
 
 
-@pytest.mark.parametrize("ids, who, reason", [
-    (IDS, {"a-1": "a"}, "3 of 4 utterances have no speaker, such as b-é-1"),
-    (["a 1", *IDS[1:]], {**WHO, "a 1": "a"}, "Kaldi's ids have no blanks"),
-    (IDS, {**WHO, "B-1": "B C"}, "Kaldi's ids have no blanks, 'B C' has"),
-])
+@pytest.mark.parametrize(
+    "ids, who, reason",
+    [
+        (IDS, {"a-1": "a"}, "3 of 4 utterances have no speaker, such as b-é-1"),
+        (["a 1", *IDS[1:]], {**WHO, "a 1": "a"}, "Kaldi's ids have no blanks"),
+        (IDS, {**WHO, "B-1": "B C"}, "Kaldi's ids have no blanks, 'B C' has"),
+    ],
+)
 def test_what_kaldi_could_not_read_is_refused_before_anything_is_written(tmp_path, ids, who, reason):
     with pytest.raises(InputError, match=reason):
         xvectors.write(tmp_path / "x", ids, ROWS, who)

@@ -31,7 +31,7 @@ def test_unit_rows(dtype, expected):
 
 def test_unit_of_zeros_has_a_finite_gradient():
     z = torch.zeros(2, 3, requires_grad=True)
-    gradient, = torch.autograd.grad(geometry.unit(z).sum(), z)
+    (gradient,) = torch.autograd.grad(geometry.unit(z).sum(), z)
     assert gradient.isfinite().all()
 
 
@@ -55,7 +55,7 @@ def test_pairs_leave_the_diagonal_out():
 def test_angle():
     cosine = torch.tensor([1.0, 0.5, 0.0, -1.0, 1.0000001, -1.0000001], requires_grad=True)
     angles = geometry.angle(cosine)
-    slope, = torch.autograd.grad(angles.sum(), cosine)
+    (slope,) = torch.autograd.grad(angles.sum(), cosine)
     torch.testing.assert_close(angles, torch.tensor([0, math.pi / 3, math.pi / 2, math.pi, 0, math.pi]))
     torch.testing.assert_close(slope, torch.tensor([0, -1 / math.sin(math.pi / 3), -1, 0, 0, 0]))
 
@@ -85,8 +85,12 @@ def test_alignment_of_equal_views_is_zero():
 def test_pair_stats():
     z = rows().tolist()
     for a, b in ((0, 1), (0, 0), (1, 1)):
-        d = [1 - cosine_of(z[i], z[j]) for i in range(5) for j in range(5)
-             if i != j and LABELS[i] == a and LABELS[j] == b]
+        d = [
+            1 - cosine_of(z[i], z[j])
+            for i in range(5)
+            for j in range(5)
+            if i != j and LABELS[i] == a and LABELS[j] == b
+        ]
         mean = sum(d) / len(d)
         deviation = math.sqrt(sum((x - mean) ** 2 for x in d) / (len(d) - 1))
         found = geometry.pair_stats(rows(), LABELS, a, b)
@@ -107,6 +111,12 @@ def test_spread_tells_a_collapse():
 
 def test_statistics_are_float64_without_gradient():
     z = rows().requires_grad_()
-    found = [geometry.uniformity(z), geometry.alignment(z, LABELS), geometry.mean_angle(z, LABELS),
-             geometry.tolerance(z, LABELS), *geometry.pair_stats(z, LABELS, 0, 1), geometry.spread(z)]
+    found = [
+        geometry.uniformity(z),
+        geometry.alignment(z, LABELS),
+        geometry.mean_angle(z, LABELS),
+        geometry.tolerance(z, LABELS),
+        *geometry.pair_stats(z, LABELS, 0, 1),
+        geometry.spread(z),
+    ]
     assert all(value.dtype == torch.float64 and value.shape == () and not value.requires_grad for value in found)

@@ -165,23 +165,45 @@ def bce_soft(logits, soft):
 
 
 ADAPTERS = {
-    "ntxent_nonsym": partial(ntxent, symmetric=False), "ntxent_sym": ntxent_sym, "bidirectional": bidirectional,
-    "angular_prototypical": angular_prototypical, "supcon": supcon, "moco": moco, "moco_two_way": moco_two_way,
-    "fifo": fifo, "ema": ema, "acl_ssl": acl_ssl, "acl_sup": acl_sup, "acl_angular": acl_angular,
-    "uniformity": geometry.uniformity, "tolerance": geometry.tolerance, "tolerance_indicator": tolerance_indicator,
-    "add_hard": add_hard, "add_hard_code_old": add_hard_code_old, "add_soft": add_soft, "add_soft_code": add_soft_code,
-    "pair_stats": pair_stats, "focal": focal, "opl": opl, "margin_softmax": margin_softmax, "clar": clar,
-    "soft_cross_entropy": soft_cross_entropy, "bce_soft": bce_soft, "cross_entropy": F.cross_entropy,
+    "ntxent_nonsym": partial(ntxent, symmetric=False),
+    "ntxent_sym": ntxent_sym,
+    "bidirectional": bidirectional,
+    "angular_prototypical": angular_prototypical,
+    "supcon": supcon,
+    "moco": moco,
+    "moco_two_way": moco_two_way,
+    "fifo": fifo,
+    "ema": ema,
+    "acl_ssl": acl_ssl,
+    "acl_sup": acl_sup,
+    "acl_angular": acl_angular,
+    "uniformity": geometry.uniformity,
+    "tolerance": geometry.tolerance,
+    "tolerance_indicator": tolerance_indicator,
+    "add_hard": add_hard,
+    "add_hard_code_old": add_hard_code_old,
+    "add_soft": add_soft,
+    "add_soft_code": add_soft_code,
+    "pair_stats": pair_stats,
+    "focal": focal,
+    "opl": opl,
+    "margin_softmax": margin_softmax,
+    "clar": clar,
+    "soft_cross_entropy": soft_cross_entropy,
+    "bce_soft": bce_soft,
+    "cross_entropy": F.cross_entropy,
 }
 ARCCOS = ("acl_angular", "acl_ssl", "acl_sup")
 
 
 def tensors(case, dtype):
     """Labels stay integers, everything else becomes `dtype`; the batches for a queue may differ in length."""
+
     def convert(name, value):
         if name == "batches":
             return [torch.tensor(batch, dtype=dtype) for batch in value]
         return torch.tensor(value, dtype=torch.int64 if "labels" in name or name == "targets" else dtype)
+
     return {name: convert(name, value) for name, value in case["inputs"].items()}
 
 
@@ -194,12 +216,18 @@ def mistakes(case, dtype):
     exact = 1e-8 if dtype == torch.float64 else 1e-4 if case["function"] in ARCCOS or "aam" in case["name"] else 2e-5
     expected = case["expected"] if isinstance(case["expected"], dict) else {"value": case["expected"]}
     got = got if isinstance(got, dict) else {"value": got}
-    wrong = [f"{case['name']} {key}: {got[key]} instead of {value}" for key, value in expected.items()
-             if not close(got[key], value, exact)]
+    wrong = [
+        f"{case['name']} {key}: {got[key]} instead of {value}"
+        for key, value in expected.items()
+        if not close(got[key], value, exact)
+    ]
     if "grad" in case and dtype == torch.float64:
         found = torch.autograd.grad(got["value"], [inputs[name] for name in case["grad"]])
-        wrong += [f"{case['name']} gradient of {name}" for gradient, (name, value) in zip(found, case["grad"].items())
-                  if not (gradient - torch.tensor(value, dtype=dtype)).abs().max() <= 1e-6]
+        wrong += [
+            f"{case['name']} gradient of {name}"
+            for gradient, (name, value) in zip(found, case["grad"].items())
+            if not (gradient - torch.tensor(value, dtype=dtype)).abs().max() <= 1e-6
+        ]
     return wrong
 
 

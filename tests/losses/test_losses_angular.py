@@ -40,13 +40,17 @@ def mean_std(values):
 
 # ------------------------------------------------------------------------------------------------------------ ACL
 
+
 @pytest.mark.parametrize("reduction", ["mean_pairs", "mean_pos_plus_mean_neg", ("sum_over", 25), ["sum_over", 25]])
 def test_angular_pairs_is_the_formula(reduction):
     same, different = pair_cosines(rows(), LABELS)
     positive = [math.acos(c) ** 2 for c in same]
     negative = [max(0, 1.5 - math.acos(c)) ** 2 for c in different]
-    expected = {"mean_pairs": (sum(positive) + sum(negative)) / 20, "sum_over": (sum(positive) + sum(negative)) / 25,
-                "mean_pos_plus_mean_neg": sum(positive) / len(positive) + sum(negative) / len(negative)}
+    expected = {
+        "mean_pairs": (sum(positive) + sum(negative)) / 20,
+        "sum_over": (sum(positive) + sum(negative)) / 25,
+        "mean_pos_plus_mean_neg": sum(positive) / len(positive) + sum(negative) / len(negative),
+    }
     name = reduction if isinstance(reduction, str) else reduction[0]
     assert angular_pairs(rows(), LABELS, 1.5, reduction).item() == pytest.approx(expected[name], rel=1e-12)
 
@@ -60,7 +64,7 @@ def test_the_square_of_an_angle(degrees):
 
 def test_its_slope_is_continuous_and_2_at_zero():
     cosine = torch.tensor([1.0, 1 - 0.4999e-3, 1 - 0.5001e-3], dtype=torch.float64, requires_grad=True)
-    slope, = torch.autograd.grad(pair_costs(cosine, SAME, 0.0).sum(), cosine)
+    (slope,) = torch.autograd.grad(pair_costs(cosine, SAME, 0.0).sum(), cosine)
     theta = cosine.detach()[1:].acos()
     torch.testing.assert_close(slope, torch.cat([torch.tensor([-2.0]), -2 * theta / theta.sin()]), rtol=1e-9, atol=0)
 
@@ -69,14 +73,22 @@ def test_its_slope_is_continuous_and_2_at_zero():
 def test_its_slopes_are_those_of_the_formula(same):
     cosine = torch.linspace(-0.99, 0.99, 50, dtype=torch.float64, requires_grad=True)
     theta = cosine.acos()
-    expected, = torch.autograd.grad((theta if same else (1.1 - theta).relu()).square().sum(), cosine)
-    got, = torch.autograd.grad(pair_costs(cosine, torch.tensor(same), 1.1).sum(), cosine)
+    (expected,) = torch.autograd.grad((theta if same else (1.1 - theta).relu()).square().sum(), cosine)
+    (got,) = torch.autograd.grad(pair_costs(cosine, torch.tensor(same), 1.1).sum(), cosine)
     torch.testing.assert_close(got, expected, rtol=1e-9, atol=0)
 
 
-@pytest.mark.parametrize("labels, degrees, expected", [
-    ([0, 0], (0, 60), (math.pi / 3) ** 2), ([0, 0], (0, 180), math.pi ** 2), ([0, 1], (0, 90), 0.0),
-    ([0, 1], (0, 30), (0.8 - math.pi / 6) ** 2), ([0, 1], (0, 0), 0.8 ** 2), ([3, 3, 3], (7, 7, 7), 0.0)])
+@pytest.mark.parametrize(
+    "labels, degrees, expected",
+    [
+        ([0, 0], (0, 60), (math.pi / 3) ** 2),
+        ([0, 0], (0, 180), math.pi**2),
+        ([0, 1], (0, 90), 0.0),
+        ([0, 1], (0, 30), (0.8 - math.pi / 6) ** 2),
+        ([0, 1], (0, 0), 0.8**2),
+        ([3, 3, 3], (7, 7, 7), 0.0),
+    ],
+)
 @pytest.mark.parametrize("reduction", ["mean_pairs", "mean_pos_plus_mean_neg"])
 def test_angular_pairs_by_hand(labels, degrees, expected, reduction):
     got = angular_pairs(on_circle(*degrees), torch.tensor(labels), 0.8, reduction).item()
@@ -95,9 +107,10 @@ def test_acl_mixes_its_two_terms():
 
 # ------------------------------------------------------------------------------------------------------ ADD, OPL
 
+
 def test_add_is_the_formula():
     same, different = pair_cosines(rows(), LABELS)
-    terms = [*mean_std([(1 - c) ** 2 for c in same]), *mean_std([c ** 2 for c in different])]
+    terms = [*mean_std([(1 - c) ** 2 for c in same]), *mean_std([c**2 for c in different])]
     for k in range(4):
         alone = [float(k == j) for j in range(4)]
         assert ADD(alone)(rows(), LABELS).item() == pytest.approx(terms[k], rel=1e-12)
@@ -117,7 +130,7 @@ def test_add_by_hand():
 def test_sets_that_are_empty_or_of_one_value(loss, labels):
     z = rows(4).requires_grad_()
     value = loss(z, torch.tensor(labels))
-    gradient, = torch.autograd.grad(value, z)
+    (gradient,) = torch.autograd.grad(value, z)
     assert value.isfinite() and gradient.isfinite().all() and gradient.abs().sum() > 0
 
 
@@ -132,7 +145,7 @@ def test_soft_add_is_the_formula():
             expected["dot"].append((1 - dot - distance) ** 2)
             expected["cosine"].append((1 - dot / (y[i].norm() * y[j].norm()).item() - distance) ** 2)
             if abs(i - j) == 2:
-                same.append(distance ** 2)
+                same.append(distance**2)
     for metric, squares in expected.items():
         got = SoftADD(0.5, 2.0, metric)(z, y).item()
         assert got == pytest.approx(0.5 * mean_std(squares)[0] + 2 * mean_std(same)[1], rel=1e-12)
@@ -155,9 +168,14 @@ def test_opl_is_the_formula():
 
 # ------------------------------------------------------------------------------------------------------ gradients
 
-LOSSES = {"acl": ACL(0.3, 0.2, 1.5), "acl_sum": ACL(0.3, 0.2, 1.5, ("sum_over", 25)),
-          "acl_means": ACL(0.0, 0.2, 1.5, "mean_pos_plus_mean_neg"), "add": ADD((1, 2, 3, 4)), "opl": OPL(),
-          "opl_code": OPL(abs_mode="mean_of_abs")}
+LOSSES = {
+    "acl": ACL(0.3, 0.2, 1.5),
+    "acl_sum": ACL(0.3, 0.2, 1.5, ("sum_over", 25)),
+    "acl_means": ACL(0.0, 0.2, 1.5, "mean_pos_plus_mean_neg"),
+    "add": ADD((1, 2, 3, 4)),
+    "opl": OPL(),
+    "opl_code": OPL(abs_mode="mean_of_abs"),
+}
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -179,7 +197,7 @@ def test_finite_where_arccos_is_not(loss, precision, degrees):
         z = (length * on_circle(*degrees, dtype=dtype)).requires_grad_()
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "autocast"):
             value = LOSSES[loss](z, torch.tensor([0, 0, 1, 1]))
-        gradient, = torch.autograd.grad(value, z)
+        (gradient,) = torch.autograd.grad(value, z)
         assert value.isfinite() and gradient.isfinite().all()
 
 
@@ -188,22 +206,26 @@ def test_identical_positives_cost_nothing(low):
     z = rows(8, dim=64).float().repeat(2, 1).requires_grad_()
     with torch.autocast("cpu", torch.bfloat16, enabled=low):
         value = angular_pairs(z, torch.arange(8).repeat(2), margin_rad=0.1)
-    gradient, = torch.autograd.grad(value, z)
+    (gradient,) = torch.autograd.grad(value, z)
     assert value <= 1e-5 and gradient.isfinite().all()
 
 
 def test_positives_are_pulled_together_from_any_angle():
     for degrees in (0.01, 1.0, 90.0, 179.0):
         z = on_circle(0, degrees, dtype=torch.float32).requires_grad_()
-        gradient, = torch.autograd.grad(angular_pairs(z, torch.zeros(2), 0.5), z)
+        (gradient,) = torch.autograd.grad(angular_pairs(z, torch.zeros(2), 0.5), z)
         theta = math.radians(degrees)
         assert gradient[0, 1].item() == pytest.approx(-2 * theta, rel=0.05, abs=1e-4)  # d theta^2, along the circle
 
 
-@pytest.mark.parametrize("call, text", [
-    (lambda: angular_pairs(rows(), LABELS, 0.5, "mean"), "reduction is 'mean': choose mean_pairs"),
-    (lambda: SoftADD(label_metric="l2"), "label_metric is 'l2': choose cosine or dot"),
-    (lambda: OPL(abs_mode="max"), "abs_mode is 'max': choose abs_of_mean or mean_of_abs")])
+@pytest.mark.parametrize(
+    "call, text",
+    [
+        (lambda: angular_pairs(rows(), LABELS, 0.5, "mean"), "reduction is 'mean': choose mean_pairs"),
+        (lambda: SoftADD(label_metric="l2"), "label_metric is 'l2': choose cosine or dot"),
+        (lambda: OPL(abs_mode="max"), "abs_mode is 'max': choose abs_of_mean or mean_of_abs"),
+    ],
+)
 def test_unknown_variants_are_refused(call, text):
     with pytest.raises(InputError, match=text):
         call()

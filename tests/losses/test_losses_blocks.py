@@ -23,7 +23,7 @@ def blockwise(monkeypatch):
     """blockwise(True) has everything done in blocks of 3 rows, blockwise(False) nothing."""
     monkeypatch.setattr(blocks, "ELEMENTS", {"cpu": 1})
     monkeypatch.setattr(blocks, "ROWS", 3)
-    return lambda yes: monkeypatch.setattr(contrastive, "DENSE", 0 if yes else 2 ** 40)
+    return lambda yes: monkeypatch.setattr(contrastive, "DENSE", 0 if yes else 2**40)
 
 
 def rows(n, seed=0, dim=4, dtype=torch.float64):
@@ -125,7 +125,7 @@ def test_small_probabilities_are_not_lost_in_half_precision(blockwise, low):
 def test_ranks_by_their_own_rows_are_one_process(blockwise, monkeypatch, mode):
     """What each of two ranks would compute, one after the other: the mean is that of the whole batch."""
     labels, loss = torch.tensor(LABELS[1]), NTXent(0.1, MARGINS["am"], positives=mode)
-    kept = [3, 4]                # anchors with a positive, by rank: the last row has none
+    kept = [3, 4]  # anchors with a positive, by rank: the last row has none
 
     def by_ranks(z):
         total = 0
@@ -142,13 +142,14 @@ def test_ranks_by_their_own_rows_are_one_process(blockwise, monkeypatch, mode):
     blockwise(True)
     z = rows(8).requires_grad_()
     value = by_ranks(z)
-    gradient, = torch.autograd.grad(value, z)
+    (gradient,) = torch.autograd.grad(value, z)
     whole = rows(8).requires_grad_()
     expected = loss(whole, labels)
     torch.testing.assert_close([value, gradient], [expected, *torch.autograd.grad(expected, whole)])
 
 
 # -------------------------------------------------------------------------------------------------------- InfoNCE
+
 
 @pytest.mark.parametrize("margin", MARGINS)
 @pytest.mark.parametrize("queue_labels", [None, [0, 5, 0, 2, -1], [1, 1, 1, 1, 1]])
@@ -166,6 +167,7 @@ def test_neither_keys_nor_queue_get_a_gradient(blockwise):
 
 
 # --------------------------------------------------------------------------------------------------- memory, size
+
 
 def peak(work):
     """Bytes at the height of what `work` allocates."""
@@ -198,17 +200,25 @@ def test_blocks_take_over_by_themselves(monkeypatch):
 
 # -------------------------------------------------------------------------------------------------------- matches
 
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=12), st.lists(st.integers(0, 4), max_size=12),
-       st.integers(0, 3), st.booleans())
+
+@given(
+    st.lists(st.integers(0, 4), min_size=1, max_size=12),
+    st.lists(st.integers(0, 4), max_size=12),
+    st.integers(0, 3),
+    st.booleans(),
+)
 def test_matches_are_all_pairs_of_one_label(labels, others, before, among):
     """With the anchors among the candidates, none is its own match."""
     key_labels = others[:before] + labels + others[before:] if among else others
     own = len(others[:before]) if among else None
     matches = blocks.Matches(*(torch.tensor(x, dtype=torch.int64) for x in (labels, key_labels)), own)
-    expected = [[j for j, key in enumerate(key_labels) if key == label and not (among and j == own + i)]
-                for i, label in enumerate(labels)]
+    expected = [
+        [j for j, key in enumerate(key_labels) if key == label and not (among and j == own + i)]
+        for i, label in enumerate(labels)
+    ]
     assert matches.count.tolist() == [len(row) for row in expected]
     for begin in range(0, len(labels), 5):
         anchor, candidate = matches.pairs(slice(begin, begin + 5))
         assert list(zip(anchor.tolist(), candidate.tolist())) == [
-            (i, j) for i, row in enumerate(expected[begin:begin + 5]) for j in row]
+            (i, j) for i, row in enumerate(expected[begin : begin + 5]) for j in row
+        ]

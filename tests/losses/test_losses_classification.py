@@ -32,9 +32,16 @@ def cross_entropy(logits, target):
 
 # ------------------------------------------------------------------------------------------------- margin softmax
 
-@pytest.mark.parametrize("margin, moved", [
-    (None, lambda c: c), (partial(additive, m=0.2), lambda c: c - 0.2),
-    (partial(angular, m=0.2, beyond_pi="none"), lambda c: math.cos(math.acos(c) + 0.2))], ids=["none", "am", "aam"])
+
+@pytest.mark.parametrize(
+    "margin, moved",
+    [
+        (None, lambda c: c),
+        (partial(additive, m=0.2), lambda c: c - 0.2),
+        (partial(angular, m=0.2, beyond_pi="none"), lambda c: math.cos(math.acos(c) + 0.2)),
+    ],
+    ids=["none", "am", "aam"],
+)
 def test_margin_softmax_is_the_formula(margin, moved):
     expected = 0.0
     for z, target in zip(rows(), TARGETS.tolist()):
@@ -46,8 +53,9 @@ def test_margin_softmax_is_the_formula(margin, moved):
 @pytest.mark.parametrize("margin", [None, partial(additive, m=0.2), partial(angular, m=0.2)])
 def test_gradient(margin):
     loss = softmax_loss(margin)
-    assert gradcheck(lambda z, w: loss.criterion(loss.logits(z, TARGETS), TARGETS),
-                     (rows().requires_grad_(), loss.weight))
+    assert gradcheck(
+        lambda z, w: loss.criterion(loss.logits(z, TARGETS), TARGETS), (rows().requires_grad_(), loss.weight)
+    )
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -80,6 +88,7 @@ def test_the_weights_are_learned():
 
 # ---------------------------------------------------------------------------------------------------------- focal
 
+
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
 @pytest.mark.parametrize("alpha", [None, [0.1, 0.2, 0.3]])
 def test_focal_is_the_formula(gamma, alpha):
@@ -94,11 +103,12 @@ def test_focal_is_the_formula(gamma, alpha):
 def test_focal_gradient(gamma):
     assert gradcheck(lambda x: Focal(gamma, [0.1, 0.2, 0.3])(x, TARGETS), rows().requires_grad_())
     sure = (1000 * F.one_hot(TARGETS).float()).requires_grad_()
-    gradient, = torch.autograd.grad(Focal(gamma)(sure, TARGETS), sure)
+    (gradient,) = torch.autograd.grad(Focal(gamma)(sure, TARGETS), sure)
     assert gradient.isfinite().all()
 
 
 # ----------------------------------------------------------------------------------------------------------- CLAR
+
 
 def clar(targets, logits, **options):
     z, labels = rows(6), torch.arange(3).repeat(2)
@@ -109,14 +119,15 @@ def clar(targets, logits, **options):
 def test_without_labels_it_is_exactly_the_contrastive_loss():
     logits = rows(6, seed=2).requires_grad_()
     difference = clar([-1, -1, -1], logits, weight=3.0)
-    gradient, = torch.autograd.grad(difference, logits)
+    (gradient,) = torch.autograd.grad(difference, logits)
     assert difference == 0 and torch.equal(gradient, torch.zeros_like(gradient))
 
 
 def test_labelled_views_add_their_cross_entropy():
     logits = rows(6, seed=2)
-    first, second = (sum(cross_entropy(logits[3 * view + i].tolist(), t) for i, t in ((0, 2), (2, 1))) / 2
-                     for view in (0, 1))
+    first, second = (
+        sum(cross_entropy(logits[3 * view + i].tolist(), t) for i, t in ((0, 2), (2, 1))) / 2 for view in (0, 1)
+    )
     assert clar([2, -1, 1], logits).item() == pytest.approx((first + second) / 2)
     assert clar([2, -1, 1], logits, ce_reduction="sum_views").item() == pytest.approx(first + second)
     assert clar([2, -1, 1], logits, weight=0.5).item() == pytest.approx((first + second) / 4)
@@ -125,7 +136,7 @@ def test_labelled_views_add_their_cross_entropy():
 def test_unlabelled_rows_still_enter_the_contrastive_part():
     z = rows(6).requires_grad_()
     loss = CLAR(NTXent(0.5))(z, torch.arange(3).repeat(2), rows(6, seed=2), torch.tensor([2, -1, -1]).repeat(2))
-    gradient, = torch.autograd.grad(loss, z)
+    (gradient,) = torch.autograd.grad(loss, z)
     assert (gradient.abs().sum(1) > 0).all()
 
 

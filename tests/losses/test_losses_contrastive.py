@@ -37,12 +37,18 @@ def by_loops(z, labels, temperature, mode="out", m=0.0):
         negatives = [logit(z[i], z[j], temperature) for j in range(n) if labels[j] != labels[i]]
         shares = [p / (sum(positives) + sum(negatives)) for p in positives]
         if shares:
-            losses.append({"out": -sum(map(math.log, shares)) / len(shares), "sum": -sum(map(math.log, shares)),
-                           "in": -math.log(sum(shares) / len(shares))}[mode])
+            losses.append(
+                {
+                    "out": -sum(map(math.log, shares)) / len(shares),
+                    "sum": -sum(map(math.log, shares)),
+                    "in": -math.log(sum(shares) / len(shares)),
+                }[mode]
+            )
     return sum(losses) / len(losses)
 
 
 # ------------------------------------------------------------------------------------------------------- NT-Xent
+
 
 @pytest.mark.parametrize("mode", ["out", "in", "sum"])
 @pytest.mark.parametrize("labels", [[0, 1, 2, 0, 1, 2], [0, 0, 1, 0, 1, 2], [5, 5, 5, 5, 5, -1]])
@@ -63,8 +69,11 @@ def test_one_way_is_the_formula():
 
 
 def test_symmetric_is_neither_one_way_nor_both_ways():
-    case = next(c for c in json.loads((Path(__file__).parents[1] / "golden/losses.json").read_text())["cases"]
-                if c["name"] == "ntxent_sym_rand_tau0.5")
+    case = next(
+        c
+        for c in json.loads((Path(__file__).parents[1] / "golden/losses.json").read_text())["cases"]
+        if c["name"] == "ntxent_sym_rand_tau0.5"
+    )
     views = [torch.tensor(case["inputs"][name], dtype=torch.float64) for name in ("z1", "z2")]
     labels, one_way = torch.arange(4).repeat(2), NTXent(0.5, symmetric=False)
     forth, back = one_way(torch.cat(views), labels).item(), one_way(torch.cat(views[::-1]), labels).item()
@@ -74,7 +83,7 @@ def test_symmetric_is_neither_one_way_nor_both_ways():
 
 def test_orthogonal_utterances():
     views = torch.eye(5, dtype=torch.float64).repeat(2, 1)
-    assert NTXent(0.5)(views, torch.arange(5).repeat(2)).item() == pytest.approx(math.log(1 + 8 / math.e ** 2))
+    assert NTXent(0.5)(views, torch.arange(5).repeat(2)).item() == pytest.approx(math.log(1 + 8 / math.e**2))
 
 
 def test_equal_rows_give_the_logarithm_of_the_candidates():
@@ -117,7 +126,7 @@ def test_scale_and_order_of_the_rows_do_not_matter():
 def test_without_positives_the_loss_is_zero_and_has_a_gradient(mode):
     z = rows(4).requires_grad_()
     loss = NTXent(0.2, AM, positives=mode)(z, torch.arange(4))
-    gradient, = torch.autograd.grad(loss, z)
+    (gradient,) = torch.autograd.grad(loss, z)
     assert loss == 0 and torch.equal(gradient, torch.zeros_like(z))
 
 
@@ -142,17 +151,23 @@ def test_gradient_of_keys():
     assert gradcheck(lambda z, keys: NTXent(0.2, AAM)(z, LABELS[:3], keys, key_labels), (z, keys))
 
 
-@pytest.mark.parametrize("call, text", [
-    (lambda: NTXent(0.2)(rows(2), LABELS[[0, 0]]), "a batch of 2 rows is a single utterance and has no negative"),
-    (lambda: NTXent(0.2, n_views=3)(rows(3), LABELS[[0, 0, 0]]), "3 rows is a single utterance"),
-    (lambda: NTXent(0.2, symmetric=False)(rows(2), LABELS[[0, 0]]), "single utterance"),
-    (lambda: NTXent(0.2)(rows(1), LABELS[:1], rows(1), LABELS[:1]), "single utterance"),
-    (lambda: AngularPrototypical()(rows(2), LABELS[[0, 0]]), "single utterance"),
-    (lambda: NTXent(0.2)(rows(6), LABELS[:3]), "6 rows but 3 labels: give one per row, repeated for each view"),
-    (lambda: NTXent(0.2)(rows(3), LABELS[:3], rows(5), LABELS[:3]), "5 keys but 3 labels of keys: give one per key"),
-    (lambda: NTXent(0.2, symmetric=False)(rows(5), LABELS[:5]), "5 rows are not 2 views of each utterance"),
-    (lambda: NTXent(0.2, positives="all"), "positives is 'all': choose out, in or sum"),
-])
+@pytest.mark.parametrize(
+    "call, text",
+    [
+        (lambda: NTXent(0.2)(rows(2), LABELS[[0, 0]]), "a batch of 2 rows is a single utterance and has no negative"),
+        (lambda: NTXent(0.2, n_views=3)(rows(3), LABELS[[0, 0, 0]]), "3 rows is a single utterance"),
+        (lambda: NTXent(0.2, symmetric=False)(rows(2), LABELS[[0, 0]]), "single utterance"),
+        (lambda: NTXent(0.2)(rows(1), LABELS[:1], rows(1), LABELS[:1]), "single utterance"),
+        (lambda: AngularPrototypical()(rows(2), LABELS[[0, 0]]), "single utterance"),
+        (lambda: NTXent(0.2)(rows(6), LABELS[:3]), "6 rows but 3 labels: give one per row, repeated for each view"),
+        (
+            lambda: NTXent(0.2)(rows(3), LABELS[:3], rows(5), LABELS[:3]),
+            "5 keys but 3 labels of keys: give one per key",
+        ),
+        (lambda: NTXent(0.2, symmetric=False)(rows(5), LABELS[:5]), "5 rows are not 2 views of each utterance"),
+        (lambda: NTXent(0.2, positives="all"), "positives is 'all': choose out, in or sum"),
+    ],
+)
 def test_bad_input_is_told_in_one_line(call, text):
     with pytest.raises(InputError, match=text) as error:
         call()
@@ -172,7 +187,7 @@ temperature: !name:sv_ssl.training.schedules.stepped {start: 0.4, factor: 0.5, e
 def test_temperature_and_margin_follow_schedules(epoch, temperature, m):
     """As a YAML gives them; the loss is that of the values at the epoch."""
     given = load_hyperpyyaml(SCHEDULES)
-    fixed = temperature if epoch < 99 else 0.4 * 0.5 ** 9, partial(angular, m=m)
+    fixed = temperature if epoch < 99 else 0.4 * 0.5**9, partial(angular, m=m)
     loss, queue = NTXent(**given), InfoNCE(**given)
     for scheduled in (loss, queue):
         scheduled.set_epoch(epoch)
@@ -190,19 +205,32 @@ def test_a_new_loss_is_at_the_start_of_its_schedules_and_numbers_stay():
 
 # ----------------------------------------------------------------------------------------------------- stability
 
+
 def hard_batches():
     """Identical views, opposite views, all rows equal, a row of zeros, huge and tiny rows."""
     z = rows(3, dtype=torch.float32)
     zero = torch.cat([torch.zeros(1, 4), z[1:], z])
-    return {"identical": torch.cat([z, z]), "opposite": torch.cat([z, -z]), "equal": torch.ones(6, 4), "zero": zero,
-            "huge": torch.cat([z, z + 0.1]) * 1e15, "tiny": torch.cat([z, z + 0.1]) * 1e-15}
+    return {
+        "identical": torch.cat([z, z]),
+        "opposite": torch.cat([z, -z]),
+        "equal": torch.ones(6, 4),
+        "zero": zero,
+        "huge": torch.cat([z, z + 0.1]) * 1e15,
+        "tiny": torch.cat([z, z + 0.1]) * 1e-15,
+    }
 
 
-LOSSES = {"sym": NTXent(0.005), "sym_am": NTXent(0.005, AM), "sym_aam": NTXent(0.005, AAM),
-          "sym_easy": NTXent(0.005, partial(angular, m=0.5, beyond_pi="easy")), "one_way": NTXent(0.005, AM, False),
-          "in": NTXent(0.005, AAM, positives="in"), "sum": NTXent(0.005, AM, positives="sum"),
-          "prototypical": AngularPrototypical(200.0),
-          "moco": lambda z, labels: InfoNCE(0.005, AAM)(z[:3], z[3:], F.normalize(z.detach()))}
+LOSSES = {
+    "sym": NTXent(0.005),
+    "sym_am": NTXent(0.005, AM),
+    "sym_aam": NTXent(0.005, AAM),
+    "sym_easy": NTXent(0.005, partial(angular, m=0.5, beyond_pi="easy")),
+    "one_way": NTXent(0.005, AM, False),
+    "in": NTXent(0.005, AAM, positives="in"),
+    "sum": NTXent(0.005, AM, positives="sum"),
+    "prototypical": AngularPrototypical(200.0),
+    "moco": lambda z, labels: InfoNCE(0.005, AAM)(z[:3], z[3:], F.normalize(z.detach())),
+}
 
 
 @pytest.mark.parametrize("precision", ["float32", "autocast bfloat16", "autocast float16", "bfloat16"])
@@ -213,7 +241,7 @@ def test_finite_at_a_low_temperature(loss, batch, precision):
     low = torch.float16 if precision == "autocast float16" else torch.bfloat16
     with torch.autocast("cpu", low, enabled=precision.startswith("autocast")):
         value = LOSSES[loss](z, LABELS)
-    gradient, = torch.autograd.grad(value, z)
+    (gradient,) = torch.autograd.grad(value, z)
     assert value.dtype == torch.float32 and value.isfinite() and gradient.isfinite().all()
 
 
@@ -236,6 +264,7 @@ def test_autocast_is_close_to_full_precision():
 
 # ------------------------------------------------------------------------------------------- angular prototypical
 
+
 def test_angular_prototypical_is_one_way_nt_xent():
     one_way = NTXent(0.1, symmetric=False)
     torch.testing.assert_close(AngularPrototypical(10.0)(rows(6), LABELS), one_way(rows(6), LABELS))
@@ -252,6 +281,7 @@ def test_its_scale_is_learned_and_stays_positive():
 
 
 # -------------------------------------------------------------------------------------------------------- InfoNCE
+
 
 def test_infonce_is_the_formula():
     q, keys, queue = rows(3), rows(3, seed=1), F.normalize(rows(5, seed=2))
@@ -274,7 +304,7 @@ def test_entries_of_the_own_label_are_no_candidates():
 def test_a_queue_without_candidates_gives_zero(queue, queue_labels):
     q = rows(2, dtype=torch.float32).requires_grad_()
     loss = InfoNCE(0.2, AM)(q, rows(2, seed=1, dtype=torch.float32), queue, torch.ones(2), queue_labels)
-    gradient, = torch.autograd.grad(loss, q)
+    (gradient,) = torch.autograd.grad(loss, q)
     assert loss == 0 and torch.equal(gradient, torch.zeros_like(q))
 
 
@@ -301,6 +331,7 @@ def test_the_queue_is_not_copied_so_enqueuing_before_backward_is_noticed():
 
 
 # ---------------------------------------------------------------------------------------------------------- queue
+
 
 @pytest.mark.parametrize("size, position", [(1, 0), (3, 2), (4, 1), (7, 0)])
 def test_the_queue_holds_the_latest_keys(size, position):

@@ -67,12 +67,13 @@ def test_finite_at_the_ends(margin, dtype):
     cosine = torch.tensor([1.0, -1.0, 1.0000001, -1.0000001], dtype=dtype).requires_grad_()
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
         value = margin(cosine)
-    gradient, = torch.autograd.grad(value.sum(), cosine)
+    (gradient,) = torch.autograd.grad(value.sum(), cosine)
     assert value.isfinite().all() and gradient.isfinite().all()
 
 
-@pytest.mark.parametrize("kind, opposite", [
-    ("arcface", -1 - 0.3 * math.sin(0.3)), ("none", -math.cos(0.3)), ("easy", -1)])
+@pytest.mark.parametrize(
+    "kind, opposite", [("arcface", -1 - 0.3 * math.sin(0.3)), ("none", -math.cos(0.3)), ("easy", -1)]
+)
 def test_exact_at_the_ends(kind, opposite):
     got = angular(torch.tensor([1.0, -1.0], dtype=torch.float64), 0.3, kind)
     torch.testing.assert_close(got, torch.tensor([math.cos(0.3), opposite], dtype=torch.float64))

@@ -22,8 +22,14 @@ def dense(labels, n_classes=4):
     return (1 - labels.smoothing) * rows + labels.smoothing / n_classes
 
 
-BOTH = pytest.mark.parametrize("labels", [SoftLabels(CLASSES, SHARES), SoftLabels(CLASSES, SHARES, 0.2, 4),
-                                          SoftLabels(CLASSES[:, :1], torch.ones(6, 1).double(), 0.1, 4)])
+BOTH = pytest.mark.parametrize(
+    "labels",
+    [
+        SoftLabels(CLASSES, SHARES),
+        SoftLabels(CLASSES, SHARES, 0.2, 4),
+        SoftLabels(CLASSES[:, :1], torch.ones(6, 1).double(), 0.1, 4),
+    ],
+)
 
 
 @BOTH
@@ -68,6 +74,7 @@ def test_nothing_of_the_pairs_is_as_large_as_the_classes_are_many():
             if isinstance(out, torch.Tensor):
                 Largest.seen = max(Largest.seen, out.numel())
             return out
+
     classes, z = torch.randint(0, 100_000, (64, 2)), torch.randn(64, 32, requires_grad=True)
     with Largest():
         SoftADD()(z, SoftLabels(classes, torch.full((64, 2), 0.5), 0.1, 100_000)).backward()

@@ -110,7 +110,7 @@ def test_the_queue_is_first_in_first_out_for_any_length(queue_size):
         x, labels = views(seed=step)
         method(x, labels)
         keys = [F.normalize(method.key(view), dim=1) for view in x]
-        written[0] += list(keys[1])                  # the queue of direction 1 holds keys of view 2
+        written[0] += list(keys[1])  # the queue of direction 1 holds keys of view 2
         written[1] += list(keys[0])
         assert torch.equal(method.queue, before), "the queue moves only after the step"
         method.after_step(0.0)
@@ -132,7 +132,7 @@ def test_steps_of_an_accumulated_batch_are_enqueued_together():
 def test_shuffling_changes_who_shares_statistics_and_nothing_else():
     x, labels = views(batch=8)
     plain, shuffled = moco(shuffle=1), moco(shuffle=2)
-    assert torch.allclose(plain(x, labels)["loss"], shuffled(x, labels)["loss"])       # no BatchNorm: no difference
+    assert torch.allclose(plain(x, labels)["loss"], shuffled(x, labels)["loss"])  # no BatchNorm: no difference
     plain, shuffled = (moco(embedder=Linear(norm=True), shuffle=n) for n in (1, 2))
     shuffled.load_state_dict(plain.state_dict())
     assert not torch.allclose(plain(x, labels)["loss"], shuffled(x, labels)["loss"])
@@ -144,7 +144,7 @@ def test_masked_labels_remove_the_anchors_own_entries():
     method(x, labels)
     method.after_step(0.0)
     assert (method.queue_labels == 7).all()
-    assert method(x, labels)["loss"].item() == pytest.approx(0.0, abs=1e-6)    # every negative is gone
+    assert method(x, labels)["loss"].item() == pytest.approx(0.0, abs=1e-6)  # every negative is gone
 
 
 def test_state_survives():
@@ -171,7 +171,7 @@ def test_short_crops_ask_the_long_ones_of_all_utterances():
     z, asked = (method.embedder(crops.flatten(0, 1)) for crops in (x, short))
     wanted = method.loss(z, labels.repeat(2)) + method.loss(asked, labels.repeat(3), z, labels.repeat(2))
     found = method(x, labels, short)
-    assert torch.allclose(found["loss"], wanted) and len(found["z"]) == 8      # what is watched are the long crops
+    assert torch.allclose(found["loss"], wanted) and len(found["z"]) == 8  # what is watched are the long crops
 
 
 def test_short_crops_are_not_for_every_method():

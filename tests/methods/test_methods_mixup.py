@@ -51,9 +51,13 @@ def test_it_goes_on_where_it_was_stopped():
     assert all(torch.equal(second(ROWS, CLASSES)[0], one) for one in drawn[1:])
 
 
-@pytest.mark.parametrize("method", [
-    lambda mixup: Siamese(Flat(), Penalised(MarginSoftmax(4, 6), [SoftADD()]), mixup=mixup),
-    lambda mixup: Labelled(Flat(), Penalised(soft_cross_entropy, [SoftADD()]), "full", 6, mixup=mixup)])
+@pytest.mark.parametrize(
+    "method",
+    [
+        lambda mixup: Siamese(Flat(), Penalised(MarginSoftmax(4, 6), [SoftADD()]), mixup=mixup),
+        lambda mixup: Labelled(Flat(), Penalised(soft_cross_entropy, [SoftADD()]), "full", 6, mixup=mixup),
+    ],
+)
 def test_the_methods_hand_both_to_the_loss(method, monkeypatch):
     seen = []
     mixup = Mixup(1.0, smoothing=0.1, n_classes=6)

@@ -15,10 +15,12 @@ from sv_ssl.models.audio_papers import AST, BEATs, Pretrained, RawResNet18, ResN
 from sv_ssl.models.encoders import Embedder, FastResNet34
 from sv_ssl.models.features import LogMel
 
-MADE = {"raw": lambda: Embedder(Waveform(), RawResNet18("small")),
-        "spectra": lambda: Embedder(ThreeSpectra(32), ResNet18(32, 3, "small")),
-        "log-mel": lambda: Embedder(LogMel(40), ResNet18(40, size="small")),
-        "ast": lambda: Embedder(LogMel(40), AST(40, "small"))}
+MADE = {
+    "raw": lambda: Embedder(Waveform(), RawResNet18("small")),
+    "spectra": lambda: Embedder(ThreeSpectra(32), ResNet18(32, 3, "small")),
+    "log-mel": lambda: Embedder(LogMel(40), ResNet18(40, size="small")),
+    "ast": lambda: Embedder(LogMel(40), AST(40, "small")),
+}
 
 
 def waves(rows=3, n_samples=8000, seed=0):
@@ -76,8 +78,9 @@ def test_an_encoder_of_transformers_that_is_not_there_is_one_line(tmp_path):
 
 def test_ast_is_read_from_a_folder_of_transformers(tmp_path):
     transformers = pytest.importorskip("transformers", reason="the extra `audio` is not installed")
-    config = transformers.ASTConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
-                                    num_mel_bins=32, max_length=64)
+    config = transformers.ASTConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, num_mel_bins=32, max_length=64
+    )
     theirs = transformers.ASTModel(config).eval()
     theirs.save_pretrained(tmp_path / "ast")
     extract = transformers.ASTFeatureExtractor(num_mel_bins=32, max_length=64, mean=-4.0, std=4.0)
@@ -95,9 +98,20 @@ def test_ast_is_read_from_a_folder_of_transformers(tmp_path):
 @pytest.fixture
 def checkpoint(tmp_path, monkeypatch):
     """BEATs' own format, with few and narrow layers and the classifier of a fine-tuned model."""
-    cfg = {"encoder_layers": 1, "encoder_embed_dim": 32, "encoder_ffn_embed_dim": 64, "encoder_attention_heads": 2,
-           "embed_dim": 16, "conv_pos": 16, "conv_pos_groups": 4, "relative_position_embedding": True,
-           "gru_rel_pos": True, "deep_norm": True, "finetuned_model": True, "predictor_class": 5}
+    cfg = {
+        "encoder_layers": 1,
+        "encoder_embed_dim": 32,
+        "encoder_ffn_embed_dim": 64,
+        "encoder_attention_heads": 2,
+        "embed_dim": 16,
+        "conv_pos": 16,
+        "conv_pos_groups": 4,
+        "relative_position_embedding": True,
+        "gru_rel_pos": True,
+        "deep_norm": True,
+        "finetuned_model": True,
+        "predictor_class": 5,
+    }
     path = tmp_path / "beats.pt"
     torch.save({"cfg": cfg, "model": {}}, path)
     with monkeypatch.context() as patch:
@@ -120,11 +134,14 @@ def test_beats_is_read_from_its_checkpoint(checkpoint, tmp_path):
 
 
 def test_what_is_no_checkpoint_of_beats_is_one_line(tmp_path):
-    for name, write in (("noise", lambda path: path.write_bytes(b"noise")),
-                        ("empty", lambda path: path.write_bytes(b"")),
-                        ("list", lambda path: torch.save([1], path)), ("other", lambda path: torch.save({}, path)),
-                        ("code", lambda path: torch.save({"cfg": print}, path)),
-                        ("narrow", lambda path: torch.save({"cfg": {"embed_dim": 8}, "model": {}}, path))):
+    for name, write in (
+        ("noise", lambda path: path.write_bytes(b"noise")),
+        ("empty", lambda path: path.write_bytes(b"")),
+        ("list", lambda path: torch.save([1], path)),
+        ("other", lambda path: torch.save({}, path)),
+        ("code", lambda path: torch.save({"cfg": print}, path)),
+        ("narrow", lambda path: torch.save({"cfg": {"embed_dim": 8}, "model": {}}, path)),
+    ):
         write(tmp_path / name)
         with pytest.raises(InputError, match="is no checkpoint of BEATs") as caught:
             BEATs(str(tmp_path / name))
@@ -144,6 +161,7 @@ def test_sizes_are_those_of_the_papers():
 
 def test_speechbrain_loads_a_raw_encoder(tmp_path):
     from speechbrain.inference.classifiers import EncoderClassifier
+
     embedder = MADE["raw"]().eval()
     folder = model.save(tmp_path / "m", embedder, {})
     theirs = EncoderClassifier.from_hparams(source=str(folder), savedir=str(tmp_path / "speechbrain"))
@@ -172,7 +190,7 @@ def test_magnitude_and_phase_are_those_of_the_fourier_sum():
     wave = waves(1, 16000)[0]
     magnitude, phase, _ = spectra(wave)
     frame, begin = 70, 70 * 128 - 1024
-    piece = wave[begin:begin + 2048].double().numpy() * np.hanning(2049)[:-1]
+    piece = wave[begin : begin + 2048].double().numpy() * np.hanning(2049)[:-1]
     levels = []
     for band in (0, 31, 100):
         hertz = 40 * 200 ** (band / 127)
@@ -184,8 +202,9 @@ def test_magnitude_and_phase_are_those_of_the_fourier_sum():
 
 def test_the_mel_bands_are_torchaudios():
     wave = waves(1, 16000)[0]
-    theirs = torchaudio.transforms.MelSpectrogram(16000, 2048, hop_length=128, f_min=40.0, f_max=8000.0, n_mels=64,
-                                                  pad_mode="constant")(wave).T
+    theirs = torchaudio.transforms.MelSpectrogram(
+        16000, 2048, hop_length=128, f_min=40.0, f_max=8000.0, n_mels=64, pad_mode="constant"
+    )(wave).T
     expected = (theirs + 1e-6).log()
     torch.testing.assert_close(spectra(wave, 64)[2], expected - expected.mean(), atol=1e-3, rtol=1e-3)
 
@@ -195,12 +214,16 @@ def test_the_level_of_a_clip_does_not_matter():
 
 
 # ------------------------------------------------------------------------------------------------ what does not fit
-@pytest.mark.parametrize("features, encoder, text", [
-    (LogMel(40), RawResNet18("small"), "wants 1 mel bands but the features have 40"),
-    (Waveform(), FastResNet34(40, "small"), "wants 40 mel bands but the features have 1"),
-    (LogMel(32), ResNet18(32, 3, "small"), "wants 3 channels but the features have 1"),
-    (ThreeSpectra(32), ResNet18(32, 1, "small"), "wants 1 channels but the features have 3"),
-    (ThreeSpectra(40), AST(40, "small"), "wants 1 channels but the features have 3")])
+@pytest.mark.parametrize(
+    "features, encoder, text",
+    [
+        (LogMel(40), RawResNet18("small"), "wants 1 mel bands but the features have 40"),
+        (Waveform(), FastResNet34(40, "small"), "wants 40 mel bands but the features have 1"),
+        (LogMel(32), ResNet18(32, 3, "small"), "wants 3 channels but the features have 1"),
+        (ThreeSpectra(32), ResNet18(32, 1, "small"), "wants 1 channels but the features have 3"),
+        (ThreeSpectra(40), AST(40, "small"), "wants 1 channels but the features have 3"),
+    ],
+)
 def test_features_that_do_not_fit_are_refused(features, encoder, text):
     with pytest.raises(InputError, match=text):
         Embedder(features, encoder)
@@ -221,7 +244,8 @@ def test_foreign_features_are_refused_and_nameless_ones_are_log_mel(tmp_path):
 @torch.no_grad()
 def test_ast_knows_where_a_patch_lies():
     encoder, frames = AST(40, "small").eval(), waves(1, 96 * 40).view(1, 96, 40)
-    assert not torch.allclose(encoder(frames), encoder(frames.flip(1).unflatten(1, (6, 16)).flip(2).flatten(1, 2)),
-                              atol=1e-4)                                       # patches in another order
+    assert not torch.allclose(
+        encoder(frames), encoder(frames.flip(1).unflatten(1, (6, 16)).flip(2).flatten(1, 2)), atol=1e-4
+    )  # patches in another order
     assert torch.allclose(encoder(frames[:, :90]), encoder(torch.cat([frames[:, :90], torch.zeros(1, 6, 40)], 1)))
-    assert encoder(torch.randn(1, 3000, 40)).isfinite().all()                  # half a minute
+    assert encoder(torch.randn(1, 3000, 40)).isfinite().all()  # half a minute

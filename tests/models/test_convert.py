@@ -93,8 +93,9 @@ def kaldi(wave, window="povey", scale=1):
 
 
 def sslsv_mel(window=torch.hamming_window):
-    return torchaudio.transforms.MelSpectrogram(16000, n_fft=512, win_length=400, hop_length=160, window_fn=window,
-                                                n_mels=40)
+    return torchaudio.transforms.MelSpectrogram(
+        16000, n_fft=512, win_length=400, hop_length=160, window_fn=window, n_mels=40
+    )
 
 
 def sslsv_frames(wave, window=torch.hamming_window):
@@ -105,8 +106,15 @@ def sslsv_file(path, weights, window=torch.hamming_window):
     """A checkpoint as its trainer writes it: with the front end's constants, and what is no part of the encoder."""
     constants = {f"encoder.features_extractor.0.{name}": x for name, x in sslsv_mel(window).state_dict().items()}
     others = {name: torch.ones(3) for name in ("queue", "projector.0.weight", "encoder_momentum.bn.bias")}
-    torch.save({"epoch": 3, "best_metric": 0.1, "model": {**constants, **others, **weights},
-                "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]}}, path)
+    torch.save(
+        {
+            "epoch": 3,
+            "best_metric": 0.1,
+            "model": {**constants, **others, **weights},
+            "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]},
+        },
+        path,
+    )
     return path
 
 
@@ -138,8 +146,9 @@ def test_3dspeakers_ecapa(tmp_path):
     assert difference(embedder, lambda wave: theirs(kaldi(wave))[:, 0]) < 1e-5
 
 
-@pytest.mark.parametrize("kind, window, scale, floor", [("wespeaker", "hamming", 1 << 15, 1e-7),
-                                                        ("3dspeaker", "povey", 1, 1e-8)])
+@pytest.mark.parametrize(
+    "kind, window, scale, floor", [("wespeaker", "hamming", 1 << 15, 1e-7), ("3dspeaker", "povey", 1, 1e-8)]
+)
 def test_wespeakers_resnet(tmp_path, kind, window, scale, floor):
     weights = Weights()
     resnet(weights, torch.randn(1, 30, 80), floor)
@@ -162,8 +171,10 @@ def test_sslsvs_fast_resnet_with_its_window(tmp_path, window):
 
 def test_sslsvs_ecapa(tmp_path):
     theirs = ecapa(40, 48)
-    names = {name: f"encoder.{name}".replace("norm.norm", "norm").replace("asp_bn.norm", "asp_bn")
-             for name in theirs.state_dict()}
+    names = {
+        name: f"encoder.{name}".replace("norm.norm", "norm").replace("asp_bn.norm", "asp_bn")
+        for name in theirs.state_dict()
+    }
     weights = {names[name]: value for name, value in theirs.state_dict().items()}
     embedder, _ = through_a_folder(tmp_path, sslsv_file(tmp_path / "a.pt", weights), "sslsv")
     assert difference(embedder, lambda wave: theirs(sslsv_frames(wave).transpose(1, 2))[:, 0]) < 1e-5
@@ -184,26 +195,36 @@ def without(weights, part):
     return {name: value for name, value in weights.items() if part not in name}
 
 
-@pytest.mark.parametrize("change, kind, reason", [
-    (lambda w: without(w, "asp_bn.norm.bias"), "speechbrain", "1 of our tensors have no counterpart .tdnn.asp_bn"),
-    (lambda w: {**w, "fc2.weight": torch.ones(3)}, "speechbrain", r"1 of theirs have no place \(fc2.weight\)"),
-    (lambda w: {**w, "mfa.conv.conv.bias": torch.ones(3)}, "speechbrain", r"conv.bias is \(3,\), ours .* \(384,"),
-    (lambda w: {**w, "mfa.conv.conv.bias": torch.full((384,), torch.nan)}, "speechbrain", "not finite"),
-    (lambda w: {**w, "asp.tdnn.conv.conv.weight": torch.ones(99, 1152, 1)}, "speechbrain", "99} is not among"),
-    (lambda w: w, "sslsv", "has no `encoder.`: .* it has blocks, mfa"),
-    (lambda w: {f"encoder.{name}": value for name, value in w.items()}, "sslsv", "holds no mel spectrogram"),
-    (lambda w: {**w, "encoder.features_extractor.0.spectrogram.window": torch.ones(400),
-                "encoder.features_extractor.0.mel_scale.fb": torch.ones(257, 40)}, "sslsv", "front end cannot be made"),
-    (lambda w: {"layer2.se_res2block.0.conv.weight": torch.ones(2)}, "wespeaker", "not ours: .* pad with zeros"),
-    (lambda w: {"seg_1.weight": torch.ones(2), "pool.linear1.weight": torch.ones(2)}, "wespeaker", "by attention"),
-    (lambda w: {"seg_1.weight": torch.ones(2), "seg_2.weight": torch.ones(2)}, "3dspeaker", "second layer"),
-    (lambda w: w, "wespeaker", "has no tensor conv1.weight, by which this layout is known"),
-    (lambda w: {"seg_1.weight": torch.ones(2)}, "speechbrain", "has no tensor blocks.0.conv.conv.weight"),
-    (lambda w: {}, "speechbrain", "wanted a dictionary of tensors by name"),
-    (lambda w: [1, 2], "speechbrain", "it holds a list"),
-    (lambda w: {"a": Evil()}, "speechbrain", "no code is run to read it"),
-    (lambda w: w, "espnet", "no kind 'espnet'"),
-])
+@pytest.mark.parametrize(
+    "change, kind, reason",
+    [
+        (lambda w: without(w, "asp_bn.norm.bias"), "speechbrain", "1 of our tensors have no counterpart .tdnn.asp_bn"),
+        (lambda w: {**w, "fc2.weight": torch.ones(3)}, "speechbrain", r"1 of theirs have no place \(fc2.weight\)"),
+        (lambda w: {**w, "mfa.conv.conv.bias": torch.ones(3)}, "speechbrain", r"conv.bias is \(3,\), ours .* \(384,"),
+        (lambda w: {**w, "mfa.conv.conv.bias": torch.full((384,), torch.nan)}, "speechbrain", "not finite"),
+        (lambda w: {**w, "asp.tdnn.conv.conv.weight": torch.ones(99, 1152, 1)}, "speechbrain", "99} is not among"),
+        (lambda w: w, "sslsv", "has no `encoder.`: .* it has blocks, mfa"),
+        (lambda w: {f"encoder.{name}": value for name, value in w.items()}, "sslsv", "holds no mel spectrogram"),
+        (
+            lambda w: {
+                **w,
+                "encoder.features_extractor.0.spectrogram.window": torch.ones(400),
+                "encoder.features_extractor.0.mel_scale.fb": torch.ones(257, 40),
+            },
+            "sslsv",
+            "front end cannot be made",
+        ),
+        (lambda w: {"layer2.se_res2block.0.conv.weight": torch.ones(2)}, "wespeaker", "not ours: .* pad with zeros"),
+        (lambda w: {"seg_1.weight": torch.ones(2), "pool.linear1.weight": torch.ones(2)}, "wespeaker", "by attention"),
+        (lambda w: {"seg_1.weight": torch.ones(2), "seg_2.weight": torch.ones(2)}, "3dspeaker", "second layer"),
+        (lambda w: w, "wespeaker", "has no tensor conv1.weight, by which this layout is known"),
+        (lambda w: {"seg_1.weight": torch.ones(2)}, "speechbrain", "has no tensor blocks.0.conv.conv.weight"),
+        (lambda w: {}, "speechbrain", "wanted a dictionary of tensors by name"),
+        (lambda w: [1, 2], "speechbrain", "it holds a list"),
+        (lambda w: {"a": Evil()}, "speechbrain", "no code is run to read it"),
+        (lambda w: w, "espnet", "no kind 'espnet'"),
+    ],
+)
 def test_what_does_not_fit_is_refused(tmp_path, capsys, change, kind, reason):
     torch.save(change(ecapa().state_dict()), tmp_path / "a.pt")
     with pytest.raises(InputError, match=reason) as caught:

@@ -12,13 +12,16 @@ def n_parameters(module):
 
 
 def test_parameter_counts_are_those_published():
-    assert n_parameters(FastResNet34(40)) == 1_437_078       # sslsv's, layer for layer
-    assert n_parameters(ECAPA(80, 512)) == 6_194_048         # SpeechBrain's
+    assert n_parameters(FastResNet34(40)) == 1_437_078  # sslsv's, layer for layer
+    assert n_parameters(ECAPA(80, 512)) == 6_194_048  # SpeechBrain's
     assert n_parameters(ECAPA(80, 1024)) == 20_767_552
 
 
-@pytest.mark.parametrize("encoder", [ECAPA(40, "small"), FastResNet34(40, "small"), ResNet34(40, "small"),
-                                     FrameStatistics(40)], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize(
+    "encoder",
+    [ECAPA(40, "small"), FastResNet34(40, "small"), ResNet34(40, "small"), FrameStatistics(40)],
+    ids=lambda e: type(e).__name__,
+)
 def test_every_encoder(encoder):
     """Every exported class: the width it promises, rebuilt from its config, alone as among neighbours."""
     frames = torch.randn(3, 120, 40, generator=torch.Generator().manual_seed(0))
@@ -37,8 +40,9 @@ def test_those_are_all():
     assert sorted(encoders.__all__) == ["ECAPA", "FastResNet34", "FrameStatistics", "ResNet34"]
 
 
-@pytest.mark.parametrize("encoder", [ECAPA(40, "small"), FastResNet34(40, "small"), ResNet34(40, "small")],
-                         ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize(
+    "encoder", [ECAPA(40, "small"), FastResNet34(40, "small"), ResNet34(40, "small")], ids=lambda e: type(e).__name__
+)
 def test_a_tenth_of_a_second_is_enough_and_gradients_are_finite(encoder):
     embedder = Embedder(LogMel(40), encoder)
     embedder.train()
@@ -49,7 +53,7 @@ def test_a_tenth_of_a_second_is_enough_and_gradients_are_finite(encoder):
 
 def test_statistics_are_the_mean_and_the_deviation():
     frames = torch.tensor([[[1.0, 0.0], [3.0, 0.0]]])
-    assert FrameStatistics(2)(frames).tolist() == [[2.0, 0.0, pytest.approx(2 ** 0.5), 0.0]]
+    assert FrameStatistics(2)(frames).tolist() == [[2.0, 0.0, pytest.approx(2**0.5), 0.0]]
 
 
 def test_wrong_sizes_are_named():

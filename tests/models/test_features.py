@@ -14,12 +14,12 @@ def test_one_band_by_the_definition():
     """A frame in the middle, computed by hand: Hamming window, FFT, power, triangle in mels, logarithm."""
     wave = torch.randn(4000, generator=torch.Generator().manual_seed(0))
     got = LogMel(40, sentence_mean=False)(wave[None])[0, 12]
-    begin = 12 * 160 - 256                                       # frames are centred on multiples of the hop
+    begin = 12 * 160 - 256  # frames are centred on multiples of the hop
     n = np.arange(400)
     window = np.zeros(512)
     window[56:456] = 0.54 - 0.46 * np.cos(2 * math.pi * n / 400)
-    power = np.abs(np.fft.rfft(wave.numpy()[begin:begin + 512] * window)) ** 2
-    mel = lambda hz: 2595 * np.log10(1 + hz / 700)               # noqa: E731
+    power = np.abs(np.fft.rfft(wave.numpy()[begin : begin + 512] * window)) ** 2
+    mel = lambda hz: 2595 * np.log10(1 + hz / 700)  # noqa: E731
     edges = 700 * (10 ** (np.linspace(mel(20), mel(8000), 42) / 2595) - 1)
     low, mid, high = edges[20:23]
     hz = np.arange(257) * 16000 / 512
@@ -31,7 +31,7 @@ def test_sentence_mean_is_zero_and_removes_a_gain():
     wave = torch.randn(2, 16000, generator=torch.Generator().manual_seed(0)) * 0.1
     frames = LogMel(40)(wave)
     assert frames.mean(dim=1).abs().max() < 1e-4
-    assert torch.allclose(frames, LogMel(40)(3 * wave), atol=1e-2)      # up to the floor under the logarithm
+    assert torch.allclose(frames, LogMel(40)(3 * wave), atol=1e-2)  # up to the floor under the logarithm
 
 
 def test_silence_is_finite_and_precision_is_kept_under_autocast():
@@ -72,7 +72,7 @@ def test_as_much_is_masked_as_asked_for(n_time, n_mel, prob):
         hit = torch.zeros(length)
         for width in range(widest + 1):
             for begin in range(length - width + 1):
-                hit[begin:begin + width] += 1 / (widest + 1) / (length - width + 1)
+                hit[begin : begin + width] += 1 / (widest + 1) / (length - width + 1)
         free = free * (1 - hit)[:, None] ** count if length == 50 else free * (1 - hit)[None] ** count
     expected = prob * (1 - free) * torch.ones(50, 20)
     torch.testing.assert_close(changed.float().mean(dim=0), expected, atol=0.07, rtol=0)
@@ -101,13 +101,14 @@ def test_rows_differ_and_a_seed_repeats():
 
 def test_it_acts_in_training_alone_and_stays_out_of_the_model_folder(tmp_path):
     wave = torch.randn(3, 16000, generator=torch.Generator().manual_seed(0))
-    plain, embedder = (Embedder(LogMel(20, spec_augment=augment), FrameStatistics(20))
-                       for augment in (None, SpecAugment()))
+    plain, embedder = (
+        Embedder(LogMel(20, spec_augment=augment), FrameStatistics(20)) for augment in (None, SpecAugment())
+    )
     state = torch.get_rng_state()
     assert torch.equal(plain(wave), embedder.eval()(wave)) and torch.equal(torch.get_rng_state(), state)
     training = embedder.train().features(wave)
     assert not torch.equal(training, plain.features(wave)) and training.abs().min(dim=2).values.max() > 0
-    assert (training.abs() < 1e-5).float().mean() > 0.05      # zeros, up to the rounding of the mean
+    assert (training.abs() < 1e-5).float().mean() > 0.05  # zeros, up to the rounding of the mean
     assert embedder.features.config == plain.features.config and not embedder.state_dict()
     loaded = folder.load(folder.save(tmp_path / "model", embedder, {}))
     assert loaded.features.spec_augment is None and torch.equal(loaded(wave), plain(wave))
@@ -116,9 +117,14 @@ def test_it_acts_in_training_alone_and_stays_out_of_the_model_folder(tmp_path):
 
 def test_it_is_built_from_yaml():
     from hyperpyyaml import load_hyperpyyaml
-    given, plain = (load_hyperpyyaml("features: !new:sv_ssl.models.features.LogMel\n  n_mels: 40\n  spec_augment: "
-                                     f"!new:sv_ssl.models.features.SpecAugment{rest}")["features"]
-                    for rest in ("\n    max_mels: 3", ""))
+
+    given, plain = (
+        load_hyperpyyaml(
+            "features: !new:sv_ssl.models.features.LogMel\n  n_mels: 40\n  spec_augment: "
+            f"!new:sv_ssl.models.features.SpecAugment{rest}"
+        )["features"]
+        for rest in ("\n    max_mels: 3", "")
+    )
     assert given.spec_augment.max_mels == 3 and plain.spec_augment.max_mels == 5
     wave = torch.randn(1, 16000)
     assert not torch.equal(plain(wave), plain.eval()(wave))

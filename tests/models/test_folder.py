@@ -13,7 +13,7 @@ from sv_ssl.models.features import LogMel
 def made(encoder):
     torch.manual_seed(0)
     embedder = Embedder(LogMel(40), encoder)
-    embedder.train()(torch.randn(4, 8000))          # BatchNorm statistics that are not those of the start
+    embedder.train()(torch.randn(4, 8000))  # BatchNorm statistics that are not those of the start
     return embedder.eval()
 
 
@@ -35,6 +35,7 @@ def test_comes_back_as_it_went(tmp_path, kind):
 @pytest.mark.parametrize("kind", [FastResNet34, ECAPA])
 def test_speechbrain_loads_the_same_folder(tmp_path, kind):
     from speechbrain.inference.classifiers import EncoderClassifier
+
     embedder = made(kind(40, "small"))
     folder = model.save(tmp_path / "m", embedder, {})
     theirs = EncoderClassifier.from_hparams(source=str(folder), savedir=str(tmp_path / "speechbrain"))
@@ -76,18 +77,24 @@ def spoil_tensor(folder):
     save_file(weights, folder / "model.safetensors")
 
 
-@pytest.mark.parametrize("damage, reason", [
-    (lambda f: (f / "config.json").unlink(), "is not a model folder: it has no config.json"),
-    (lambda f: (f / "config.json").write_text("{"), "is damaged"),
-    (lambda f: edited(f, format="other 1"), "made by another program or version"),
-    (lambda f: edited(f, encoder={"name": "Embedder"}), "the encoder 'Embedder' is not one of"),
-    (lambda f: edited(f, encoder={"name": "ECAPA", "channels": 7}), "does not describe an embedder"),
-    (lambda f: edited(f, encoder={"name": "FastResNet34", "n_mels": 40, "size": "small", "dim": 31}), r"\(31,"),
-    (lambda f: (f / "model.safetensors").unlink(), "cannot be read"),
-    (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:5000]), "cannot be read"),
-    (drop_tensor, "1 tensors are missing"),
-    (spoil_tensor, "not finite"),
-])
+@pytest.mark.parametrize(
+    "damage, reason",
+    [
+        (lambda f: (f / "config.json").unlink(), "is not a model folder: it has no config.json"),
+        (lambda f: (f / "config.json").write_text("{"), "is damaged"),
+        (lambda f: edited(f, format="other 1"), "made by another program or version"),
+        (lambda f: edited(f, encoder={"name": "Embedder"}), "the encoder 'Embedder' is not one of"),
+        (lambda f: edited(f, encoder={"name": "ECAPA", "channels": 7}), "does not describe an embedder"),
+        (lambda f: edited(f, encoder={"name": "FastResNet34", "n_mels": 40, "size": "small", "dim": 31}), r"\(31,"),
+        (lambda f: (f / "model.safetensors").unlink(), "cannot be read"),
+        (
+            lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:5000]),
+            "cannot be read",
+        ),
+        (drop_tensor, "1 tensors are missing"),
+        (spoil_tensor, "not finite"),
+    ],
+)
 def test_damaged_and_foreign_folders_are_refused(folder, damage, reason):
     damage(folder)
     with pytest.raises(InputError, match=reason) as caught:
@@ -105,6 +112,7 @@ def test_nothing_in_the_folder_is_run(folder, tmp_path):
 def test_a_full_disk_leaves_the_old_model(folder, monkeypatch):
     def full(*args):
         raise OSError(28, "No space left on device")
+
     monkeypatch.setattr(model, "save_file", full)
     with pytest.raises(InputError, match="No space left on device"):
         model.save(folder, made(FastResNet34(40, "small", dim=16)), {})

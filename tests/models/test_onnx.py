@@ -46,6 +46,7 @@ def onnx_file(small, tmp_path_factory):
 
 def test_onnxruntime_alone_gives_the_embeddings(small, onnx_file):
     import onnxruntime
+
     session = onnxruntime.InferenceSession(str(onnx_file), providers=["CPUExecutionProvider"])
     assert difference(small, lambda wave: torch.from_numpy(session.run(None, {"wave": wave.numpy()})[0])) < 1e-4
 
@@ -66,12 +67,15 @@ def test_speechbrains_ecapa_with_its_features_inside(tmp_path, onnx_file):
     assert difference(embedder, export.load_onnx(tmp_path / "a.onnx")) < 1e-4
 
 
-@pytest.mark.parametrize("features", [LogMel(20), SpeechBrainFbank(20), SslsvMel(20), KaldiFbank(20)],
-                         ids=lambda features: type(features).__name__)
+@pytest.mark.parametrize(
+    "features",
+    [LogMel(20), SpeechBrainFbank(20), SslsvMel(20), KaldiFbank(20)],
+    ids=lambda features: type(features).__name__,
+)
 def test_every_front_end_goes_inside(tmp_path, features, onnx_file):
     embedder = made(features, FrameStatistics(20))
     assert export.to_onnx(embedder, tmp_path / "a.onnx") < 1e-4
-    assert difference(embedder, export.load_onnx(tmp_path / "a.onnx")) < 1e-3       # of values up to 20
+    assert difference(embedder, export.load_onnx(tmp_path / "a.onnx")) < 1e-3  # of values up to 20
     assert export.to_torchscript(embedder, tmp_path / "a.pt") < 1e-5
     assert difference(embedder, torch.jit.load(tmp_path / "a.pt")) < 1e-4
 
@@ -93,8 +97,12 @@ def test_other_onnx_files_are_refused(tmp_path):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     value = onnx.helper.make_tensor_value_info("wave", onnx.TensorProto.FLOAT, [1, 4])
-    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["wave"], ["embedding"])], "g", [value],
-                                   [onnx.helper.make_tensor_value_info("embedding", onnx.TensorProto.FLOAT, [1, 4])])
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["wave"], ["embedding"])],
+        "g",
+        [value],
+        [onnx.helper.make_tensor_value_info("embedding", onnx.TensorProto.FLOAT, [1, 4])],
+    )
     opset = [onnx.helper.make_opsetid("", 17)]
     onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "a.onnx")
     (tmp_path / "b.onnx").write_bytes(b"text")

@@ -24,8 +24,16 @@ ROOT = Path(__file__).parents[2]
 HERE = ROOT / "recipes" / "audio_probes"
 YAMLS = sorted(path for path in (HERE / "hparams").glob("*.yaml") if path.stem != "demo")
 ON_DISK = ("add_ast", "add_beats")  # their weights have to be there
-SIZES = ["--encoder_size=tiny", "--n_mels=20", "--crop_seconds=0.2", "--epochs=2", "--batch_size=8", "--num_workers=0",
-         "--sample_rate=16000", "--device=cpu"]
+SIZES = [
+    "--encoder_size=tiny",
+    "--n_mels=20",
+    "--crop_seconds=0.2",
+    "--epochs=2",
+    "--batch_size=8",
+    "--num_workers=0",
+    "--sample_rate=16000",
+    "--device=cpu",
+]
 spec = importlib.util.spec_from_file_location("audio_comparison", HERE / "compare.py")
 compare = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(compare)
@@ -44,8 +52,13 @@ def plain(path):
 def options(clips, out, path, *more):
     known = plain(path)
     sizes = [size for size in SIZES if size[2:].partition("=")[0] in {*known, "device"}]
-    return [*sizes, f"--data_folder={clips}", f"--output_folder={out / 'out'}", f"--results_folder={out / 'results'}",
-            *more]
+    return [
+        *sizes,
+        f"--data_folder={clips}",
+        f"--output_folder={out / 'out'}",
+        f"--results_folder={out / 'results'}",
+        *more,
+    ]
 
 
 def run(clips, out, name, *more):
@@ -60,8 +73,18 @@ def result(out):
 
 # -------------------------------------------------------------------------------------------------------- the YAMLs
 def test_those_are_all():
-    assert [path.stem for path in YAMLS] == ["acl", "acl_supervised", "add", "add_ast", "add_beats", "add_soft",
-                                             "clar", "clar_cross", "clar_raw", "clar_supervised"]
+    assert [path.stem for path in YAMLS] == [
+        "acl",
+        "acl_supervised",
+        "add",
+        "add_ast",
+        "add_beats",
+        "add_soft",
+        "clar",
+        "clar_cross",
+        "clar_raw",
+        "clar_supervised",
+    ]
     assert len({plain(path)["name"] for path in YAMLS}) == len(YAMLS)
 
 
@@ -77,8 +100,9 @@ def test_no_key_is_idle_and_the_command_is_on_top(path):
     text, known = path.read_text(), plain(path)
     assert not [key for key in known if key not in classify.NEEDED | {"__set_seed"} and f"<{key}>" not in text]
     commands = re.findall(r"^#   python (\S+) (\S+)", text, re.MULTILINE)
-    assert len(commands) == 2 and all((ROOT / script).is_file() and (ROOT / script).parent / file == path
-                                      for script, file in commands)
+    assert len(commands) == 2 and all(
+        (ROOT / script).is_file() and (ROOT / script).parent / file == path for script, file in commands
+    )
 
 
 def test_every_demo_key_is_known_somewhere():
@@ -96,8 +120,9 @@ def test_commands_of_a_page_name_what_is_there(script):
 
 
 def test_published_settings():
-    acl, clar, add = (classify.settings.build(HERE / "hparams" / f"{name}.yaml", {"n_classes": 50})
-                      for name in ("acl", "clar", "add"))
+    acl, clar, add = (
+        classify.settings.build(HERE / "hparams" / f"{name}.yaml", {"n_classes": 50}) for name in ("acl", "clar", "add")
+    )
     loss = acl["method"].loss
     assert (loss.alpha, loss.margin_rad, loss.main.temperature) == (0.3, 0.5, 0.2)
     assert (acl["batch_size"], acl["epochs"]) == (128, 500)
@@ -141,6 +166,7 @@ def test_a_stopped_run_ends_as_if_it_had_not_been_stopped(clips, tmp_path, monke
         calls.append(epoch)
         if len(calls) in (3, 8):
             raise KeyboardInterrupt
+
     monkeypatch.setattr(Labelled, "after_step", stopping)
     assert [run(clips, parts, "clar", *more) for _ in range(3)] == [130, 130, 0]
     assert "resuming from" in capsys.readouterr().out
@@ -166,6 +192,7 @@ def test_fine_tuning_starts_from_a_model(clips, tmp_path, capsys):
     def spy(self, views, labels, forward=Labelled.forward):
         started.append(torch.equal(next(self.embedder.parameters()), next(embedder.parameters())))
         return forward(self, views, labels)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Labelled, "forward", spy)
         assert run(clips, tmp_path / "b", "clar_supervised", f"--init_from={source}", "--labelled_share=0.25") == 0
@@ -174,29 +201,39 @@ def test_fine_tuning_starts_from_a_model(clips, tmp_path, capsys):
     assert "sizes that it was trained with" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name, more, text", [
-    ("clar", ["--labelled_share=10"], "--labelled_share is 10: wanted 1 at most"),
-    ("acl", ["--alpha=abc"], "--alpha is 'abc': wanted a number such as 0.3"),
-    ("acl", ["--alpha=.nan"], "--alpha is nan: wanted a number"),
-    ("acl", ["--alpha=2"], "--alpha is 2: wanted 1 at most"),
-    ("acl", ["--peak_lr=-1"], "--peak_lr is -1: wanted a number of at least 0"),
-    ("acl", ["--temperature=0"], "--temperature is 0: wanted"),
-    ("acl", ["--margin_rad=-1"], "--margin_rad is -1"), ("acl", ["--seed=-1"], "--seed is -1: wanted a whole number"),
-    ("acl", ["--n_mels=0"], "--n_mels is 0"), ("acl", ["--augmentations=fade"], "wanted a list such as [fade,mask"),
-    ("acl", ["--name="], "--name is None: wanted a value"), ("acl", ["--n_views=1"], "pass --n_views 2"),
-    ("acl", ["--valid_clips=3"], "no column is called 3"), ("acl", ["--n_classes=7"], "--n_classes is 7 but the clips"),
-    ("add", ["--lambdas=[1,2]"], "want four numbers"), ("add", ["--lambdas=[a,b,c,d]"], "wanted a list such as"),
-    ("add", ["--supervision=semi"], "wants the loss CLAR"), ("add_soft", ["--mixup=2"], "--mixup is 2: wanted 1"),
-    ("clar_cross", ["--n_views=3"], "3 views of a clip cannot be compared"),
-    ("clar", ["--baselines=maybe"], "choose True or False"),
-    ("clar", ["--labelled_by=day"], "choose clip or spk_id"),
-    ("clar", ["--labelled_by=spk_id"], "the clips have no column spk_id"),
-    ("clar", ["--epochs=0"], "--epochs is 0: wanted a whole number of at least 1"),
-    ("clar", ["--temprature=1"], "did you mean temperature"),
-    ("acl", ["--test_fold=1"], "no --test_fold"),
-    ("clar_supervised", ["--labelled_share=0"], "there is nothing to learn from"),
-    ("add_ast", [], "encoder_folder is None: want a folder"),
-    ("add_beats", [], "encoder_checkpoint is None: want a checkpoint of BEATs")])
+@pytest.mark.parametrize(
+    "name, more, text",
+    [
+        ("clar", ["--labelled_share=10"], "--labelled_share is 10: wanted 1 at most"),
+        ("acl", ["--alpha=abc"], "--alpha is 'abc': wanted a number such as 0.3"),
+        ("acl", ["--alpha=.nan"], "--alpha is nan: wanted a number"),
+        ("acl", ["--alpha=2"], "--alpha is 2: wanted 1 at most"),
+        ("acl", ["--peak_lr=-1"], "--peak_lr is -1: wanted a number of at least 0"),
+        ("acl", ["--temperature=0"], "--temperature is 0: wanted"),
+        ("acl", ["--margin_rad=-1"], "--margin_rad is -1"),
+        ("acl", ["--seed=-1"], "--seed is -1: wanted a whole number"),
+        ("acl", ["--n_mels=0"], "--n_mels is 0"),
+        ("acl", ["--augmentations=fade"], "wanted a list such as [fade,mask"),
+        ("acl", ["--name="], "--name is None: wanted a value"),
+        ("acl", ["--n_views=1"], "pass --n_views 2"),
+        ("acl", ["--valid_clips=3"], "no column is called 3"),
+        ("acl", ["--n_classes=7"], "--n_classes is 7 but the clips"),
+        ("add", ["--lambdas=[1,2]"], "want four numbers"),
+        ("add", ["--lambdas=[a,b,c,d]"], "wanted a list such as"),
+        ("add", ["--supervision=semi"], "wants the loss CLAR"),
+        ("add_soft", ["--mixup=2"], "--mixup is 2: wanted 1"),
+        ("clar_cross", ["--n_views=3"], "3 views of a clip cannot be compared"),
+        ("clar", ["--baselines=maybe"], "choose True or False"),
+        ("clar", ["--labelled_by=day"], "choose clip or spk_id"),
+        ("clar", ["--labelled_by=spk_id"], "the clips have no column spk_id"),
+        ("clar", ["--epochs=0"], "--epochs is 0: wanted a whole number of at least 1"),
+        ("clar", ["--temprature=1"], "did you mean temperature"),
+        ("acl", ["--test_fold=1"], "no --test_fold"),
+        ("clar_supervised", ["--labelled_share=0"], "there is nothing to learn from"),
+        ("add_ast", [], "encoder_folder is None: want a folder"),
+        ("add_beats", [], "encoder_checkpoint is None: want a checkpoint of BEATs"),
+    ],
+)
 def test_bad_input_is_one_line(clips, tmp_path, capsys, name, more, text):
     assert run(clips, tmp_path, name, *more) == 2
     said = capsys.readouterr().err
@@ -222,11 +259,25 @@ def test_every_seed_is_tested_on_all_folds_that_it_is_given():
     settings = {"a": {"yaml": "add.yaml"}, "b": {"yaml": "add.yaml", "after": "a"}}
     runs = compare.planned({"seeds": [0, 1], "folds": [[1, 2], [1, 2]], "settings": settings})
     assert [(run.name, run.seed, run.changes["test_fold"], run.key) for run in runs[:4]] == [
-        ("a", 0, 1, "0-1"), ("b", 0, 1, "0-1"), ("a", 0, 2, "0-2"), ("b", 0, 2, "0-2")]
-    done = {name: [{**made(right), "seed": seed, "run": {"changes": {"test_fold": fold}}, "speakers": None,
-                    "accuracy": {"linear": {"accuracy": right.count("1") / 4}}}
-                   for seed in (0, 1) for fold, right in ((1, rights[0]), (2, rights[1]))]
-            for name, rights in (("a", ("1111", "1100")), ("b", ("0000", "1100")))}
+        ("a", 0, 1, "0-1"),
+        ("b", 0, 1, "0-1"),
+        ("a", 0, 2, "0-2"),
+        ("b", 0, 2, "0-2"),
+    ]
+    done = {
+        name: [
+            {
+                **made(right),
+                "seed": seed,
+                "run": {"changes": {"test_fold": fold}},
+                "speakers": None,
+                "accuracy": {"linear": {"accuracy": right.count("1") / 4}},
+            }
+            for seed in (0, 1)
+            for fold, right in ((1, rights[0]), (2, rights[1]))
+        ]
+        for name, rights in (("a", ("1111", "1100")), ("b", ("0000", "1100")))
+    }
     assert compare.accuracy(done["a"], "linear").startswith("75.0 ± 0.0 [")  # over seeds, not over folds
     claim = {"paper": "P", "claim": "C", "better": "a", "worse": "b", "by": "linear"}
     assert compare.judged(claim, done)[3].startswith("+50.0 [")
@@ -235,11 +286,17 @@ def test_every_seed_is_tested_on_all_folds_that_it_is_given():
 def test_a_comparison_runs_goes_on_and_makes_its_table(clips, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     sizes = {"encoder_size": "tiny", "n_mels": 20, "crop_seconds": 0.2, "batch_size": 8, "epochs": 1, "num_workers": 0}
-    grid = {"title": "A title", "about": "About.", "seeds": [0, 1], "sizes": sizes,
-            "settings": {"add": {"yaml": "add.yaml", "each": {"lambdas": [[0, 0, 0, 0], [1, 0, 0, 0]]}},
-                         "tuned": {"yaml": "add.yaml", "after": "add-0_0_0_0"}},
-            "claims": [{"paper": "ADD", "claim": "tight", "better": "add-1_0_0_0", "worse": "add-0_0_0_0",
-                        "by": "mu_p"}]}
+    grid = {
+        "title": "A title",
+        "about": "About.",
+        "seeds": [0, 1],
+        "sizes": sizes,
+        "settings": {
+            "add": {"yaml": "add.yaml", "each": {"lambdas": [[0, 0, 0, 0], [1, 0, 0, 0]]}},
+            "tuned": {"yaml": "add.yaml", "after": "add-0_0_0_0"},
+        },
+        "claims": [{"paper": "ADD", "claim": "tight", "better": "add-1_0_0_0", "worse": "add-0_0_0_0", "by": "mu_p"}],
+    }
     (tmp_path / "grid.yaml").write_text(yaml.safe_dump(grid))
     runs = compare.planned(grid)
     assert [run.name for run in runs] == 2 * ["add-0_0_0_0", "add-1_0_0_0", "tuned"]
@@ -259,43 +316,65 @@ def made(right, **terms):
     return {"right": {"linear": right}, "analysis": {"add": terms}, "speakers": None, "run": {"changes": {}}}
 
 
-@pytest.mark.parametrize("better, worse, verdict", [
-    (["1111111011"] * 3, ["0000000011"] * 3, "holds"), (["0000000011"] * 3, ["1111111011"] * 3, "does not hold"),
-    (["1010101010"] * 3, ["0101010101"] * 3, "cannot be told at this size"),
-    (["1111111011", "0000000000", "1111111111"], ["0101010101"] * 3, "cannot be told at this size")])
+@pytest.mark.parametrize(
+    "better, worse, verdict",
+    [
+        (["1111111011"] * 3, ["0000000011"] * 3, "holds"),
+        (["0000000011"] * 3, ["1111111011"] * 3, "does not hold"),
+        (["1010101010"] * 3, ["0101010101"] * 3, "cannot be told at this size"),
+        (["1111111011", "0000000000", "1111111111"], ["0101010101"] * 3, "cannot be told at this size"),
+    ],
+)
 def test_verdicts(better, worse, verdict):
-    done = {name: [{**made(right), "seed": seed} for seed, right in enumerate(side)]
-            for name, side in (("a", better), ("b", worse))}
+    done = {
+        name: [{**made(right), "seed": seed} for seed, right in enumerate(side)]
+        for name, side in (("a", better), ("b", worse))
+    }
     claim = {"paper": "P", "claim": "C", "better": "a", "worse": "b", "by": "linear"}
     assert compare.judged(claim, done)[-1] == verdict
     assert compare.judged(claim, {"a": done["a"]})[-1] == "not run yet"
     assert compare.judged(claim, {name: runs[:1] for name, runs in done.items()})[-1].endswith("(one seed)")
 
 
-@pytest.mark.parametrize("better, worse, verdict", [
-    ([0.1, 0.11, 0.12], [0.5, 0.52, 0.51], "holds"), ([0.5, 0.52, 0.51], [0.1, 0.11, 0.12], "does not hold"),
-    ([0.1, 0.5, 0.3], [0.2, 0.3, 0.4], "cannot be told at this size")])
+@pytest.mark.parametrize(
+    "better, worse, verdict",
+    [
+        ([0.1, 0.11, 0.12], [0.5, 0.52, 0.51], "holds"),
+        ([0.5, 0.52, 0.51], [0.1, 0.11, 0.12], "does not hold"),
+        ([0.1, 0.5, 0.3], [0.2, 0.3, 0.4], "cannot be told at this size"),
+    ],
+)
 def test_of_a_statistic_less_is_claimed(better, worse, verdict):
-    done = {name: [{**made("1", mu_p=value), "seed": seed} for seed, value in enumerate(side)]
-            for name, side in (("a", better), ("b", worse))}
+    done = {
+        name: [{**made("1", mu_p=value), "seed": seed} for seed, value in enumerate(side)]
+        for name, side in (("a", better), ("b", worse))
+    }
     assert compare.judged({"paper": "P", "claim": "C", "better": "a", "worse": "b", "by": "mu_p"}, done)[-1] == verdict
 
 
 def test_folds_of_other_sizes_and_speakers_are_one_table():
     """Two seeds that are tested on other clips: of three speakers and of two."""
-    runs = [{**made("1111"), "seed": 0, "speakers": [0, 0, 1, 2], "accuracy": {"linear": {"accuracy": 1.0}}},
-            {**made("10"), "seed": 1, "speakers": [3, 4], "accuracy": {"linear": {"accuracy": 0.5}}}]
+    runs = [
+        {**made("1111"), "seed": 0, "speakers": [0, 0, 1, 2], "accuracy": {"linear": {"accuracy": 1.0}}},
+        {**made("10"), "seed": 1, "speakers": [3, 4], "accuracy": {"linear": {"accuracy": 0.5}}},
+    ]
     right, seeds, speakers = compare.hits(runs, "linear")
     assert right.tolist() == [1, 1, 1, 1, 1, 0] and seeds.tolist() == [0] * 4 + [1] * 2
     assert speakers.tolist() == [0, 0, 1, 2, 3, 4]
     assert compare.accuracy(runs, "linear").startswith("83.3 ± 35.4 [0.0, 100.0]")
 
 
-@pytest.mark.parametrize("text, wanted", [
-    ("", "there is no title"), ("title: [", "is not YAML"), ("title: a", "there is no about"),
-    ("{title: a, about: b, seeds: [0], settings: {x: {}}}", "the setting x wants a yaml"),
-    ("{title: a, about: b, seeds: [0], folds: [1, 2], settings: {}}", "2 folds for 1 seeds"),
-    ("{title: a, about: b, seeds: [0], settings: {}, claims: [{by: foo}]}", "a claim is by foo")])
+@pytest.mark.parametrize(
+    "text, wanted",
+    [
+        ("", "there is no title"),
+        ("title: [", "is not YAML"),
+        ("title: a", "there is no about"),
+        ("{title: a, about: b, seeds: [0], settings: {x: {}}}", "the setting x wants a yaml"),
+        ("{title: a, about: b, seeds: [0], folds: [1, 2], settings: {}}", "2 folds for 1 seeds"),
+        ("{title: a, about: b, seeds: [0], settings: {}, claims: [{by: foo}]}", "a claim is by foo"),
+    ],
+)
 def test_a_grid_that_is_none_is_one_line(tmp_path, capsys, text, wanted):
     (tmp_path / "g.yaml").write_text(text)
     assert compare.main([str(tmp_path / "g.yaml")]) == 2
@@ -307,12 +386,19 @@ def test_a_grid_that_is_none_is_one_line(tmp_path, capsys, text, wanted):
 
 def test_a_run_that_fails_does_not_end_the_others(clips, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    grid = {"title": "T", "about": "A", "seeds": [0],
-            "sizes": {"encoder_size": "tiny", "n_mels": 20, "crop_seconds": 0.2, "batch_size": 8, "epochs": 1},
-            "settings": {"bad": {"yaml": "add.yaml", "lambdas": [1]}, "good": {"yaml": "add.yaml", "num_workers": 0}}}
+    grid = {
+        "title": "T",
+        "about": "A",
+        "seeds": [0],
+        "sizes": {"encoder_size": "tiny", "n_mels": 20, "crop_seconds": 0.2, "batch_size": 8, "epochs": 1},
+        "settings": {"bad": {"yaml": "add.yaml", "lambdas": [1]}, "good": {"yaml": "add.yaml", "num_workers": 0}},
+    }
     (tmp_path / "g.yaml").write_text(yaml.safe_dump(grid))
-    ended = subprocess.run([sys.executable, HERE / "compare.py", "g.yaml", "--out", "out", "--data_folder", clips],
-                           capture_output=True, text=True)
+    ended = subprocess.run(
+        [sys.executable, HERE / "compare.py", "g.yaml", "--out", "out", "--data_folder", clips],
+        capture_output=True,
+        text=True,
+    )
     assert ended.returncode == 2 and not ended.stderr, ended.stderr
     assert "bad, seed 0: failed: lambdas is [1]" in ended.stdout and "1 runs failed" in ended.stdout
     assert (tmp_path / "out" / "good-0.json").is_file()
@@ -322,12 +408,20 @@ def test_a_run_that_fails_does_not_end_the_others(clips, tmp_path, monkeypatch, 
 
 
 def test_ctrl_c_ends_a_comparison_at_once(clips, tmp_path):
-    grid = {"title": "T", "about": "A", "seeds": [0, 1],
-            "sizes": {"encoder_size": "tiny", "n_mels": 20, "crop_seconds": 0.2, "batch_size": 8, "epochs": 5000},
-            "settings": {"a": {"yaml": "add.yaml", "num_workers": 0}, "b": {"yaml": "acl.yaml", "num_workers": 0}}}
+    grid = {
+        "title": "T",
+        "about": "A",
+        "seeds": [0, 1],
+        "sizes": {"encoder_size": "tiny", "n_mels": 20, "crop_seconds": 0.2, "batch_size": 8, "epochs": 5000},
+        "settings": {"a": {"yaml": "add.yaml", "num_workers": 0}, "b": {"yaml": "acl.yaml", "num_workers": 0}},
+    }
     (tmp_path / "g.yaml").write_text(yaml.safe_dump(grid))
-    process = subprocess.Popen([sys.executable, HERE / "compare.py", "g.yaml", "--out", "out", "--jobs", "2",
-                                "--data_folder", clips], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, HERE / "compare.py", "g.yaml", "--out", "out", "--jobs", "2", "--data_folder", clips],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     log = tmp_path / "exp" / "audio_probes" / "out" / "a" / "0" / "log.txt"
     while process.poll() is None and not (log.is_file() and "epoch 1/" in log.read_text()):
         time.sleep(0.05)

@@ -32,8 +32,17 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def meetings(tmp_path_factory):
     tiny = dict(n_train=2, n_valid=2, n_test=2, seconds=0.5, n_noises=0, n_rooms=0)
-    return corpus.corpus(tmp_path_factory.mktemp("corpus") / "c", workers=1, progress=False, n_meetings=2,
-                            meeting_seconds=10.0, **tiny) / "meetings"
+    return (
+        corpus.corpus(
+            tmp_path_factory.mktemp("corpus") / "c",
+            workers=1,
+            progress=False,
+            n_meetings=2,
+            meeting_seconds=10.0,
+            **tiny,
+        )
+        / "meetings"
+    )
 
 
 def test_a_table_of_both_counts_is_printed_and_recorded(folder, meetings, tmp_path, capsys):
@@ -44,7 +53,12 @@ def test_a_table_of_both_counts_is_printed_and_recorded(folder, meetings, tmp_pa
     found = json.loads((tmp_path / "benchmarks" / "diarization_meetings.json").read_text())
     assert found["columns"] == recipe.COLUMNS and all(len(row) == len(recipe.COLUMNS) for row in found["rows"])
     assert [row[:2] for row in found["rows"]] == [
-        ["no model", "one for all"], ["other", "given"], ["other", "estimated"], ["one", "given"], ["one", "estimated"]]
+        ["no model", "one for all"],
+        ["other", "given"],
+        ["other", "estimated"],
+        ["one", "given"],
+        ["one", "estimated"],
+    ]
     assert found["rows"][1][2:] == found["rows"][3][2:] and found["rows"][1][2] == "2.00 (2.00)"
     assert found["rows"][0][2] == "1.00 (2.00)" and float(found["rows"][0][6]) > 0
     rate, miss, false_alarm, confusion = map(float, found["rows"][1][3:7])

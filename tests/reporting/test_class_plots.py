@@ -27,8 +27,11 @@ def test_a_confusion_matrix_shows_shares_of_the_true_classes(figures):
     class_plots.confusion_matrix("c.png", ["no", "yes"], np.array([[3, 1], [0, 10]]))
     axes = figures[0].axes[0]
     assert axes.images[0].get_array().tolist() == [[75, 25], [0, 100]]
-    assert [(text.get_position(), text.get_text()) for text in axes.texts] == [((0, 0), "75"), ((1, 0), "25"),
-                                                                               ((1, 1), "100")]
+    assert [(text.get_position(), text.get_text()) for text in axes.texts] == [
+        ((0, 0), "75"),
+        ((1, 0), "25"),
+        ((1, 1), "100"),
+    ]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["no", "yes"]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
     assert legend(figures[0]) == ["accuracy 92.86 % of 14 clips"]
@@ -47,7 +50,9 @@ def test_distances_of_classes(figures):
     upper, lower = figures[0].axes[:2]
     assert upper.images[0].get_clim() == (0.1, 0.9) and lower.images[0].get_clim() == (0.05, 0.45)
     assert upper.images[0].get_array().mask.tolist() == [[False, False], [False, True]]
-    class_plots.class_distances("d.png", ["a", "b"], np.zeros((2, 2)), np.full((2, 2), np.nan))  # all rows are one point
+    class_plots.class_distances(
+        "d.png", ["a", "b"], np.zeros((2, 2)), np.full((2, 2), np.nan)
+    )  # all rows are one point
     assert figures[1].axes[1].images[0].get_array().mask.all()
 
 
@@ -61,7 +66,8 @@ def test_a_map_draws_every_row_once_and_names_the_classes(figures):
     assert legend(figures[0]) == ["a", "b"] and axes.get_title("left") == "Map: 50 of 2 classes"
     shown = [(line.get_marker(), line.get_color()) for line in axes.lines]
     assert len(set(shown)) == 2 and [tuple(points[labels == name][0]) for name in "ab"] == [
-        tuple(collection.get_offsets()[0]) for collection in axes.collections]
+        tuple(collection.get_offsets()[0]) for collection in axes.collections
+    ]
 
 
 def test_classes_look_different_and_very_many_have_no_names(figures):
@@ -92,9 +98,16 @@ def test_intervals_are_a_line_a_name_within_the_limits(figures):
     assert ends == [[40, 60], [90, 100]] and legend(figures[0]) == ["probe", "classifier"]
 
 
-@pytest.mark.parametrize("draw, text", [
-    (lambda path: class_plots.confusion_matrix(path, ["a"], np.zeros((1, 1))), "a confusion matrix of 1 classes needs 1 x 1"),
-    (lambda path: class_plots.confusion_matrix(path, ["a"], np.ones((2, 2))), r"got \(2, 2\)")])
+@pytest.mark.parametrize(
+    "draw, text",
+    [
+        (
+            lambda path: class_plots.confusion_matrix(path, ["a"], np.zeros((1, 1))),
+            "a confusion matrix of 1 classes needs 1 x 1",
+        ),
+        (lambda path: class_plots.confusion_matrix(path, ["a"], np.ones((2, 2))), r"got \(2, 2\)"),
+    ],
+)
 def test_what_cannot_be_drawn_is_refused(tmp_path, draw, text):
     with pytest.raises(InputError, match=text):
         draw(tmp_path / "a.png")

@@ -119,8 +119,11 @@ def test_no_system_and_no_point_is_left_out(figures):
     plots.det_curve("det.png", systems, points)
     plots.calibration("calibration.png", systems, points)
     for figure in figures:
-        assert [name for name in [*systems, *map(metrics.point_name, points)]
-                if not any(f"{name}:" in text or f"DCF({name})" in text for text in texts(figure))] == []  # fmt: skip
+        assert [
+            name
+            for name in [*systems, *map(metrics.point_name, points)]
+            if not any(f"{name}:" in text or f"DCF({name})" in text for text in texts(figure))
+        ] == []
 
 
 def test_the_histogram_counts_each_class_and_the_threshold(figures):
@@ -142,9 +145,19 @@ def test_the_histogram_shows_several_thresholds(figures):
     assert [line.get_xdata()[0] for line in figures[0].axes[0].lines[-2:]] == [0.3, np.inf]
 
 
-@pytest.mark.parametrize("scores", [
-    [0.5, 0.5], [1e16, 1e16 + 2], [-1e308, 1e308, 0.5], [1e-320, 0.0], [-np.inf, 0.5], [1e9, -1e9], [5e-324, 1e-300],
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "scores",
+    [
+        [0.5, 0.5],
+        [1e16, 1e16 + 2],
+        [-1e308, 1e308, 0.5],
+        [1e-320, 0.0],
+        [-np.inf, 0.5],
+        [1e9, -1e9],
+        [5e-324, 1e-300],
+    ],
+    ids=str,
+)
 @pytest.mark.filterwarnings("error")
 def test_scores_of_any_size_can_be_drawn(scores):
     labels = np.arange(len(scores)) % 2

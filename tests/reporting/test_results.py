@@ -48,8 +48,10 @@ def test_a_run_is_recorded_with_versions_and_commit(tmp_path):
 def test_a_run_on_several_lists_is_in_the_table_of_each(tmp_path):
     known = run(baselines={"untrained": 0.4})
     hard = {**known["test"], "list": "/data/hard.txt", "eer": 0.2, "sha1": "fedcba9876543210"}
-    record.record(tmp_path, {**known, "lists": {"trials": known["test"], "hard": hard},
-                              "baseline_lists": {"hard": {"untrained": 0.45}}})
+    record.record(
+        tmp_path,
+        {**known, "lists": {"trials": known["test"], "hard": hard}, "baseline_lists": {"hard": {"untrained": 0.45}}},
+    )
     record.table(tmp_path)
     assert [row[2][:5] for row in cells(tmp_path, "am")] == ["20.00", "8.00 "]
     text = (tmp_path / "README.md").read_text()
@@ -59,8 +61,14 @@ def test_a_run_on_several_lists_is_in_the_table_of_each(tmp_path):
 
 
 def test_the_same_run_replaces_its_record_and_another_does_not(tmp_path):
-    for again in (run(), run(eer=0.07), run(seed=1), run(overrides={"epochs": 3}), run(overrides={"epochs": 4}),
-                  run(corpus="voxceleb 1/O")):  # fmt: skip
+    for again in (
+        run(),
+        run(eer=0.07),
+        run(seed=1),
+        run(overrides={"epochs": 3}),
+        run(overrides={"epochs": 4}),
+        run(corpus="voxceleb 1/O"),
+    ):
         record.record(tmp_path, again)
     names = sorted(path.name for path in (tmp_path / "runs").iterdir())
     assert len(names) == 5

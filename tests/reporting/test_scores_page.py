@@ -10,8 +10,14 @@ from sv_ssl.verification import scoring
 from sv_ssl.verification.conditions import evaluate_each
 from sv_ssl.verification.trials import Trials
 
-UGLY = ['<script src="http://x/a.js"></script>', "a&b\"c'd/\u8a71\u8005.wav", "\u202eevil", "</code></td>", "x" * 300,
-        "\x1b[31m"]  # fmt: skip
+UGLY = [
+    '<script src="http://x/a.js"></script>',
+    "a&b\"c'd/\u8a71\u8005.wav",
+    "\u202eevil",
+    "</code></td>",
+    "x" * 300,
+    "\x1b[31m",
+]
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
 
@@ -169,8 +175,18 @@ def test_the_breakdown_shows_each_condition_and_why_one_has_no_rates(tmp_path):
         assert row[:4] == [condition["value"], "500", "1,000", f"{100 * condition['eer']:.2f}\u202f%"]
         assert row[4].startswith(f"{100 * condition['ci']['eer'][0]:.2f}") and row[5] == ""
         assert row[6:] == [f"{condition['min_dcf'][name]:.3f}" for name in ("0.01", "0.05,10,1")] + [condition["note"]]
-    assert cells[at + 19 : at + 29] == ["length", "long", "1,000", "0", "\u2013", "", "", "\u2013", "\u2013",
-                                        "no non-target trials"]  # fmt: skip
+    assert cells[at + 19 : at + 29] == [
+        "length",
+        "long",
+        "1,000",
+        "0",
+        "\u2013",
+        "",
+        "",
+        "\u2013",
+        "\u2013",
+        "no non-target trials",
+    ]
 
 
 def test_bars_are_as_long_as_the_error_rates(tmp_path):
@@ -190,7 +206,10 @@ def test_the_hardest_trials_are_those_of_a_full_sort(decimals):
     rows = [(float(s), trials.ids[e], trials.ids[t]) for s, e, t in zip(scores, trials.enroll, trials.test)]
     for target, sign in ((True, 1), (False, -1)):
         kind = [row for row, label in zip(rows, trials.labels) if label == target]
-        assert scores_page.hardest(trials, scores, target, 20) == sorted(kind, key=lambda r: (sign * r[0], r[1], r[2]))[:20]
+        assert (
+            scores_page.hardest(trials, scores, target, 20)
+            == sorted(kind, key=lambda r: (sign * r[0], r[1], r[2]))[:20]
+        )
         assert len(scores_page.hardest(trials, scores, target, 1000)) == len(kind)
 
 

@@ -23,7 +23,7 @@ from sv_ssl.verification.trials import Trials
 ROOT = Path(__file__).parents[2]
 WRITE = tables.write
 
-RECIPE = '''
+RECIPE = """
 import json, os, pathlib, random, sys, time
 given = dict(argument[2:].split("=", 1) for argument in sys.argv[2:])
 out, results = pathlib.Path(given["output_folder"]), pathlib.Path(given["results_folder"])
@@ -58,19 +58,25 @@ run = {"name": given["name"], "corpus": "toy", "seed": seed, "yaml": sys.argv[1]
        **({"baselines": baselines[stems[0]], "baseline_lists": baselines} if given.get("baselines") == "True" else {})}
 (results / "runs").mkdir(parents=True, exist_ok=True)
 (results / "runs" / "toy.json").write_text(json.dumps(run))
-'''
+"""
 STUDY = {
-    "name": "toy", "about": "A toy.", "conclusions": "Skill helps.", "recipes": "recipes", "seeds": [0, 1],
+    "name": "toy",
+    "about": "A toy.",
+    "conclusions": "Skill helps.",
+    "recipes": "recipes",
+    "seeds": [0, 1],
     "options": {"test_trials": ["$data/one_far.txt", "$data/one.txt"]},
     "lists": {"far": ["one_far"], "plain": ["one"]},
     "systems": {
         "good": {"recipe": "train_toy.py", "yaml": "hparams/toy.yaml", "options": {"skill": 3, "baselines": True}},
         "bad": {"recipe": "train_toy.py", "yaml": "hparams/toy.yaml", "options": {"skill": 0.3}, "about": "a bad one"},
     },
-    "pairs": [{"claim": "good is better than bad", "better": "good", "worse": "bad"},
-              {"claim": "good is tighter than bad", "better": "good", "worse": "bad", "by": "alignment"}],
+    "pairs": [
+        {"claim": "good is better than bad", "better": "good", "worse": "bad"},
+        {"claim": "good is tighter than bad", "better": "good", "worse": "bad", "by": "alignment"},
+    ],
     "drawn": ["good", "bad"],
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -99,8 +105,10 @@ def tabled(toy, monkeypatch):
 
 def systems(**options):
     """The toy's systems with further options, by system."""
-    return {name: {**system, "options": {**system["options"], **options.get(name, {})}}
-            for name, system in STUDY["systems"].items()}  # fmt: skip
+    return {
+        name: {**system, "options": {**system["options"], **options.get(name, {})}}
+        for name, system in STUDY["systems"].items()
+    }
 
 
 def starts(tmp_path):
@@ -180,8 +188,9 @@ def test_a_failed_run_is_told_at_the_end_and_others_go_on(toy, tmp_path, capsys)
 
 def test_ctrl_c_ends_the_runs_and_the_same_command_goes_on(toy, tmp_path):
     arguments = [sys.executable, "-m", "sv_ssl.study", *toy(options={**STUDY["options"], "sleep": 60}), "--jobs", "2"]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               start_new_session=True)  # fmt: skip
+    process = subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     while process.poll() is None and len(starts(tmp_path)) < 2:
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGINT)
@@ -210,18 +219,21 @@ def running(tmp_path):
     return [text for text in texts if "train_toy.py" in text and str(tmp_path) in text]
 
 
-@pytest.mark.parametrize("changes, message", [
-    ({"sytems": {}}, "no use for the key 'sytems': did you mean systems"),
-    ({"seeds": ["a"]}, "system good: seeds are ['a'], wanted whole numbers"),
-    ({"seeds": 3}, "seeds is '3', wanted list"),
-    ({"name": "a/b"}, "is 'a/b': it names files"),
-    ({"drawn": ["god"]}, "drawn names the system 'god', which is not there: did you mean good"),
-    ({"pairs": [{"claim": "x", "better": "good", "worse": "bat"}]}, "pair 1 names the system 'bat'"),
-    ({"pairs": [{"claim": "x", "better": "good", "worse": "bad", "by": "luck"}]}, "is by 'luck': choose eer or"),
-    ({"pairs": [{"claim": "x", "better": "good"}]}, "pair 1 lacks the key worse"),
-    ({"systems": {"a": {"recipe": "no.py", "yaml": "x"}}, "pairs": [], "drawn": []}, "there is no"),
-    ({"systems": {"a": {"yaml": "x"}}, "pairs": [], "drawn": []}, "system a lacks the key recipe"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"sytems": {}}, "no use for the key 'sytems': did you mean systems"),
+        ({"seeds": ["a"]}, "system good: seeds are ['a'], wanted whole numbers"),
+        ({"seeds": 3}, "seeds is '3', wanted list"),
+        ({"name": "a/b"}, "is 'a/b': it names files"),
+        ({"drawn": ["god"]}, "drawn names the system 'god', which is not there: did you mean good"),
+        ({"pairs": [{"claim": "x", "better": "good", "worse": "bat"}]}, "pair 1 names the system 'bat'"),
+        ({"pairs": [{"claim": "x", "better": "good", "worse": "bad", "by": "luck"}]}, "is by 'luck': choose eer or"),
+        ({"pairs": [{"claim": "x", "better": "good"}]}, "pair 1 lacks the key worse"),
+        ({"systems": {"a": {"recipe": "no.py", "yaml": "x"}}, "pairs": [], "drawn": []}, "there is no"),
+        ({"systems": {"a": {"yaml": "x"}}, "pairs": [], "drawn": []}, "system a lacks the key recipe"),
+    ],
+)
 def test_a_bad_study_is_refused_in_one_line(toy, capsys, changes, message):
     assert main(toy(**changes)) == 2
     err = capsys.readouterr().err
@@ -264,7 +276,8 @@ def test_the_studies_give_no_option_that_their_recipes_refuse(path):
         settings.refuse_unknown(given, known, yaml_file)
         settings.check({**known, **given}, {})
         assert {Path(name).stem for name in np.atleast_1d(given["test_trials"])} == {
-            stem for stems in found.lists.values() for stem in stems}  # fmt: skip
+            stem for stems in found.lists.values() for stem in stems
+        }
 
 
 # --- tables ---------------------------------------------------------------------------------------------------------
@@ -291,8 +304,10 @@ def test_the_page_says_what_the_jsons_say(tabled, tmp_path):
 
 
 def test_claims_are_answered(tabled, tmp_path):
-    turned = [{"claim": "bad is better", "better": "bad", "worse": "good"},
-              {"claim": "good beats itself", "better": "good", "worse": "good"}]  # fmt: skip
+    turned = [
+        {"claim": "bad is better", "better": "bad", "worse": "good"},
+        {"claim": "good beats itself", "better": "good", "worse": "good"},
+    ]
     assert main(tabled(pairs=[*STUDY["pairs"], *turned], seeds=[0, 1, 2, 3, 4])) == 0
     text = (tmp_path / "results/study/toy/README.md").read_text()
     assert [row[-1] for row in table(text, "good is better than bad")] == ["**yes**"] * 2  # far, plain
@@ -325,7 +340,7 @@ def test_seeds_widen_an_interval():
     assert not compare.over_seeds(same).any()
     spread = compare.over_seeds(other)
     low, high = np.percentile(compare.over_seeds(np.repeat(other, 100, axis=1)), [2.5, 97.5])
-    assert -low == pytest.approx(4.303 / 3 ** 0.5, rel=0.05) and high == pytest.approx(4.303 / 3 ** 0.5, rel=0.05)
+    assert -low == pytest.approx(4.303 / 3**0.5, rel=0.05) and high == pytest.approx(4.303 / 3**0.5, rel=0.05)
     assert abs(np.median(spread)) < 0.1
 
 
@@ -333,8 +348,10 @@ def test_lists_of_the_same_speakers_draw_the_same():
     rng = np.random.default_rng(0)
     sides = np.repeat(np.arange(6), 6), np.tile(np.arange(6), 6)
     names = [np.array([f"{letter}{i}" for i in range(6)]) for letter in "ab"]
-    lists = {stem: kept.List(sides[0] == sides[1], *sides, of) for stem, of in
-             (("near", names[0]), ("far", names[0]), ("other", names[1]))}  # fmt: skip
+    lists = {
+        stem: kept.List(sides[0] == sides[1], *sides, of)
+        for stem, of in (("near", names[0]), ("far", names[0]), ("other", names[1]))
+    }
     scores = rng.standard_normal(36)
     for name in ("eer", "alignment"):
         near, far, other = (compare.draw(name, lists, stem, scores).draws for stem in lists)
@@ -366,13 +383,32 @@ def test_the_committed_pages_are_those_of_the_committed_runs(page):
 
 def test_a_true_run_goes_all_the_way(tiny, tabled, tmp_path):
     """The recipe, its scores, its record, the tables, and the run's own command line."""
-    options = {"data_folder": "$data", "audio_root": "$data/wav", "test_trials": "$data/trials.txt",
-               "noise_folder": "$data/noise", "room_folder": "$data/rir", "num_workers": 0, "encoder_size": "small",
-               "batch_size": 4, "crop_seconds": 0.4, "epochs": 2, "valid_every": 1, "watch_every": 2,
-               "device": "cpu", "baselines": True}  # fmt: skip
-    [file, *_] = tabled(recipes=str(ROOT / "recipes" / "voxceleb"), options=options, lists={}, seeds=[0], drawn=["am"],
-                        pairs=[], manifests=["$data/test.csv"],
-                        systems={"am": {"recipe": "train_simclr_am.py", "yaml": "hparams/am.yaml"}})  # fmt: skip
+    options = {
+        "data_folder": "$data",
+        "audio_root": "$data/wav",
+        "test_trials": "$data/trials.txt",
+        "noise_folder": "$data/noise",
+        "room_folder": "$data/rir",
+        "num_workers": 0,
+        "encoder_size": "small",
+        "batch_size": 4,
+        "crop_seconds": 0.4,
+        "epochs": 2,
+        "valid_every": 1,
+        "watch_every": 2,
+        "device": "cpu",
+        "baselines": True,
+    }
+    [file, *_] = tabled(
+        recipes=str(ROOT / "recipes" / "voxceleb"),
+        options=options,
+        lists={},
+        seeds=[0],
+        drawn=["am"],
+        pairs=[],
+        manifests=["$data/test.csv"],
+        systems={"am": {"recipe": "train_simclr_am.py", "yaml": "hparams/am.yaml"}},
+    )
     assert main([file, "--data", str(tiny)]) == 0
     folder = tmp_path / "results/study/toy"
     found = json.loads((folder / "runs" / "am-0.json").read_text())
@@ -388,8 +424,13 @@ def test_a_true_run_goes_all_the_way(tiny, tabled, tmp_path):
     assert len(table(wrong, "same speaker, low score")) == len(table(wrong, "different speakers, high score")) == 4
     assert (folder / "errors-am-trials.jpg").stat().st_size > 10000
     assert "[What am gets wrong](errors-am.md)" in (folder / "README.md").read_text()
-    again = subprocess.run(f"{found['command']} --output_folder={tmp_path}/again --results_folder={tmp_path}/again",
-                           shell=True, env={**os.environ, "data": str(tiny)}, capture_output=True, text=True)
+    again = subprocess.run(
+        f"{found['command']} --output_folder={tmp_path}/again --results_folder={tmp_path}/again",
+        shell=True,
+        env={**os.environ, "data": str(tiny)},
+        capture_output=True,
+        text=True,
+    )
     assert again.returncode == 0, again.stderr
     [path] = (tmp_path / "again" / "runs").glob("*.json")
     assert json.loads(path.read_text())["test"]["eer"] == found["test"]["eer"]
@@ -397,10 +438,16 @@ def test_a_true_run_goes_all_the_way(tiny, tabled, tmp_path):
 
 def test_the_hardest_pairs_are_the_low_targets_and_the_high_non_targets():
     labels = np.array([True, False] * 6)
-    one = errors.Judged("x", Trials("x", "", "", list("ab"), np.zeros(12, int), np.ones(12, int), labels, None), {},
-                        [np.arange(12.0), np.arange(12.0)])
-    assert errors.hardest(one) == {"same speaker, low score": [0, 2, 4, 6],
-                                   "different speakers, high score": [11, 9, 7, 5]}  # fmt: skip
+    one = errors.Judged(
+        "x",
+        Trials("x", "", "", list("ab"), np.zeros(12, int), np.ones(12, int), labels, None),
+        {},
+        [np.arange(12.0), np.arange(12.0)],
+    )
+    assert errors.hardest(one) == {
+        "same speaker, low score": [0, 2, 4, 6],
+        "different speakers, high score": [11, 9, 7, 5],
+    }
     assert one.ranks[0] == 0 and one.ranks[-1] == 1
 
 

@@ -44,9 +44,9 @@ def test_a_damaged_one_is_replaced_by_the_one_before(checkpointer, layer, capsys
     if damage == "missing":
         path.unlink()
     else:
-        path.write_bytes({"cut": content[:len(content) // 2], "empty": b"", "zeros": bytes(len(content))}[damage])
+        path.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "zeros": bytes(len(content))}[damage])
     found = checkpointer.recover_if_possible()
-    if (name, damage) == ("sums.json", "missing"):      # as an earlier version wrote it
+    if (name, damage) == ("sums.json", "missing"):  # as an earlier version wrote it
         assert (layer.weight == 3).all()
     else:
         assert (layer.weight == 2).all() and found == checkpointer.find_checkpoint()
@@ -76,11 +76,14 @@ def test_the_journal_adds_up_what_processes_noted(monkeypatch):
     pair, letters = (Journal(), Journal()), iter("abcdefgh")
 
     def share():
-        brought = [copy.deepcopy((journal.notes, {k: n - journal.told.get(k, 0) for k, n in journal.more.items()}))
-                   for journal in pair]
+        brought = [
+            copy.deepcopy((journal.notes, {k: n - journal.told.get(k, 0) for k, n in journal.more.items()}))
+            for journal in pair
+        ]
         monkeypatch.setattr(checkpoints, "gather_objects", lambda own: brought)
         for journal in pair:
             journal.gather()
+
     for expected in (4, 4, 8):
         if expected > pair[0].count("skipped"):
             for journal in pair:

@@ -92,8 +92,9 @@ def waves_of(tmp_path, lengths, rate=8000):
     rows = []
     for i, length in enumerate(lengths):
         audio.write(tmp_path / f"{i}.wav", 0.3 * rng.standard_normal(length), rate)
-        rows.append({"ID": str(i), "wav": str(tmp_path / f"{i}.wav"), "start": 0, "stop": length,
-                     "duration": length / rate})
+        rows.append(
+            {"ID": str(i), "wav": str(tmp_path / f"{i}.wav"), "start": 0, "stop": length, "duration": length / rate}
+        )
     return clips.Audio(pd.DataFrame(rows), rate)
 
 
@@ -202,6 +203,7 @@ def test_augmentations_are_new_each_step_and_the_same_after_a_restart():
 
     def made(seed=0):
         return Labelled(Flat(), ACL(1.0), "none", 2, augment=WaveAugment(["white"], prob=1.0), seed=seed).train()
+
     method, restarted = made(), made()
     first = losses(method, 4)
     assert len(set(first)) == 4 and losses(made(), 4) == first and losses(made(seed=1), 1)[0] != first[0]
@@ -218,6 +220,7 @@ def test_views_of_a_step_are_augmented_differently():
     def spy(view, generator):
         seen.append(torch.rand((), generator=generator).item())
         return view
+
     Labelled(Flat(), ACL(1.0), "none", 2, augment=spy).train()(VIEWS, CLIPS)
     assert len(seen) == 2 and seen[0] != seen[1]
 
@@ -229,12 +232,16 @@ def test_two_formats_see_the_same_signal():
     assert torch.equal(method(VIEWS, CLIPS)["z"], first.detach())
 
 
-@pytest.mark.parametrize("arguments, text", [
-    (dict(supervision="some"), "supervision is 'some': choose none, semi, full"),
-    (dict(supervision="semi", mixup=Mixup()), "mixup mixes labels"),
-    (dict(supervision="full", classifier=MarginSoftmax(4)), "is the classifier of supervision semi"),
-    (dict(supervision="semi"), "supervision semi wants the loss CLAR, not ACL"),
-    (dict(supervision="none", other=Embedder(LogMel(20), ResNet18(20, size="tiny"))), "are 4 and 64 wide")])
+@pytest.mark.parametrize(
+    "arguments, text",
+    [
+        (dict(supervision="some"), "supervision is 'some': choose none, semi, full"),
+        (dict(supervision="semi", mixup=Mixup()), "mixup mixes labels"),
+        (dict(supervision="full", classifier=MarginSoftmax(4)), "is the classifier of supervision semi"),
+        (dict(supervision="semi"), "supervision semi wants the loss CLAR, not ACL"),
+        (dict(supervision="none", other=Embedder(LogMel(20), ResNet18(20, size="tiny"))), "are 4 and 64 wide"),
+    ],
+)
 def test_what_the_method_refuses(arguments, text):
     with pytest.raises(InputError, match=text):
         Labelled(Flat(), ACL(1.0), n_classes=2, **arguments)
@@ -242,8 +249,15 @@ def test_what_the_method_refuses(arguments, text):
 
 # ------------------------------------------------------------------------------------------------- shares of labels
 def test_shares_of_labels_are_of_training_clips_by_clip_or_by_speaker():
-    frame = frame_of(list("ab" * 30), ["train"] * 40 + ["valid"] * 10 + ["test"] * 10,
-                     spk_id=[str(i // 4) for i in range(60)], duration=1.0, wav="", start=0, stop=0)
+    frame = frame_of(
+        list("ab" * 30),
+        ["train"] * 40 + ["valid"] * 10 + ["test"] * 10,
+        spk_id=[str(i // 4) for i in range(60)],
+        duration=1.0,
+        wav="",
+        start=0,
+        stop=0,
+    )
     found = classify.Corpus(clips.split(frame), clips.Audio(frame, 8000), ["a", "b"])
     hparams = {"seed": 0, "supervision": "semi", "labelled_by": "clip", "labelled_share": 0.25}
     some = classify.labelled(hparams, found)
@@ -261,7 +275,7 @@ def test_the_four_statistics_are_adds():
     rows, labels = np.array([[1.0, 0], [1, 0], [0, 1], [1, 1]]), np.array(["a", "a", "b", "b"])
     found = classify.analysed(rows, labels)["add"]
     root = 1 - np.sqrt(0.5)
-    assert found["mu_p"] == pytest.approx(root ** 2 / 2) and found["mu_n"] == pytest.approx(0.25)
+    assert found["mu_p"] == pytest.approx(root**2 / 2) and found["mu_n"] == pytest.approx(0.25)
     assert found["sigma_n"] == pytest.approx(np.std([0, 0, 0.5, 0.5] * 2, ddof=1))
 
 
@@ -272,10 +286,20 @@ def prepared(folder, tmp_path):
     here = Path(__file__).parents[2] / "recipes" / "audio_probes"
 
     def build(name, **given):
-        sizes = {"encoder_size": "tiny", "n_mels": 20, "crop_seconds": 0.1, "epochs": 1, "batch_size": 8,
-                 "num_workers": 0, "data_folder": str(folder), "output_folder": str(tmp_path / "out"), "device": "cpu"}
+        sizes = {
+            "encoder_size": "tiny",
+            "n_mels": 20,
+            "crop_seconds": 0.1,
+            "epochs": 1,
+            "batch_size": 8,
+            "num_workers": 0,
+            "data_folder": str(folder),
+            "output_folder": str(tmp_path / "out"),
+            "device": "cpu",
+        }
         hparams = classify.read(str(here / "train_clar.py"), str(here / "hparams" / f"{name}.yaml"), {**sizes, **given})
         return hparams, classify.corpus(hparams)
+
     return build
 
 
@@ -284,9 +308,11 @@ def test_probes_learn_from_the_training_part_and_are_chosen_by_the_validation_pa
     monkeypatch.setattr(clips, "outputs", lambda module, waves, numbers: np.asarray(numbers, float)[:, None])
     seen = {}
     for name in ("linear", "knn"):
+
         def spied(train, valid, *more, name=name, fit=getattr(classify.probe, name)):
             seen[name] = train, valid
             return fit(train, valid, *more)
+
         monkeypatch.setattr(classify.probe, name, spied)
     _, rows, guesses = classify.judged(hparams["embedder"], found)
     labels = found.frame.label.to_numpy()
@@ -298,8 +324,9 @@ def test_probes_learn_from_the_training_part_and_are_chosen_by_the_validation_pa
     assert rows[:, 0].tolist() == found.numbers("test").tolist() and all(len(g) == len(rows) for g in guesses.values())
 
 
-@pytest.mark.parametrize("name, share", [("acl", 1.0), ("clar", 0.25), ("clar", 1.0), ("clar", 0.0),
-                                         ("clar_supervised", 0.25)])
+@pytest.mark.parametrize(
+    "name, share", [("acl", 1.0), ("clar", 0.25), ("clar", 1.0), ("clar", 0.0), ("clar_supervised", 0.25)]
+)
 def test_the_encoder_learns_from_the_training_part_and_its_known_labels(prepared, monkeypatch, name, share):
     hparams, found = prepared(name, labelled_share=share)
     monkeypatch.setattr(classify, "fitted", lambda hparams, views, batches: (views, batches))
@@ -324,11 +351,14 @@ def test_views_of_a_clip_are_different_crops(folder):
 
 
 # --------------------------------------------------------------------------------------------- told before the training
-@pytest.mark.parametrize("harm, text", [
-    (lambda path: path.write_bytes(b"noise"), "1 of 48 clips cannot be used; the first: .*not readable"),
-    (lambda path: path.unlink(), "1 of 48 clips cannot be used; the first: .*: mend them"),
-    (lambda path: audio.write(path, np.zeros(100, np.float32), 16000), "1 of 48 clips cannot be used"),
-])
+@pytest.mark.parametrize(
+    "harm, text",
+    [
+        (lambda path: path.write_bytes(b"noise"), "1 of 48 clips cannot be used; the first: .*not readable"),
+        (lambda path: path.unlink(), "1 of 48 clips cannot be used; the first: .*: mend them"),
+        (lambda path: audio.write(path, np.zeros(100, np.float32), 16000), "1 of 48 clips cannot be used"),
+    ],
+)
 @pytest.mark.parametrize("part", clips.PARTS)
 def test_a_clip_that_cannot_be_used_is_told_of_before_the_training(prepared, folder, harm, text, part):
     frame = clips.split(clips.table(folder))
@@ -337,11 +367,18 @@ def test_a_clip_that_cannot_be_used_is_told_of_before_the_training(prepared, fol
         prepared("clar")
 
 
-@pytest.mark.parametrize("change, test_fold, text", [
-    (lambda frame: frame, "test", "want no others, and no --test_fold"),
-    (lambda frame: frame.replace({"fold": {"valid": "dev"}}), None, "the folds are dev, test, train: where some"),
-    (lambda frame: frame.assign(label=np.where(frame.fold == "train", "a", frame.label)), None,
-     'all training clips have the label "a"')])
+@pytest.mark.parametrize(
+    "change, test_fold, text",
+    [
+        (lambda frame: frame, "test", "want no others, and no --test_fold"),
+        (lambda frame: frame.replace({"fold": {"valid": "dev"}}), None, "the folds are dev, test, train: where some"),
+        (
+            lambda frame: frame.assign(label=np.where(frame.fold == "train", "a", frame.label)),
+            None,
+            'all training clips have the label "a"',
+        ),
+    ],
+)
 def test_parts_that_cannot_be_meant_are_refused(folder, change, test_fold, text):
     with pytest.raises(InputError, match=text):
         clips.split(change(clips.table(folder)), test_fold)

@@ -23,14 +23,29 @@ from sv_ssl.training import brain, experiment
 
 ROOT = Path(__file__).parents[2]
 SIMCLR, MOCO = (ROOT / "recipes" / "voxceleb" / f"train_{name}_am.py" for name in ("simclr", "moco"))
-SMALL = ["--encoder_size=small", "--batch_size=4", "--crop_seconds=0.4", "--epochs=2", "--valid_every=1",
-         "--num_workers=0", "--watch_every=2", "--device=cpu"]
+SMALL = [
+    "--encoder_size=small",
+    "--batch_size=4",
+    "--crop_seconds=0.4",
+    "--epochs=2",
+    "--valid_every=1",
+    "--num_workers=0",
+    "--watch_every=2",
+    "--device=cpu",
+]
 
 
 def options(tiny, tmp_path, *more):
     """A run on the tiny corpus, small enough for a test."""
-    return [*SMALL, f"--data_folder={tiny}", f"--noise_folder={tiny / 'noise'}", f"--room_folder={tiny / 'rir'}",
-            f"--output_folder={tmp_path / 'out'}", f"--results_folder={tmp_path / 'results'}", *more]
+    return [
+        *SMALL,
+        f"--data_folder={tiny}",
+        f"--noise_folder={tiny / 'noise'}",
+        f"--room_folder={tiny / 'rir'}",
+        f"--output_folder={tmp_path / 'out'}",
+        f"--results_folder={tmp_path / 'results'}",
+        *more,
+    ]
 
 
 def run(script, yaml, *arguments):
@@ -44,8 +59,17 @@ def command(script, yaml, *arguments):
 def test_a_run_leaves_all_that_it_promises(tiny, tmp_path, capsys):
     assert run(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path, "--baselines=True")) == 0
     out = tmp_path / "out"
-    assert {p.name for p in out.iterdir()} >= {"model", "det.png", "scores.png", "scores.txt", "train_log.txt",
-                                               "train_log.jsonl", "hyperparams.yaml", "settings.json", "save"}
+    assert {p.name for p in out.iterdir()} >= {
+        "model",
+        "det.png",
+        "scores.png",
+        "scores.txt",
+        "train_log.txt",
+        "train_log.jsonl",
+        "hyperparams.yaml",
+        "settings.json",
+        "save",
+    }
     log = [json.loads(line) for line in (out / "train_log.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in log] == [1, 2]
     assert all({"loss", "eer", "spread", "alignment", "uniformity", "waiting"} <= record.keys() for record in log)
@@ -74,8 +98,9 @@ def finish(arguments, kills, seed):
     rng = random.Random(seed)
     for _ in range(kills):
         before = {p.name for p in out.glob("save/CKPT*")}
-        process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                   start_new_session=True)
+        process = subprocess.Popen(
+            arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
         while process.poll() is None and {p.name for p in out.glob("save/CKPT*")} <= before:
             time.sleep(0.005)
         time.sleep(rng.uniform(0, 0.3))
@@ -88,10 +113,14 @@ def finish(arguments, kills, seed):
     return out
 
 
-@pytest.mark.parametrize("script, yaml, more", [
-    (SIMCLR, "hparams/am.yaml", []),
-    (MOCO, "hparams/moco_am.yaml", ["--queue_size=10", "--ema=0.9", "--grad_accumulation_factor=2"]),
-], ids=["simclr", "moco"])
+@pytest.mark.parametrize(
+    "script, yaml, more",
+    [
+        (SIMCLR, "hparams/am.yaml", []),
+        (MOCO, "hparams/moco_am.yaml", ["--queue_size=10", "--ema=0.9", "--grad_accumulation_factor=2"]),
+    ],
+    ids=["simclr", "moco"],
+)
 def test_five_kills_change_no_bit(tiny, tmp_path, script, yaml, more):
     same = ["--ckpt_interval_steps=3", "--epochs=10", "--valid_every=4", "--num_workers=1", *more]
     alone = finish(command(script, yaml, *options(tiny, tmp_path / "alone", *same)), kills=0, seed=0)
@@ -100,15 +129,21 @@ def test_five_kills_change_no_bit(tiny, tmp_path, script, yaml, more):
     assert a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
     assert (alone / "scores.txt").read_text() == (killed / "scores.txt").read_text()
     clocks = ("seconds", "cpu_seconds", "crops_per_second", "waiting")
-    logs = [[{k: v for k, v in json.loads(line).items() if k not in clocks}
-             for line in (folder / "train_log.jsonl").read_text().splitlines()] for folder in (alone, killed)]
+    logs = [
+        [
+            {k: v for k, v in json.loads(line).items() if k not in clocks}
+            for line in (folder / "train_log.jsonl").read_text().splitlines()
+        ]
+        for folder in (alone, killed)
+    ]
     assert logs[0] == logs[1] and len(logs[0]) == 10
 
 
 def test_ctrl_c_says_how_to_go_on(tiny, tmp_path):
     arguments = command(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path, "--epochs=500", "--num_workers=1"))
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               start_new_session=True)
+    process = subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     while process.poll() is None and not list((tmp_path / "out").glob("save/CKPT*")):
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
@@ -146,18 +181,26 @@ def test_five_hundred_files_of_which_twenty_five_are_damaged(tmp_path):
             damage(path, kinds[i // 20])
     with open(tmp_path / "data" / "train.csv", "w", newline="") as file:
         csv.writer(file).writerows([["ID", "duration", "wav", "start", "stop"], *rows])
-    options = [*SMALL, f"--data_folder={tmp_path / 'data'}", f"--output_folder={tmp_path / 'out'}", "--noise_prob=0",
-               "--reverb_prob=0", f"--noise_folder={tmp_path}", f"--room_folder={tmp_path}", "--epochs=1",
-               "--batch_size=50"]
+    options = [
+        *SMALL,
+        f"--data_folder={tmp_path / 'data'}",
+        f"--output_folder={tmp_path / 'out'}",
+        "--noise_prob=0",
+        "--reverb_prob=0",
+        f"--noise_folder={tmp_path}",
+        f"--room_folder={tmp_path}",
+        "--epochs=1",
+        "--batch_size=50",
+    ]
     assert run(SIMCLR, "hparams/am.yaml", *options) == 0
-    assert run(SIMCLR, "hparams/am.yaml", *options, "--epochs=2") == 0      # resumed: no file is counted twice
+    assert run(SIMCLR, "hparams/am.yaml", *options, "--epochs=2") == 0  # resumed: no file is counted twice
     with open(tmp_path / "out" / "files.csv", newline="") as file:
         notes = list(csv.DictReader(file))
     assert sum(note["outcome"] == "skipped" for note in notes) == 20
     assert sum(note["outcome"] == "converted" for note in notes) == 5
     for word, count in {"truncated": 4, "is empty": 4, "silent": 4, "NaN": 4, "not readable": 4, "8000 Hz": 5}.items():
         assert sum(word.lower() in note["reason"].lower() for note in notes) == count, word
-    assert model.load(tmp_path / "out" / "model").dim == 512      # trained without any trial list
+    assert model.load(tmp_path / "out" / "model").dim == 512  # trained without any trial list
 
 
 def test_a_damaged_noise_is_left_out_and_named(tiny, tmp_path):
@@ -170,8 +213,9 @@ def test_a_damaged_noise_is_left_out_and_named(tiny, tmp_path):
     assert notes.count("left out of augmentation") == 2 and "skipped" not in notes
 
 
-@pytest.mark.parametrize("script, yaml", [(SIMCLR, "hparams/am.yaml"), (MOCO, "hparams/moco_am.yaml")],
-                         ids=["simclr", "moco"])
+@pytest.mark.parametrize(
+    "script, yaml", [(SIMCLR, "hparams/am.yaml"), (MOCO, "hparams/moco_am.yaml")], ids=["simclr", "moco"]
+)
 def test_bf16(tiny, tmp_path, script, yaml):
     more = ["--precision=bf16", "--epochs=1"] + ["--queue_size=16"] * (script == MOCO)
     assert run(script, yaml, *options(tiny, tmp_path, *more)) == 0
@@ -182,7 +226,7 @@ def test_bf16(tiny, tmp_path, script, yaml):
 def test_collapse_stops_and_names_the_last_good_checkpoint(tiny, tmp_path, capsys, monkeypatch):
     assert run(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path, "--epochs=1")) == 0
     capsys.readouterr()
-    monkeypatch.setattr(brain, "COLLAPSED", 2.0)           # no spread is as wide
+    monkeypatch.setattr(brain, "COLLAPSED", 2.0)  # no spread is as wide
     assert run(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path, "--epochs=2")) == 2
     refused(capsys, "have collapsed to one point", "The last good checkpoint is", "CKPT")
 
@@ -192,14 +236,25 @@ def test_speakers_of_the_lists_are_left_out(tiny, tmp_path, capsys):
     (tmp_path / "linked").symlink_to(tiny)
     arguments = [a for a in options(tiny, tmp_path) if "data_folder" not in a]
     lists = [f"--{name}_trials={tiny / file}" for name, file in (("valid", "valid.txt"), ("test", "trials.txt"))]
-    assert run(SIMCLR, "hparams/am.yaml", *arguments, *lists, f"--data_folder={tmp_path / 'linked' / 'wav'}",
-               f"--audio_root={tiny / 'wav'}", "--epochs=1") == 0
+    assert (
+        run(
+            SIMCLR,
+            "hparams/am.yaml",
+            *arguments,
+            *lists,
+            f"--data_folder={tmp_path / 'linked' / 'wav'}",
+            f"--audio_root={tiny / 'wav'}",
+            "--epochs=1",
+        )
+        == 0
+    )
     assert "training: 24 utterances" in capsys.readouterr().out
 
 
 def test_an_epoch_whose_validation_fails_is_kept(tiny, tmp_path, capsys, monkeypatch):
     def unreadable(*_):
         raise InputError("valid.wav is damaged")
+
     monkeypatch.setattr(experiment, "scored", unreadable)
     arguments = options(tiny, tmp_path)
     assert run(SIMCLR, "hparams/am.yaml", *arguments) == 2
@@ -218,9 +273,13 @@ def test_shards_are_trained_on(tiny, tmp_path, capsys):
 
 def test_the_margin_may_follow_a_schedule(tiny, tmp_path):
     text = (SIMCLR.parent / "hparams" / "am.yaml").read_text()
-    (tmp_path / "ramp.yaml").write_text(text.replace(
-        "      m: !ref <margin>", "      m: !name:sv_ssl.training.schedules.stepped\n        start: 0.1\n        factor: 0.5\n"
-        "        every: 1"))
+    (tmp_path / "ramp.yaml").write_text(
+        text.replace(
+            "      m: !ref <margin>",
+            "      m: !name:sv_ssl.training.schedules.stepped\n        start: 0.1\n        factor: 0.5\n"
+            "        every: 1",
+        )
+    )
     assert run(SIMCLR, str(tmp_path / "ramp.yaml"), *options(tiny, tmp_path)) == 0
     losses = [json.loads(line)["loss"] for line in (tmp_path / "out" / "train_log.jsonl").read_text().splitlines()]
     assert run(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path, f"--output_folder={tmp_path / 'other'}")) == 0
@@ -234,7 +293,7 @@ def test_too_many_damaged_files_end_it(tiny, tmp_path, capsys):
         folder.mkdir(parents=True)
         for i in range(16):
             noise = np.random.default_rng(i).standard_normal(9600)
-            audio.write(folder / f"{i}.wav", 0.1 * noise * (name == "a"), 16000)      # those of "b" are silent
+            audio.write(folder / f"{i}.wav", 0.1 * noise * (name == "a"), 16000)  # those of "b" are silent
     arguments = [a for a in options(tiny, tmp_path) if "data_folder" not in a] + [f"--data_folder={tmp_path / 'data'}"]
     assert run(SIMCLR, "hparams/am.yaml", *arguments) == 2
     assert "max_damaged_share 0.1 allows" in capsys.readouterr().err
@@ -266,8 +325,11 @@ def test_bad_settings_get_one_line(tiny, tmp_path, capsys):
         ("hparams/am.yaml", ["--max_grad_norm=-1"], ["--max_grad_norm is -1"]),
         ("hparams/am.yaml", ["--precision=float16"], ["choose fp32, bf16 or fp16"]),
         ("hparams/am.yaml", ["--precision=fp16"], ["fp16 needs a GPU"]),
-        ("hparams/moco_am.yaml", ["--n_views=3", f"--output_folder={tmp_path / 'moco'}"],
-         ["two views of an utterance, 3 came"]),
+        (
+            "hparams/moco_am.yaml",
+            ["--n_views=3", f"--output_folder={tmp_path / 'moco'}"],
+            ["two views of an utterance, 3 came"],
+        ),
     ]:
         assert run(SIMCLR, yaml, *good, *more) == 2, more
         refused(capsys, *words)
@@ -288,7 +350,7 @@ def test_other_settings_do_not_mix_with_what_is_there(tiny, tmp_path, capsys):
     capsys.readouterr()
     assert run(SIMCLR, "hparams/am.yaml", *arguments, "--margin=0.2") == 2
     refused(capsys, "holds a run with margin 0.1, this one has 0.2", "--output_folder")
-    assert run(SIMCLR, "hparams/am.yaml", *arguments, "--epochs=2") == 0       # more of the same is resumed
+    assert run(SIMCLR, "hparams/am.yaml", *arguments, "--epochs=2") == 0  # more of the same is resumed
 
 
 def mounted(tmp_path, *mount_options):
@@ -300,8 +362,11 @@ def mounted(tmp_path, *mount_options):
     return folder
 
 
-@pytest.mark.parametrize("mount_options, words", [
-    (["-o", "ro"], "Read-only file system"), (["-o", "size=300k"], "space")], ids=["read-only", "full"])
+@pytest.mark.parametrize(
+    "mount_options, words",
+    [(["-o", "ro"], "Read-only file system"), (["-o", "size=300k"], "space")],
+    ids=["read-only", "full"],
+)
 def test_no_room_to_write(tiny, tmp_path, capsys, mount_options, words):
     folder = mounted(tmp_path, *mount_options)
     try:

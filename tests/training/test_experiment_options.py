@@ -56,8 +56,14 @@ def test_the_number_of_speakers_is_told(tiny, tmp_path, capsys):
 
 def test_the_audio_papers_losses(tiny, tmp_path):
     assert run(SIMCLR, "hparams/acl.yaml", *options(tiny, tmp_path, "--epochs=1")) == 0
-    assert run(SUPERVISED, "hparams/add_hard.yaml", *options(tiny, tmp_path, "--epochs=1", "--per_speaker=2",
-                                                             f"--output_folder={tmp_path / 'add'}")) == 0
+    assert (
+        run(
+            SUPERVISED,
+            "hparams/add_hard.yaml",
+            *options(tiny, tmp_path, "--epochs=1", "--per_speaker=2", f"--output_folder={tmp_path / 'add'}"),
+        )
+        == 0
+    )
     weights = torch.load(next((tmp_path / "add" / "save").glob("*/method.ckpt")), weights_only=True)
     assert weights["loss.main.weight"].shape == (6, 512)
 
@@ -70,8 +76,10 @@ def test_known_and_unknown_speakers_at_once(tiny, tmp_path, capsys):
     found = dataset.known_speakers(frame, {"seed": 0, "label_share": 0.5})
     assert [half[n] for n in found[found >= 0]] == frame.spk_id[frame.spk_id.isin(half)].tolist()
     assert (found == -1).sum() == 24 - 11
-    for yaml, script, more in (("clar_semi", SIMCLR, ["--label_share=0.5", "--wave_augmentations=[fade,mask]"]),
-                               ("add_soft", SUPERVISED, ["--mixup=1.0", "--smoothing=0.1"])):
+    for yaml, script, more in (
+        ("clar_semi", SIMCLR, ["--label_share=0.5", "--wave_augmentations=[fade,mask]"]),
+        ("add_soft", SUPERVISED, ["--mixup=1.0", "--smoothing=0.1"]),
+    ):
         out = tmp_path / yaml
         assert run(script, f"hparams/{yaml}.yaml", *options(tiny, tmp_path, *more, f"--output_folder={out}")) == 0
         weights = torch.load(next((out / "save").glob("*/method.ckpt")), weights_only=True)
@@ -97,10 +105,28 @@ def test_a_cohort_normalises_the_test_scores(tiny, tmp_path):
     assert found["cohort"] == 12 and found["by_cosine"]["trials"]["eer"] == cosine
     ids, rows = store.read(out / "cohort.npz")
     assert len(ids) == 12 and set(ids) <= set(manifest.read(tiny / "train.csv").ID)
-    assert score.main([str(tiny / "trials.txt"), "--model", str(out / "model"), "--audio", str(tiny / "wav"), "--norm",
-                       "as", "--cohort", str(out / "cohort.npz"), "--scores-out", str(tmp_path / "again.txt")]) == 0
-    theirs, ours = ([float(line.split()[2]) for line in path.read_text().splitlines()]
-                    for path in (tmp_path / "again.txt", out / "scores.txt"))
+    assert (
+        score.main(
+            [
+                str(tiny / "trials.txt"),
+                "--model",
+                str(out / "model"),
+                "--audio",
+                str(tiny / "wav"),
+                "--norm",
+                "as",
+                "--cohort",
+                str(out / "cohort.npz"),
+                "--scores-out",
+                str(tmp_path / "again.txt"),
+            ]
+        )
+        == 0
+    )
+    theirs, ours = (
+        [float(line.split()[2]) for line in path.read_text().splitlines()]
+        for path in (tmp_path / "again.txt", out / "scores.txt")
+    )
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
     assert max(np.abs(ours)) > 1  # no cosines
 
@@ -138,8 +164,14 @@ def test_a_share_needs_speakers(tiny, tmp_path, capsys):
 def test_it_starts_from_a_model_folder(tiny, tmp_path, capsys):
     assert run(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path)) == 0
     model = tmp_path / "out" / "model"
-    again = [*options(tiny, tmp_path), f"--output_folder={tmp_path / 'again'}", f"--init_from={model}", "--epochs=1",
-             "--peak_lr=1e-12", "--queue_size=8"]
+    again = [
+        *options(tiny, tmp_path),
+        f"--output_folder={tmp_path / 'again'}",
+        f"--init_from={model}",
+        "--epochs=1",
+        "--peak_lr=1e-12",
+        "--queue_size=8",
+    ]
     assert run(MOCO, "hparams/moco_am.yaml", *again) == 0
     old, new = (load_file(folder / "model.safetensors") for folder in (model, tmp_path / "again" / "model"))
     weights = [name for name in old if name.endswith("weight")]
@@ -154,9 +186,18 @@ def test_it_starts_from_a_model_folder(tiny, tmp_path, capsys):
 def test_short_crops_are_learnt_from(tiny, tmp_path):
     arguments = options(tiny, tmp_path)
     assert run(SIMCLR, "hparams/am.yaml", *arguments) == 0
-    assert run(SIMCLR, "hparams/am.yaml", *arguments, f"--output_folder={tmp_path / 'short'}", "--n_short=2",
-               "--short_seconds=0.3") == 0
-    assert losses(tmp_path / "short")[0] > 1.5 * losses(tmp_path / "out")[0]      # a second term
+    assert (
+        run(
+            SIMCLR,
+            "hparams/am.yaml",
+            *arguments,
+            f"--output_folder={tmp_path / 'short'}",
+            "--n_short=2",
+            "--short_seconds=0.3",
+        )
+        == 0
+    )
+    assert losses(tmp_path / "short")[0] > 1.5 * losses(tmp_path / "out")[0]  # a second term
     record = json.loads((tmp_path / "short" / "train_log.jsonl").read_text().splitlines()[-1])
     assert record["crops"] == 2 * 24 * (2 + 2)
 
@@ -170,8 +211,14 @@ def test_spec_augment_is_for_training_alone(tiny, tmp_path):
     assert "spec_augment" not in config["features"] and config["training"]["overrides"]["spec_augment"]
 
 
-@pytest.mark.parametrize("option, word", [("--spec_augment=no", "choose True or False"),
-                                          ("--speeds=0.9", "wanted a list"), ("--test_trials=[gone.txt]", "gone.txt")])
+@pytest.mark.parametrize(
+    "option, word",
+    [
+        ("--spec_augment=no", "choose True or False"),
+        ("--speeds=0.9", "wanted a list"),
+        ("--test_trials=[gone.txt]", "gone.txt"),
+    ],
+)
 def test_odd_values_are_refused(tiny, tmp_path, capsys, option, word):
     assert run(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path, option)) == 2
     assert failed(capsys, word)
@@ -214,8 +261,14 @@ def test_several_lists_and_crops(tiny, tmp_path, capsys):
     assert found["lists"]["hard"]["n_trials"] == 21
     assert (tmp_path / "out" / "scores-hard.txt").read_text().count("\n") == 21
     assert found["by_crops"]["lists"]["trials"]["eer"] != found["test"]["eer"] or found["by_crops"]["n"] == 3
-    assert run(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path, f"--test_trials=[{tiny / 'trials.txt'}, "
-                                                                   f"{tiny / 'trials.txt'}]")) == 2
+    assert (
+        run(
+            SIMCLR,
+            "hparams/am.yaml",
+            *options(tiny, tmp_path, f"--test_trials=[{tiny / 'trials.txt'}, {tiny / 'trials.txt'}]"),
+        )
+        == 2
+    )
     assert failed(capsys, "two of the test lists are called trials")
 
 
@@ -228,10 +281,16 @@ def test_validation_without_labels(tiny, tmp_path, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert "halves of 12 training utterances" in said and "training: 12 utterances" in said
     assert "valid EER" in said and len(list((tmp_path / "out").glob("valid-*/valid.txt"))) == 1
-    assert not Path(tmp_path / "results").exists()          # nothing to be tested on
+    assert not Path(tmp_path / "results").exists()  # nothing to be tested on
 
 
 def test_utterances_of_a_speaker_share_no_batch(tiny, tmp_path, capsys):
     assert run(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path, "--per_speaker=1", "--batch_size=6")) == 0
-    assert run(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path, "--per_speaker=1", "--batch_size=8",
-                                                   f"--output_folder={tmp_path / 'other'}")) == 2
+    assert (
+        run(
+            SIMCLR,
+            "hparams/am.yaml",
+            *options(tiny, tmp_path, "--per_speaker=1", "--batch_size=8", f"--output_folder={tmp_path / 'other'}"),
+        )
+        == 2
+    )

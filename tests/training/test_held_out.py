@@ -54,7 +54,7 @@ def test_a_damaged_utterance_is_passed_over_and_many_are_an_error(held, tmp_path
     trials = read_trials(held_out.write(held, tmp_path / "valid", None, seed=0, rate=16000))
     assert trials.labels.sum() == 10 and not any(name.startswith(("0000", "0001")) for name in trials.ids)
     wave = audio.read(held.wav[4])
-    wave[:len(wave) // 2] = 0
+    wave[: len(wave) // 2] = 0
     audio.write(held.wav[4], wave, 16000)
     trials = read_trials(held_out.write(held, tmp_path / "silent", None, seed=0, rate=16000))
     assert trials.labels.sum() == 9 and not any(name.startswith("0004") for name in trials.ids)

@@ -72,12 +72,19 @@ def test_papers_settings():
     assert (built["batch_size"], built["epochs"], built["embedder"].dim) == (200, 150, 512)
 
 
-@pytest.mark.parametrize("text, given", [
-    (["a.yaml", "--x=/a=b/c"], {"x": "/a=b/c"}), (["a.yaml", "--x", "1e-3"], {"x": 0.001}),
-    (["--x=1", "a.yaml"], {"x": 1}), (["a.yaml", "--flag"], {"flag": True}),
-    (["a.yaml", "--flag", "--x=no: yes"], {"flag": True, "x": "no: yes"}),
-    (["a.yaml", "--x=[3, 7]"], {"x": [3, 7]}), (["a.yaml", "--x=null"], {"x": None}), (["a.yaml", "--x="], {"x": None}),
-])
+@pytest.mark.parametrize(
+    "text, given",
+    [
+        (["a.yaml", "--x=/a=b/c"], {"x": "/a=b/c"}),
+        (["a.yaml", "--x", "1e-3"], {"x": 0.001}),
+        (["--x=1", "a.yaml"], {"x": 1}),
+        (["a.yaml", "--flag"], {"flag": True}),
+        (["a.yaml", "--flag", "--x=no: yes"], {"flag": True, "x": "no: yes"}),
+        (["a.yaml", "--x=[3, 7]"], {"x": [3, 7]}),
+        (["a.yaml", "--x=null"], {"x": None}),
+        (["a.yaml", "--x="], {"x": None}),
+    ],
+)
 def test_command_lines(text, given):
     assert settings.arguments(text) == ("a.yaml", given)
 

@@ -15,7 +15,7 @@ def test_stepped_is_the_learning_rate_of_the_paper():
     rate = partial(stepped, start=1e-3, factor=0.95, every=5)
     assert [rate(epoch) for epoch in (0, 4)] == [1e-3, 1e-3]
     assert rate(5) == pytest.approx(0.95e-3) == rate(9)
-    assert rate(149) == pytest.approx(1e-3 * 0.95 ** 29)
+    assert rate(149) == pytest.approx(1e-3 * 0.95**29)
 
 
 def test_cosine_ends_where_it_should():
@@ -23,7 +23,7 @@ def test_cosine_ends_where_it_should():
     assert [momentum(0), momentum(50), momentum(100), momentum(500)] == pytest.approx([0.99, 0.995, 1.0, 1.0])
     values = [momentum(step) for step in range(101)]
     assert values == sorted(values) and max(values) <= 1.0
-    assert momentum(25) == pytest.approx(0.99 + 0.01 * (1 - 2 ** -0.5) / 2)
+    assert momentum(25) == pytest.approx(0.99 + 0.01 * (1 - 2**-0.5) / 2)
 
 
 def test_nothing_to_do_is_the_end():

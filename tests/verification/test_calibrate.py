@@ -29,7 +29,7 @@ def trials(text, tmp_path, name="scores.txt"):
 
 def objective(point, columns, labels, prior):
     odds = columns @ point[:-1] + point[-1] + math.log(prior / (1 - prior))
-    return (prior * np.logaddexp(0, -odds[labels]).mean() + (1 - prior) * np.logaddexp(0, odds[~labels]).mean())
+    return prior * np.logaddexp(0, -odds[labels]).mean() + (1 - prior) * np.logaddexp(0, odds[~labels]).mean()
 
 
 # --- the optimum ----------------------------------------------------------------------------------------------------
@@ -41,8 +41,13 @@ def test_the_optimum_is_scipys(k, prior):
     columns, labels = gaussian(k=k)
     columns = columns * [1, 10, 0.1][:k] + [0, 5, -3][:k]
     found = fit(columns, labels, prior, list("abc")[:k])
-    best = minimize(objective, np.zeros(k + 1), (columns, labels, prior), "Nelder-Mead" if k == 1 else "BFGS",
-                    options={"xatol": 1e-9, "fatol": 1e-13} if k == 1 else {"gtol": 1e-9})  # fmt: skip
+    best = minimize(
+        objective,
+        np.zeros(k + 1),
+        (columns, labels, prior),
+        "Nelder-Mead" if k == 1 else "BFGS",
+        options={"xatol": 1e-9, "fatol": 1e-13} if k == 1 else {"gtol": 1e-9},
+    )
     assert [*found.weights, found.offset] == pytest.approx(best.x, rel=1e-4)
     assert objective(np.array([*found.weights, found.offset]), columns, labels, prior) <= best.fun + 1e-12
 
@@ -95,7 +100,8 @@ def test_affine_maps_of_the_scores_change_nothing(shift, scale, negative):
     scale = -scale if negative else scale
     moved = fit(scale * columns + shift, labels)
     assert calibrate.apply(moved, scale * columns + shift) == pytest.approx(
-        calibrate.apply(fit(columns, labels), columns), abs=1e-6)  # fmt: skip
+        calibrate.apply(fit(columns, labels), columns), abs=1e-6
+    )
 
 
 def test_the_order_of_trials_and_of_columns_changes_nothing():
@@ -167,22 +173,25 @@ def test_heavy_tails_and_extreme_priors_converge(prior, monkeypatch):
         assert value <= min(objective(np.array(near), scores[:, None], labels, prior) for near in around) + 1e-7
 
 
-@pytest.mark.parametrize("columns, labels, options, message", [
-    ([1, np.nan, 2], [0, 1, 1], {}, "score of trial 2 is nan, wanted a finite number (1 such in all)"),
-    ([[1, 2], [3, 4], [5, np.inf]], [0, 1, 1], {"names": "ab"}, "b of trial 3 is inf, wanted a finite number"),
-    ([1, 2, 3], [1, 1, 1], {}, "no non-target trial"),
-    ([1, 2, 3], [0, 0, 0], {}, "no target trial"),
-    ([1, 2, 3], [0, 1, 2], {}, "label 2 at trial 3"),
-    ([1, 2, 3], [0, 1], {}, "one label a score"),
-    ([], [], {}, "no trials"),
-    ([[1, 2], [3, 4]], [0, 1], {}, "the columns are (2, 2), wanted (2, 1), a column each for: score"),
-    (np.empty((2, 0)), [0, 1], {"names": ()}, "the columns are (2, 0)"),
-    (3.0, [0, 1], {}, "the columns are (), wanted (N, 1)"),
-    (["a", "b"], [0, 1], {}, "columns must be numbers"),
-    ([1e200, -1e200, 3], [0, 1, 1], {}, "score has values too large to calibrate"),
-    ([1, 2, 3], [0, 1, 1], {"prior": 1}, "the prior must lie between 0 and 1, not 1"),
-    ([1, 2, 3], [0, 1, 1], {"prior": math.nan}, "the prior must lie between 0 and 1, not nan"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "columns, labels, options, message",
+    [
+        ([1, np.nan, 2], [0, 1, 1], {}, "score of trial 2 is nan, wanted a finite number (1 such in all)"),
+        ([[1, 2], [3, 4], [5, np.inf]], [0, 1, 1], {"names": "ab"}, "b of trial 3 is inf, wanted a finite number"),
+        ([1, 2, 3], [1, 1, 1], {}, "no non-target trial"),
+        ([1, 2, 3], [0, 0, 0], {}, "no target trial"),
+        ([1, 2, 3], [0, 1, 2], {}, "label 2 at trial 3"),
+        ([1, 2, 3], [0, 1], {}, "one label a score"),
+        ([], [], {}, "no trials"),
+        ([[1, 2], [3, 4]], [0, 1], {}, "the columns are (2, 2), wanted (2, 1), a column each for: score"),
+        (np.empty((2, 0)), [0, 1], {"names": ()}, "the columns are (2, 0)"),
+        (3.0, [0, 1], {}, "the columns are (), wanted (N, 1)"),
+        (["a", "b"], [0, 1], {}, "columns must be numbers"),
+        ([1e200, -1e200, 3], [0, 1, 1], {}, "score has values too large to calibrate"),
+        ([1, 2, 3], [0, 1, 1], {"prior": 1}, "the prior must lie between 0 and 1, not 1"),
+        ([1, 2, 3], [0, 1, 1], {"prior": math.nan}, "the prior must lie between 0 and 1, not nan"),
+    ],
+)
 def test_bad_input_to_fit(columns, labels, options, message):
     with pytest.raises(InputError, match=re.escape(message)):
         fit(columns, labels, **options)
@@ -241,11 +250,19 @@ def test_a_written_calibration_is_read_bit_for_bit(tmp_path):
     assert again == found and isinstance(again, Calibration) and repr(again) == repr(found)
 
 
-@pytest.mark.parametrize("old, new", [
-    ('"offset": -', '"offset": '), ('"weights": [', '"weights": [1.0,'), ('"n_target": ', '"n_targets": '),
-    ('"columns": [\n    "score"', '"columns": [\n    "llr"'), ('"notes": []', '"notes": NaN'),
-    ('"digest"', '"mine"'), ('"prior": 0.5', '"prior": "0.5"'), ('"notes": []', '"notes": ' + "[" * 900 + "]" * 900),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ('"offset": -', '"offset": '),
+        ('"weights": [', '"weights": [1.0,'),
+        ('"n_target": ', '"n_targets": '),
+        ('"columns": [\n    "score"', '"columns": [\n    "llr"'),
+        ('"notes": []', '"notes": NaN'),
+        ('"digest"', '"mine"'),
+        ('"prior": 0.5', '"prior": "0.5"'),
+        ('"notes": []', '"notes": ' + "[" * 900 + "]" * 900),
+    ],
+)
 def test_a_calibration_changed_by_hand_is_refused(tmp_path, old, new):
     path = tmp_path / "cal.json"
     calibrate.write(path, fit(*gaussian()))
@@ -264,13 +281,19 @@ def test_a_calibration_laid_out_anew_is_the_same(tmp_path):
     assert calibrate.read(tmp_path / "cal.json") == found
 
 
-@pytest.mark.parametrize("content, message", [
-    (b"", "wanted a calibration, as JSON"), (b"\xff\xfe", "wanted a calibration, as JSON"),
-    (b"{", "wanted a calibration, as JSON"), (b"[" * 100_000, "wanted a calibration, as JSON"),
-    (b"[1]", "not a calibration of this version"), (b'{"eer": 0.1}', "not a calibration of this version"),
-    (b'{"format": "sv_ssl calibration 2"}', "not a calibration of this version"),
-    (b'{"format": "sv_ssl calibration 1"}', "was changed after it was written"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "wanted a calibration, as JSON"),
+        (b"\xff\xfe", "wanted a calibration, as JSON"),
+        (b"{", "wanted a calibration, as JSON"),
+        (b"[" * 100_000, "wanted a calibration, as JSON"),
+        (b"[1]", "not a calibration of this version"),
+        (b'{"eer": 0.1}', "not a calibration of this version"),
+        (b'{"format": "sv_ssl calibration 2"}', "not a calibration of this version"),
+        (b'{"format": "sv_ssl calibration 1"}', "was changed after it was written"),
+    ],
+)
 def test_a_file_of_another_kind_is_refused_in_one_line(tmp_path, content, message):
     (tmp_path / "cal.json").write_bytes(content)
     with pytest.raises(InputError, match=message) as caught:
@@ -309,13 +332,22 @@ def test_a_trial_listed_twice_with_one_score_is_one(tmp_path):
     assert calibrate.join([first, second]).tolist() == [[0.5, 5.5], [0.6, 6.5], [0.5, 5.5]]
 
 
-@pytest.mark.parametrize("second, message", [
-    ("a b 0.5 target\n", r"2 of 3 trials of \S*1.txt are missing from \S*2.txt, the first: a c$"),
-    ("a b 0.5\na c 0.5\nc b 0.5\nd a 0.5\ne a 0.5\n", r"2 of 5 trials of \S*2.txt are missing from \S*1.txt, .*: d a$"),
-    ("b a 0.5\na c 0.5\nc b 0.5\n", r"1 of 3 trials of \S*1.txt are missing from \S*2.txt, the first: a b$"),
-    ("a b 0.5 target\na c 0.5 target\nc b 0.5 nontarget\n", r"1 of 3 trials of \S*1.txt have the other label .*: a c$"),
-    ("a b target\na c nontarget\nc b nontarget\n", r"2.txt has no scores"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "second, message",
+    [
+        ("a b 0.5 target\n", r"2 of 3 trials of \S*1.txt are missing from \S*2.txt, the first: a c$"),
+        (
+            "a b 0.5\na c 0.5\nc b 0.5\nd a 0.5\ne a 0.5\n",
+            r"2 of 5 trials of \S*2.txt are missing from \S*1.txt, .*: d a$",
+        ),
+        ("b a 0.5\na c 0.5\nc b 0.5\n", r"1 of 3 trials of \S*1.txt are missing from \S*2.txt, the first: a b$"),
+        (
+            "a b 0.5 target\na c 0.5 target\nc b 0.5 nontarget\n",
+            r"1 of 3 trials of \S*1.txt have the other label .*: a c$",
+        ),
+        ("a b target\na c nontarget\nc b nontarget\n", r"2.txt has no scores"),
+    ],
+)
 def test_files_that_do_not_match(tmp_path, second, message):
     first = trials("a b 0.5 target\na c 0.6 nontarget\nc b 0.7 nontarget\n", tmp_path, "1.txt")
     with pytest.raises(InputError, match=message):
@@ -340,10 +372,13 @@ def test_quality_columns_do_not_depend_on_the_side():
     assert calibrate.quality_columns(listed, {})[0].shape == (4, 0)
 
 
-@pytest.mark.parametrize("values, message", [
-    ([1, 2], r"duration: \(2,\) values for 3 utterances of list"),
-    ([1, np.nan, 2], "the duration of b is nan, wanted a finite number"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ([1, 2], r"duration: \(2,\) values for 3 utterances of list"),
+        ([1, np.nan, 2], "the duration of b is nan, wanted a finite number"),
+    ],
+)
 def test_bad_qualities(values, message):
     listed = Trials("list", "", "", list("abc"), np.array([0]), np.array([1]), None, None)
     with pytest.raises(InputError, match=message):

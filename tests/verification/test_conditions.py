@@ -160,7 +160,7 @@ def test_a_manifest_that_is_not_there(tmp_path):
 
 
 @settings(max_examples=200)
-@given(st.binary(max_size=200) | st.text("id,gender\tab\"\n\r/wav\0", max_size=80).map(str.encode))
+@given(st.binary(max_size=200) | st.text('id,gender\tab"\n\r/wav\0', max_size=80).map(str.encode))
 def test_any_bytes_are_read_or_refused(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "any.csv"
     path.write_bytes(data)
@@ -176,8 +176,9 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, data):
 
 def test_a_column_gives_same_and_mixed_trials(small):
     found = split(small, ["gender"], {"gender": [GENDER[i[0]] for i in small.ids]})
-    expected = {("gender", value): trials_where(small, lambda a, b: {GENDER[a[0]], GENDER[b[0]]} == {value})
-                for value in "fm"}  # fmt: skip
+    expected = {
+        ("gender", value): trials_where(small, lambda a, b: {GENDER[a[0]], GENDER[b[0]]} == {value}) for value in "fm"
+    }
     expected["gender", "f / m"] = trials_where(small, lambda a, b: GENDER[a[0]] != GENDER[b[0]])
     assert chosen(found) == expected
     assert [value for _, value, _ in found] == ["f", "m", "f / m"]
@@ -185,17 +186,21 @@ def test_a_column_gives_same_and_mixed_trials(small):
 
 def test_each_trial_is_in_one_condition_of_a_column(small):
     rng = np.random.default_rng(0)
-    columns = {"domain": rng.choice(["tv", "phone", "", "radio"], len(small.ids)).tolist(),
-               "duration": rng.uniform(0, 12, len(small.ids)).astype(str).tolist()}  # fmt: skip
+    columns = {
+        "domain": rng.choice(["tv", "phone", "", "radio"], len(small.ids)).tolist(),
+        "duration": rng.uniform(0, 12, len(small.ids)).astype(str).tolist(),
+    }
     for by in columns:
         assert (sum(mask.astype(int) for _, _, mask in split(small, [by], columns)) == 1).all()
 
 
 def test_an_empty_value_is_a_value(small):
     values = ["" if i[0] == "a" else "f" for i in small.ids]
-    expected = {("gender", "(none)"): trials_where(small, lambda a, b: a[0] == b[0] == "a"),
-                ("gender", "f"): trials_where(small, lambda a, b: "a" not in (a[0], b[0])),
-                ("gender", "(none) / f"): trials_where(small, lambda a, b: (a[0] == "a") != (b[0] == "a"))}  # fmt: skip
+    expected = {
+        ("gender", "(none)"): trials_where(small, lambda a, b: a[0] == b[0] == "a"),
+        ("gender", "f"): trials_where(small, lambda a, b: "a" not in (a[0], b[0])),
+        ("gender", "(none) / f"): trials_where(small, lambda a, b: (a[0] == "a") != (b[0] == "a")),
+    }
     assert chosen(split(small, ["gender"], {"gender": values})) == expected
 
 
@@ -216,13 +221,16 @@ def test_too_many_values_are_refused(small):
 SECONDS = [0.5, 1.999, 2, 3.9, 4, 7.99, 8, 60]
 
 
-@pytest.mark.parametrize("by, expected", [
-    ("duration", lambda s: "<2 s" if s < 2 else "2-4 s" if s < 4 else "4-8 s" if s < 8 else ">=8 s"),
-    ("duration:3", lambda s: "<3 s" if s < 3 else ">=3 s"),
-    ("duration:2.5,5", lambda s: "<2.5 s" if s < 2.5 else "2.5-5 s" if s < 5 else ">=5 s"),
-    ("duration:0-2-4-8", lambda s: "0-2 s" if s < 2 else "2-4 s" if s < 4 else "4-8 s" if s < 8 else ">=8 s"),
-    ("duration:2.-100", lambda s: "<2 s" if s < 2 else "2-100 s"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "by, expected",
+    [
+        ("duration", lambda s: "<2 s" if s < 2 else "2-4 s" if s < 4 else "4-8 s" if s < 8 else ">=8 s"),
+        ("duration:3", lambda s: "<3 s" if s < 3 else ">=3 s"),
+        ("duration:2.5,5", lambda s: "<2.5 s" if s < 2.5 else "2.5-5 s" if s < 5 else ">=5 s"),
+        ("duration:0-2-4-8", lambda s: "0-2 s" if s < 2 else "2-4 s" if s < 4 else "4-8 s" if s < 8 else ">=8 s"),
+        ("duration:2.-100", lambda s: "<2 s" if s < 2 else "2-100 s"),
+    ],
+)
 def test_bins_of_the_shorter_side(by, expected):
     ids = [f"u{i}" for i in range(len(SECONDS))]
     trials, of = of_speakers(ids), dict(zip(ids, SECONDS))
@@ -291,7 +299,11 @@ def test_several_columns_in_the_order_asked_for(small):
     columns = {"gender": ["f"] * len(small.ids), "duration": ["3"] * len(small.ids)}
     found = split(small, ["session", "duration", "gender"], columns)
     assert [(by, value) for by, value, _ in found] == [
-        ("session", "same"), ("session", "different"), ("duration", "2-4 s"), ("gender", "f")]  # fmt: skip
+        ("session", "same"),
+        ("session", "different"),
+        ("duration", "2-4 s"),
+        ("gender", "f"),
+    ]
 
 
 # --- sessions
@@ -302,8 +314,9 @@ def test_targets_by_session_with_all_non_targets(small):
     same = trials_where(small, lambda a, b: a[:3] == b[:3])
     different = trials_where(small, lambda a, b: a[0] == b[0] and a[2] != b[2])
     assert chosen(split(small, ["session"], {})) == {
-        ("session", "same"): sorted(same + nontargets), ("session", "different"): sorted(different + nontargets)
-    }  # fmt: skip
+        ("session", "same"): sorted(same + nontargets),
+        ("session", "different"): sorted(different + nontargets),
+    }
 
 
 def test_sessions_of_a_manifest(small):
@@ -320,7 +333,8 @@ def test_unknown_sessions_are_apart(small):
     unknown = trials_where(small, lambda a, b: a[0] == b[0] and "a/x" in (a[:3], b[:3]))
     assert found["session", "(none)"] == sorted(unknown + nontargets)
     assert found["session", "same"] == sorted(
-        trials_where(small, lambda a, b: a[:3] == b[:3] and a[:3] != "a/x") + nontargets)  # fmt: skip
+        trials_where(small, lambda a, b: a[:3] == b[:3] and a[:3] != "a/x") + nontargets
+    )
 
 
 def test_ids_below_further_folders(small):
@@ -362,8 +376,10 @@ def test_the_order_of_the_trials_changes_nothing(small, scores):
     columns = {"gender": [GENDER[i[0]] for i in small.ids]}
     order = np.random.default_rng(2).permutation(len(scores))
     shuffled = small._replace(**{name: getattr(small, name)[order] for name in ("enroll", "test", "labels")})
-    rows, others = (evaluate_each(t, s, split(t, ["gender", "session"], columns), ci=True)
-                    for t, s in ((small, scores), (shuffled, scores[order])))  # fmt: skip
+    rows, others = (
+        evaluate_each(t, s, split(t, ["gender", "session"], columns), ci=True)
+        for t, s in ((small, scores), (shuffled, scores[order]))
+    )
     assert rows == others
 
 
@@ -371,8 +387,12 @@ def test_one_kind_of_trials_only_is_noted(small, scores):
     columns = {"speaker": [i[0] for i in small.ids]}
     rows = evaluate_each(small, scores, split(small, ["speaker"], columns), ci=True)
     assert [(row["value"], row["note"]) for row in rows if row["eer"] is None][:5] == [
-        ("a", "no non-target trials"), ("b", "no non-target trials"), ("c", "no non-target trials"),
-        ("d", "no non-target trials"), ("a / b", "no target trials")]  # fmt: skip
+        ("a", "no non-target trials"),
+        ("b", "no non-target trials"),
+        ("c", "no non-target trials"),
+        ("d", "no non-target trials"),
+        ("a / b", "no target trials"),
+    ]
     assert rows[0]["min_dcf"] == {"0.01": None, "0.05": None}
     assert (rows[0]["n_target"], rows[0]["n_nontarget"], "ci" in rows[0]) == (15, 0, False)
 
@@ -420,8 +440,19 @@ def test_csv_reads_back_to_the_last_digit(small, scores, tmp_path):
     with open(tmp_path / "rows.csv", newline="", encoding="utf-8") as written:
         read = list(csv.DictReader(written))
     name = "min_dcf_0.01,10,1"
-    assert list(read[0]) == ["by", "value", "n_target", "n_nontarget", "eer", name, "eer_low", "eer_high",
-                             f"{name}_low", f"{name}_high", "note"]  # fmt: skip
+    assert list(read[0]) == [
+        "by",
+        "value",
+        "n_target",
+        "n_nontarget",
+        "eer",
+        name,
+        "eer_low",
+        "eer_high",
+        f"{name}_low",
+        f"{name}_high",
+        "note",
+    ]
     assert len(read) == len(rows) == 5
     for line, row in zip(read, rows):
         assert [line["by"], line["value"], line["note"]] == [row["by"], row["value"], row["note"]]

@@ -19,8 +19,10 @@ from sv_ssl.embeddings import store
 from sv_ssl.verification import scoring, trials
 
 PAIRS = [(f"id{i % 5}/s{i}/{i:02}.wav", f"id{(i + (i % 3 > 0)) % 5}/t{i}/{i:02}.wav", i % 3 == 0) for i in range(12)]
-ROWS = [{"e": e, "t": t, "s": f"{0.37 * i % 1 - 0.2 + same:.4f}", "b": f"{same:d}",
-         "w": "target" if same else "nontarget"} for i, (e, t, same) in enumerate(PAIRS)]  # fmt: skip
+ROWS = [
+    {"e": e, "t": t, "s": f"{0.37 * i % 1 - 0.2 + same:.4f}", "b": f"{same:d}", "w": "target" if same else "nontarget"}
+    for i, (e, t, same) in enumerate(PAIRS)
+]
 FORMS = {
     "VoxCeleb": "{b} {e} {t}",
     "Kaldi": "{e} {t} {w}",
@@ -43,8 +45,9 @@ NAMES = {
     "names and blanks": ("enroll test label score", "{e} {t} {b} {b}"),
 }
 FILES = {form: "".join(line.format(**row) + "\n" for row in ROWS).encode() for form, line in FORMS.items()}
-FILES |= {form: "\n".join([head, *(line.format(**row) for row in ROWS), ""]).encode()
-          for form, (head, line) in NAMES.items()}  # fmt: skip
+FILES |= {
+    form: "\n".join([head, *(line.format(**row) for row in ROWS), ""]).encode() for form, (head, line) in NAMES.items()
+}
 FILES |= {
     "CR LF": FILES["VoxCeleb"].replace(b"\n", b"\r\n"),
     "BOM": b"\xef\xbb\xbf" + FILES["Kaldi"],
@@ -53,9 +56,39 @@ FILES |= {
     "gzip": gzip.compress(FILES["VoxCeleb"], mtime=0),
     "two gzips": gzip.compress(FILES["scores"], mtime=0) + gzip.compress(FILES["scores"][:0], mtime=0),
 }
-ODD = [b"\0", b"\r", b"\n", b"\t", b",", b" ", b"  ", b'"', b"#", b"nan", b"-inf", b"1e999", b"-0.0", b"\xff", b"\x85",
-       b"\xef\xbb\xbf", "\u00a0".encode(), "\u2028".encode(), b"\x1b[31m", b"1_0", b"0x1p3", b"\xed\xa0\x80",
-       b"\x1f\x8b", b"9" * 400, b"x" * 70_000, b"1", b"target", b"\\", b"%s", b"{}", b"../"]  # fmt: skip
+ODD = [
+    b"\0",
+    b"\r",
+    b"\n",
+    b"\t",
+    b",",
+    b" ",
+    b"  ",
+    b'"',
+    b"#",
+    b"nan",
+    b"-inf",
+    b"1e999",
+    b"-0.0",
+    b"\xff",
+    b"\x85",
+    b"\xef\xbb\xbf",
+    "\u00a0".encode(),
+    "\u2028".encode(),
+    b"\x1b[31m",
+    b"1_0",
+    b"0x1p3",
+    b"\xed\xa0\x80",
+    b"\x1f\x8b",
+    b"9" * 400,
+    b"x" * 70_000,
+    b"1",
+    b"target",
+    b"\\",
+    b"%s",
+    b"{}",
+    b"../",
+]
 
 
 # --- ways to damage a file: Random, bytes -> bytes ------------------------------------------------------------------
@@ -142,10 +175,30 @@ def compress(rng, data):
     return rng.choice((lambda rng, data: data, flip_bits, truncate, insert))(rng, packed)
 
 
-WAYS = [flip_bits, set_bytes, insert, truncate, lose_a_part, repeat_a_part, swap_columns, change_a_field, drop_a_field,
-        shuffle_lines, replace_separators, mix_line_ends, break_encoding, compress]  # fmt: skip
-OPTIONS = [{}, {}, {}, {"keep": ["c3", "c4", "side", "place"]}, {"columns": ["enroll", "test", "score"]},
-           {"columns": ["label", "enroll", "test"], "keep": ["c1"]}]  # fmt: skip
+WAYS = [
+    flip_bits,
+    set_bytes,
+    insert,
+    truncate,
+    lose_a_part,
+    repeat_a_part,
+    swap_columns,
+    change_a_field,
+    drop_a_field,
+    shuffle_lines,
+    replace_separators,
+    mix_line_ends,
+    break_encoding,
+    compress,
+]
+OPTIONS = [
+    {},
+    {},
+    {},
+    {"keep": ["c3", "c4", "side", "place"]},
+    {"columns": ["enroll", "test", "score"]},
+    {"columns": ["label", "enroll", "test"], "keep": ["c1"]},
+]
 
 
 def damaged(seed):
@@ -326,12 +379,15 @@ def test_confused_commands_are_refused_before_anything_is_written(command, tmp_p
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
-@pytest.mark.parametrize("arguments, environment, code, message", [
-    ("scores.txt > /dev/full", None, 2, "No space left on device"),
-    ("scores.txt >&-", None, 0, ""),
-    ("- <&-", None, 2, "standard input is closed"),
-    ("scores.txt --json 名.json", {"PYTHONIOENCODING": "ascii"}, 0, ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments, environment, code, message",
+    [
+        ("scores.txt > /dev/full", None, 2, "No space left on device"),
+        ("scores.txt >&-", None, 0, ""),
+        ("- <&-", None, 2, "standard input is closed"),
+        ("scores.txt --json 名.json", {"PYTHONIOENCODING": "ascii"}, 0, ""),
+    ],
+)
 def test_odd_surroundings_leave_no_traceback(command, arguments, environment, code, message):
     line = f"{shlex.quote(sys.executable)} -m sv_ssl.cli.score {arguments}"
     surroundings = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **(environment or {})}

@@ -62,8 +62,12 @@ def test_single_functions_give_what_evaluate_gives(case):
     assert metrics.eer(scores, labels) == (found["eer"], found["eer_threshold"])
     assert metrics.min_dcf(scores, labels, 0.05) == (found["min_dcf"]["0.05"], found["min_dcf_threshold"]["0.05"])
     assert metrics.act_dcf(scores, labels, 0.05) == found["act_dcf"]["0.05"]
-    for name, function in (("eer_rocch", metrics.rocch_eer), ("cllr", metrics.cllr), ("min_cllr", metrics.min_cllr),
-                           ("auc", metrics.auc)):  # fmt: skip
+    for name, function in (
+        ("eer_rocch", metrics.rocch_eer),
+        ("cllr", metrics.cllr),
+        ("min_cllr", metrics.min_cllr),
+        ("auc", metrics.auc),
+    ):
         assert function(scores, labels) == found[name]
 
 

@@ -263,13 +263,24 @@ def test_speaker_means_by_a_mapping():
 
 
 UNKNOWN = {
-    "no /": (["a/1", "b1", "b2", "b3", "b4"], None, "4 of 5 cohort utterances have no known speaker (b1, b2, b3, ...): "
-             "begin ids with `speaker/`, or pass a file of `utterance speaker` lines"),
-    "absolute": (["/data/a/1.wav"], None, "1 of 1 cohort utterances have no known speaker (/data/a/1.wav): "
-                 "begin ids with `speaker/`, or pass a file of `utterance speaker` lines"),
-    "not in the file": (["a/1", "a/2"], {"a/1": "a"}, "1 of 2 cohort utterances have no known speaker (a/2): "
-                        "complete the file of `utterance speaker` lines"),
-}  # fmt: skip
+    "no /": (
+        ["a/1", "b1", "b2", "b3", "b4"],
+        None,
+        "4 of 5 cohort utterances have no known speaker (b1, b2, b3, ...): "
+        "begin ids with `speaker/`, or pass a file of `utterance speaker` lines",
+    ),
+    "absolute": (
+        ["/data/a/1.wav"],
+        None,
+        "1 of 1 cohort utterances have no known speaker (/data/a/1.wav): "
+        "begin ids with `speaker/`, or pass a file of `utterance speaker` lines",
+    ),
+    "not in the file": (
+        ["a/1", "a/2"],
+        {"a/1": "a"},
+        "1 of 2 cohort utterances have no known speaker (a/2): complete the file of `utterance speaker` lines",
+    ),
+}
 
 
 @pytest.mark.parametrize("ids, known, message", UNKNOWN.values(), ids=UNKNOWN)
@@ -285,9 +296,15 @@ def test_a_speaker_without_direction_is_named():
         speaker_means(["a/1", "b/1", "b/2"], np.concatenate([rows, -rows[1:]]))
 
 
-@pytest.mark.parametrize("text", [
-    "u1 ann\nu2 bob\n", "u1\tann\r\nu2  bob \r\n\r\n", "\ufeffu1 ann\nu2 bob", "u1 ann\nu2 bob\nu1 ann\n",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "u1 ann\nu2 bob\n",
+        "u1\tann\r\nu2  bob \r\n\r\n",
+        "\ufeffu1 ann\nu2 bob",
+        "u1 ann\nu2 bob\nu1 ann\n",
+    ],
+)
 def test_speaker_files(text, tmp_path):
     (tmp_path / "utt2spk").write_bytes(text.encode())
     assert read_speakers(tmp_path / "utt2spk") == {"u1": "ann", "u2": "bob"}

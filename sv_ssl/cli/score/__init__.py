@@ -7,8 +7,9 @@ import json
 import math
 import shlex
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from sv_ssl.cli.score import options
 from sv_ssl.core.command import run
@@ -46,8 +47,10 @@ def _score(arguments: argparse.Namespace, command: Sequence[str]) -> None:
     rows: list[dict] = []
     if listed.labels is not None:
         if arguments.raw_cost:
-            report["min_cost"] = {name: report["min_dcf"][name] * min(c_miss * p, c_fa * (1 - p))
-                                  for name, (p, c_miss, c_fa) in points.items()}  # fmt: skip
+            report["min_cost"] = {
+                name: report["min_dcf"][name] * min(c_miss * p, c_fa * (1 - p))
+                for name, (p, c_miss, c_fa) in points.items()
+            }
         print(table.metrics(report, points, ratios, arguments.raw_cost))
         rows = _conditions(arguments, listed, scores, list(points.values()))
         if arguments.by:
@@ -143,8 +146,9 @@ def _system(arguments: argparse.Namespace, listed: Trials) -> tuple[System | Non
     if unknown := [name for name in arguments.quality if name not in system.QUALITIES]:
         raise InputError(f"--quality {unknown[0]}: wanted {', '.join(system.QUALITIES)}")
     models = enroll.read_models(arguments.enroll) if arguments.enroll else None
-    return system.System(source, models, arguments.combine, cohort, arguments.allow_missing, arguments.quality,
-                         arguments.manifest), about  # fmt: skip
+    return system.System(
+        source, models, arguments.combine, cohort, arguments.allow_missing, arguments.quality, arguments.manifest
+    ), about
 
 
 def _file(arguments: argparse.Namespace, listed: Trials) -> tuple[Callable, str]:
@@ -203,8 +207,15 @@ def _against(
     return bootstrap.compare(scores, other, labels, *sides, points)
 
 
-def _write(arguments: argparse.Namespace, listed: Trials, scores: np.ndarray, report: dict, rows: list[dict],
-           ratios: bool, command: str) -> None:  # fmt: skip
+def _write(
+    arguments: argparse.Namespace,
+    listed: Trials,
+    scores: np.ndarray,
+    report: dict,
+    rows: list[dict],
+    ratios: bool,
+    command: str,
+) -> None:
     """Write what was asked for, and say so; then say what could be next."""
     from sv_ssl.verification import conditions, trials
 

@@ -37,14 +37,33 @@ examples
   sv-score test.txt --fuse other.txt --calibrate dev.txt --calibrate other_dev.txt --calibration-out cal.json
 """
 NEEDS = (  # an option, and one of the others that it needs
-    ("norm", "cohort"), ("cohort", "norm"), ("model", "audio"), ("audio", "model"), ("device", "model"),
-    ("combine", "enroll"), ("cohort_speakers", "cohort"), ("top_n", "norm"), ("calibration_out", "calibrate"),
-    ("prior", "calibrate"), ("quality", "calibrate", "calibration"), ("fuse", "calibrate", "calibration"),
+    ("norm", "cohort"),
+    ("cohort", "norm"),
+    ("model", "audio"),
+    ("audio", "model"),
+    ("device", "model"),
+    ("combine", "enroll"),
+    ("cohort_speakers", "cohort"),
+    ("top_n", "norm"),
+    ("calibration_out", "calibrate"),
+    ("prior", "calibrate"),
+    ("quality", "calibrate", "calibration"),
+    ("fuse", "calibrate", "calibration"),
     ("manifest", "by", "quality"),
-)  # fmt: skip
+)
 DEFAULTS = {"device": "cpu", "combine": "embeddings", "top_n": 300, "prior": 0.5}
-READ = ("trials", "embeddings", "enroll", "cohort", "cohort_speakers", "fuse", "calibrate", "calibration", "manifest",
-        "against")  # fmt: skip
+READ = (
+    "trials",
+    "embeddings",
+    "enroll",
+    "cohort",
+    "cohort_speakers",
+    "fuse",
+    "calibrate",
+    "calibration",
+    "manifest",
+    "against",
+)
 MEASURES = ("csv", "plot", "report", "by", "against", "ci", "llr", "raw_cost", "p_target")
 WRITTEN = ("calibration_out", "scores_out", "json", "csv", "report")
 
@@ -53,11 +72,19 @@ def parser() -> Parser:
     """The command line of sv-score."""
     made = Parser(prog="sv-score", description=ABOUT, epilog=MORE)
     made.add_argument("trials", metavar="TRIALS", help="trial list or score file")
-    made.add_argument("--columns", metavar="NAMES", type=lambda text: text.split(","),
-                      help="its columns, where they cannot be told: enroll,test,label,score or others")  # fmt: skip
+    made.add_argument(
+        "--columns",
+        metavar="NAMES",
+        type=lambda text: text.split(","),
+        help="its columns, where they cannot be told: enroll,test,label,score or others",
+    )
     add = made.add_argument_group("where scores come from").add_argument
-    add("--embeddings", metavar="FILE", help="npz, npy, ark, scp, parquet, pt, safetensors or a folder; if absent, the "
-        "lines' own scores, else embeddings.npz in this folder or beside TRIALS")  # fmt: skip
+    add(
+        "--embeddings",
+        metavar="FILE",
+        help="npz, npy, ark, scp, parquet, pt, safetensors or a folder; if absent, the "
+        "lines' own scores, else embeddings.npz in this folder or beside TRIALS",
+    )
     add("--model", metavar="DIR", help="model folder: embeds the recordings that TRIALS names, below --audio")
     add("--audio", metavar="ROOT", help="folder of the recordings")
     add("--device", help="for --model: cpu (default), cuda, cuda:1")
@@ -65,29 +92,58 @@ def parser() -> Parser:
     add("--enroll", metavar="MODELS", help="utterances of each enrolment model: lines of `model utt ...`")
     add("--combine", choices=("embeddings", "scores"), help="what is averaged over them (default embeddings)")
     add = made.add_argument_group("normalisation").add_argument
-    add("--norm", choices=("z", "t", "s", "as"), help="by a cohort's scores: of the enrolment, of the test, of both, "
-        "of the nearest to each")  # fmt: skip
+    add(
+        "--norm",
+        choices=("z", "t", "s", "as"),
+        help="by a cohort's scores: of the enrolment, of the test, of both, of the nearest to each",
+    )
     add("--cohort", metavar="FILE", help="embeddings of other speakers; who is in TRIALS is left out")
     add("--top-n", metavar="N", type=int, help="cohort scores that count for as (default 300)")
-    add("--cohort-speakers", metavar="FILE", help="`utterance speaker` lines; the cohort becomes one mean a speaker; "
-        '"ids": a speaker is what ids begin with, up to /')  # fmt: skip
+    add(
+        "--cohort-speakers",
+        metavar="FILE",
+        help="`utterance speaker` lines; the cohort becomes one mean a speaker; "
+        '"ids": a speaker is what ids begin with, up to /',
+    )
     add = made.add_argument_group("calibration").add_argument
     add("--fuse", metavar="SCORES", action="append", default=[], help="another system's scores for TRIALS; repeatable")
-    add("--calibrate", metavar="DEV", action="append", default=[], help="labelled list or score file to learn "
-        "log-likelihood ratios from; one for each system, in order")  # fmt: skip
+    add(
+        "--calibrate",
+        metavar="DEV",
+        action="append",
+        default=[],
+        help="labelled list or score file to learn log-likelihood ratios from; one for each system, in order",
+    )
     add("--calibration-out", metavar="FILE", help="keep what --calibrate learnt, as JSON")
     add("--calibration", metavar="FILE", help="apply what was learnt before")
     add("--prior", metavar="P", type=float, help="share of targets to calibrate for (default 0.5)")
-    add("--quality", metavar="NAMES", type=lambda text: text.split(","), default=[], help="side information for the "
-        "calibration: duration, magnitude, cohort")  # fmt: skip
+    add(
+        "--quality",
+        metavar="NAMES",
+        type=lambda text: text.split(","),
+        default=[],
+        help="side information for the calibration: duration, magnitude, cohort",
+    )
     add("--llr", action="store_true", help="the scores are natural-log likelihood ratios: show actDCF and Cllr")
     add = made.add_argument_group("what is measured").add_argument
     add("--ci", action="store_true", help="95 %% intervals, by resampling the speakers 1,000 times")
-    add("--p-target", metavar="P[,C_MISS,C_FA]", type=point, action="append", default=[],
-        help="a further operating point for minDCF, beside p 0.01 and 0.05; may be repeated")  # fmt: skip
+    add(
+        "--p-target",
+        metavar="P[,C_MISS,C_FA]",
+        type=point,
+        action="append",
+        default=[],
+        help="a further operating point for minDCF, beside p 0.01 and 0.05; may be repeated",
+    )
     add("--raw-cost", action="store_true", help="the least costs also as they are, not normalised")
-    add("--by", metavar="NAMES", type=_names, default=[], help="break down by columns of the manifest or of TRIALS, by "
-        "duration (duration:2,5 for other bins) and by session")  # fmt: skip
+    add(
+        "--by",
+        metavar="NAMES",
+        type=_names,
+        default=[],
+        help="break down by columns of the manifest or of TRIALS, by "
+        "duration (duration:2,5 for other bins) and by session",
+    )
     add("--manifest", metavar="FILE", help="CSV with the columns of --by: ID,duration,wav,..., or id,...")
     add("--against", metavar="SCORES", help="another system's scores for the same trials: a paired test")
     add = made.add_argument_group("what is written").add_argument

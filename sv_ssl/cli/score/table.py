@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 FEW = 300_000  # distinct scores; of more, float32 repeats some by chance
 Rows = list[tuple[str, str, str, str]]  # name, value, interval, conventions
@@ -12,8 +12,14 @@ Rows = list[tuple[str, str, str, str]]  # name, value, interval, conventions
 def metrics(report: Mapping, points: Mapping[str, tuple], ratios: bool, raw: bool) -> str:
     """A report, its operating points -> aligned lines; `ratios`: scores are likelihood ratios; `raw`: costs too."""
     ci = report.get("ci", {"min_dcf": {}})
-    rows: Rows = [("EER", f"{report['eer']:.3%}", _interval(ci.get("eer"), 100, "{:.3f}"),
-                   f"threshold {float(report['eer_threshold']):.6g}")]  # fmt: skip
+    rows: Rows = [
+        (
+            "EER",
+            f"{report['eer']:.3%}",
+            _interval(ci.get("eer"), 100, "{:.3f}"),
+            f"threshold {float(report['eer_threshold']):.6g}",
+        )
+    ]
     for name, (p, c_miss, c_fa) in points.items():
         threshold = float(report["min_dcf_threshold"][name])
         about = f"p_target {p:g}, c_miss {c_miss:g}, c_fa {c_fa:g}, "
@@ -68,8 +74,13 @@ def breakdown(rows: Sequence[Mapping], points: Sequence[str]) -> str:
         counts = f"{row['n_target']:,}", f"{row['n_nontarget']:,}"
         cells.append((row["by"], row["value"], *counts, *shown, row.get("note", "")))
     widths = [max(map(len, column)) for column in zip(*cells)]
-    lines = [[f"{cell:<{width}}" if i in (0, 1, len(row) - 1) else f"{cell:>{width}}"
-              for i, (cell, width) in enumerate(zip(row, widths))] for row in cells]  # fmt: skip
+    lines = [
+        [
+            f"{cell:<{width}}" if i in (0, 1, len(row) - 1) else f"{cell:>{width}}"
+            for i, (cell, width) in enumerate(zip(row, widths))
+        ]
+        for row in cells
+    ]
     return "\n".join(["", *("  " + "  ".join(line).rstrip() for line in lines), ""])
 
 

@@ -20,10 +20,11 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Iterator, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -63,8 +64,13 @@ class Sizes(NamedTuple):
 _LEAST = Sizes(2, 2, 2, 2, 1, 2, 1, 0.2, 0, 0, 0, 5.0)  # trials need two speakers and two sessions
 
 
-def corpus(folder: str | os.PathLike | None = None, seed: int = 0, workers: int | None = None, progress: bool = True,
-           **sizes: Any) -> Path:
+def corpus(
+    folder: str | os.PathLike | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: bool = True,
+    **sizes: Any,
+) -> Path:
     """Folder of the corpus of this seed and these `Sizes`, which is made if it is not there yet.
 
     Without a folder it is kept in the user's cache. It is the same on any machine and for any number of workers.
@@ -145,8 +151,10 @@ def _make(path: Path, wanted: dict[str, Any], sizes: Sizes, workers: int, progre
 def _fill(folder: Path, seed: int, sizes: Sizes, workers: int, progress: bool) -> None:
     tables: dict[str, list[dict]] = {}
     tasks = [(function, folder, seed, sizes, *what) for function, *what in _tasks(sizes)]
-    with _mapped(workers) as mapped, tqdm(total=len(tasks), desc="making the corpus", unit="part",
-                                          disable=None if progress else True) as bar:
+    with (
+        _mapped(workers) as mapped,
+        tqdm(total=len(tasks), desc="making the corpus", unit="part", disable=None if progress else True) as bar,
+    ):
         for name, rows in mapped(_do, tasks):
             tables.setdefault(name, []).extend(rows)
             bar.update()
@@ -206,8 +214,15 @@ def _session(folder: Path, seed: int, sizes: Sizes, split: str, number: int, day
 
 def _row(key: str, n_samples: int) -> dict:
     speaker, session, _ = key.split("/")
-    return {"ID": key.replace("/", "-"), "duration": n_samples / RATE, "wav": f"{_PREFIX}{key}.wav", "start": 0,
-            "stop": n_samples, "spk_id": speaker, "session": session}
+    return {
+        "ID": key.replace("/", "-"),
+        "duration": n_samples / RATE,
+        "wav": f"{_PREFIX}{key}.wav",
+        "start": 0,
+        "stop": n_samples,
+        "spk_id": speaker,
+        "session": session,
+    }
 
 
 def _is_high(number: Any) -> Any:

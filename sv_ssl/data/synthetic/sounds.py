@@ -14,8 +14,8 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 import numpy as np
 import pandas as pd
@@ -65,7 +65,7 @@ def _stack(time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Many harmonics of a low pitch."""
     low, fall = _pitch(rng, 80, 400), rng.uniform(0.3, 1.2)
     numbers = range(1, int(0.45 * RATE / low))
-    return np.sum([_turns(k * low, time) / k ** fall for k in numbers], axis=0)
+    return np.sum([_turns(k * low, time) / k**fall for k in numbers], axis=0)
 
 
 def _bell(time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -87,11 +87,19 @@ def _clicks(time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     train = np.zeros(len(time))
     train[np.cumsum(rng.uniform(0.03, 0.15, 20) * RATE).astype(int) % len(time)] = rng.uniform(0.4, 1, 20)
     ring = np.arange(400) / RATE
-    return np.convolve(train, np.sin(2 * np.pi * _pitch(rng, 500, 4000) * ring) * np.exp(-ring * 300))[:len(time)]
+    return np.convolve(train, np.sin(2 * np.pi * _pitch(rng, 500, 4000) * ring) * np.exp(-ring * 300))[: len(time)]
 
 
-MAKERS: dict[str, Maker] = {"bell": _bell, "chirp": _chirp, "clicks": _clicks, "hiss": _hiss, "stack": _stack,
-                            "tone": _tone, "tremolo": _tremolo, "warble": _warble}
+MAKERS: dict[str, Maker] = {
+    "bell": _bell,
+    "chirp": _chirp,
+    "clicks": _clicks,
+    "hiss": _hiss,
+    "stack": _stack,
+    "tone": _tone,
+    "tremolo": _tremolo,
+    "warble": _warble,
+}
 
 
 def make(label: str, rng: np.random.Generator, seconds: float = 1.0) -> np.ndarray:
@@ -105,8 +113,8 @@ def make(label: str, rng: np.random.Generator, seconds: float = 1.0) -> np.ndarr
     sound = MAKERS[label](np.arange(length) / RATE, rng) * np.minimum(1, np.linspace(0, 20, length))
     sound *= np.minimum(1, np.linspace(10, 0, length))
     start = rng.integers(0, n_samples - length + 1)
-    clip = _background(n_samples, rng) * np.sqrt(np.mean(sound ** 2)) * 10 ** (-rng.uniform(0, 15) / 20)
-    clip[start:start + length] += sound
+    clip = _background(n_samples, rng) * np.sqrt(np.mean(sound**2)) * 10 ** (-rng.uniform(0, 15) / 20)
+    clip[start : start + length] += sound
     return (clip / np.abs(clip).max() * rng.uniform(0.1, 0.9)).astype(np.float32)
 
 
@@ -114,7 +122,7 @@ def _background(n_samples: int, rng: np.random.Generator) -> np.ndarray:
     """-> (T,) noise between white and brown, of RMS 1."""
     spectrum = np.fft.rfft(rng.standard_normal(n_samples))
     noise = np.fft.irfft(spectrum * np.maximum(np.arange(len(spectrum)), 30) ** -rng.uniform(0, 1), n_samples)
-    return noise / np.sqrt(np.mean(noise ** 2))
+    return noise / np.sqrt(np.mean(noise**2))
 
 
 def corpus(folder: str | os.PathLike | None = None, seed: int = 0, per_class: int = 60, seconds: float = 1.0) -> Path:
@@ -127,8 +135,10 @@ def corpus(folder: str | os.PathLike | None = None, seed: int = 0, per_class: in
     """
     wanted = {"format": FORMAT, "seed": seed, "per_class": per_class, "seconds": seconds}
     if per_class < 6 or seconds < 0.1:
-        raise InputError(f"{per_class} clips of a kind, of {seconds:g} s: want 6 at least (4 to train, 1 to choose by, "
-                         "1 to test), of 0.1 s")
+        raise InputError(
+            f"{per_class} clips of a kind, of {seconds:g} s: want 6 at least (4 to train, 1 to choose by, "
+            "1 to test), of 0.1 s"
+        )
     name = "-".join(f"{value:g}" for value in wanted.values())
     path = Path(folder).absolute() if folder else cache_folder() / f"sounds-{name}"
     if not _complete(path, wanted):
@@ -166,7 +176,17 @@ def _fill(folder: Path, wanted: dict) -> None:
             name = f"{label}/{i:03d}"
             wave = make(label, np.random.default_rng((FORMAT, wanted["seed"], label_id, i)), wanted["seconds"])
             audio.write(folder / "wav" / f"{name}.wav", wave, RATE)
-            rows.append({"ID": name, "duration": len(wave) / RATE, "wav": f"$data_root/wav/{name}.wav", "start": 0,
-                         "stop": len(wave), "label": label, "label_id": label_id, "fold": folds[i % len(folds)]})
+            rows.append(
+                {
+                    "ID": name,
+                    "duration": len(wave) / RATE,
+                    "wav": f"$data_root/wav/{name}.wav",
+                    "start": 0,
+                    "stop": len(wave),
+                    "label": label,
+                    "label_id": label_id,
+                    "fold": folds[i % len(folds)],
+                }
+            )
     manifest.write(pd.DataFrame(rows), folder / "clips.csv")
     (folder / "sounds.json").write_text(json.dumps(wanted) + "\n")

@@ -8,7 +8,8 @@ Everything is float64, so that the last bit of the 16-bit samples is the same on
 
 from __future__ import annotations
 
-from typing import NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -65,9 +66,51 @@ _COSINE, _SINE = (wave(2 * np.pi / N_FFT * np.arange(N_FFT // 2 + 1)) for wave i
 _NAMES = [line.split()[0] for line in _TABLE.split("\n") if line]
 _ROWS = np.array([line.split()[1:] for line in _TABLE.split("\n") if line], dtype=float)
 _SECONDS, _FORMANTS, _VOICE, _BREATH, _HISS, _NASAL, _POLES = 0, slice(1, 4), 4, 5, 6, 7, slice(8, 10)
-_VOWELS = "i I e E ae a V o U u er @ @ i a I".split()  # named twice: twice as frequent
-_ONSETS = "m n l r w j s S f T z v h p t k b d g t n s d k".split()
-_CODAS = "m n N l r s S f z v t k d n t s".split()
+_VOWELS = [
+    "i",
+    "I",
+    "e",
+    "E",
+    "ae",
+    "a",
+    "V",
+    "o",
+    "U",
+    "u",
+    "er",
+    "@",
+    "@",
+    "i",
+    "a",
+    "I",
+]  # named twice: twice as frequent
+_ONSETS = [
+    "m",
+    "n",
+    "l",
+    "r",
+    "w",
+    "j",
+    "s",
+    "S",
+    "f",
+    "T",
+    "z",
+    "v",
+    "h",
+    "p",
+    "t",
+    "k",
+    "b",
+    "d",
+    "g",
+    "t",
+    "n",
+    "s",
+    "d",
+    "k",
+]
+_CODAS = ["m", "n", "N", "l", "r", "s", "S", "f", "z", "v", "t", "k", "d", "n", "t", "s"]
 _PIECES = {name: [row for row, other in enumerate(_NAMES) if other == name] for name in _NAMES}
 # How far habits go, as standard deviations of the logarithm of each column of the table.
 _HABITS = np.array([0.15, 0.06, 0.05, 0.05, 0.1, 0.3, 0.3, 0.2, 0.08, 0.06])

@@ -27,11 +27,28 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden" / "v1"
-NAMES = ("sv-score", "sv-extract", "sv-verify", "sv-diarize", "sv-import", "sv-export", "sv-index", "sv-identify",
-         "sv-analyze")
+NAMES = (
+    "sv-score",
+    "sv-extract",
+    "sv-verify",
+    "sv-diarize",
+    "sv-import",
+    "sv-export",
+    "sv-index",
+    "sv-identify",
+    "sv-analyze",
+)
 MODELS = {"model_fast": "embeddings.npz", "model_ecapa": "embeddings_ecapa.npz", "model_plain": "embeddings_plain.npz"}
-FORMS = ("embeddings.npz", "embeddings.npy", "embeddings.ark", "embeddings.scp", "kaldi.scp", "embeddings.parquet",
-         "embeddings.pt", "embeddings_files")
+FORMS = (
+    "embeddings.npz",
+    "embeddings.npy",
+    "embeddings.ark",
+    "embeddings.scp",
+    "kaldi.scp",
+    "embeddings.parquet",
+    "embeddings.pt",
+    "embeddings_files",
+)
 PASSING = {"version", "versions", "commit", "time", "date", "seconds", "minutes"}  # keys that differ from run to run
 
 
@@ -85,6 +102,7 @@ def golden(unpacked, tmp_path, monkeypatch):
 @pytest.fixture
 def call(monkeypatch, capsys):
     """call("sv-score ...") -> exit code and what was printed; the command is found as its console script is."""
+
     def run(line):
         words = line.split()
         module, function = entry_points()[words[0]].split(":")
@@ -95,6 +113,7 @@ def call(monkeypatch, capsys):
         except SystemExit as stop:
             code = stop.code
         return code or 0, capsys.readouterr().out
+
     return run
 
 
@@ -213,6 +232,7 @@ def test_an_old_index_can_be_changed(golden, call):
 @pytest.mark.parametrize("folder, rows", MODELS.items(), ids=list(MODELS))
 def test_an_old_model_folder_loads(golden, folder, rows):
     import sv_ssl
+
     model, wanted = sv_ssl.load(folder), read_embeddings(GOLDEN / rows)
     assert (model.dim, model.sample_rate) == (len(next(iter(wanted.values()))), 16000)
     made = model.embed([f"data/wav/{name}" for name in wanted])
@@ -221,6 +241,7 @@ def test_an_old_model_folder_loads(golden, folder, rows):
 
 def test_the_api_compares_as_the_score_file_does(golden):
     import sv_ssl
+
     model = sv_ssl.load("model_fast")
     for line in (GOLDEN / "scores.txt").read_text().splitlines()[:3]:
         one, other, score = line.split()[:3]
@@ -229,6 +250,7 @@ def test_the_api_compares_as_the_score_file_does(golden):
 
 def test_the_api_has_the_windows_of_sv_extract(golden):
     import sv_ssl
+
     starts, stops, rows = sv_ssl.load("model_fast").windows("meeting.wav", 1.5, 0.75)
     lines = [line.split(",") for line in Path("windows.windows.csv").read_text().splitlines()[1:]]
     assert [(float(line[2]), float(line[3])) for line in lines] == list(zip(starts, stops, strict=True))

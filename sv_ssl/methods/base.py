@@ -1,0 +1,80 @@
+"""The contract between a method and the engine that trains it: what it needs, what it is told, what a step returns."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor, nn
+
+from sv_ssl.data.batch import Batch
+
+
+class Needs(NamedTuple):
+    """What a method needs of the data. The engine refuses a run that cannot give it, before any work."""
+
+    views: int = 2  # long crops of an utterance in a step: at least so many
+    short: bool = False  # whether it can use short crops
+    labels: str = "none"  # "none", "some" (-1 where unknown) or "all": the classes that it looks up by row
+    partners: int = 0  # other recordings whose audio must come along (no method wants any yet)
+
+
+class Facts(NamedTuple):
+    """What a run knows before its first step."""
+
+    n_rows: int  # rows of the training manifest
+    classes: np.ndarray | None  # (n_rows,) int64, -1 where unknown; None where nobody knows
+    n_classes: int  # of the classifier: speeds counted (0 without classes)
+    steps: int  # of an epoch
+    epochs: int
+    seed: int
+
+
+class Step(NamedTuple):
+    """What a method returns for a batch of R rows."""
+
+    loss: Tensor  # ()
+    z: Tensor  # (R, D) detached, to watch
+    labels: Tensor  # (R,) of z's rows: equal for what should be alike
+    log: dict[str, Tensor] = {}
+
+
+class Method(nn.Module):
+    """A way to train `self.embedder`. Subclasses write `forward`, and those hooks that they need.
+
+    The engine calls `prepare` once, then `on_epoch_start`; for each optimizer step `on_step_start`, `forward` (several
+    times where gradients are accumulated) and `on_step_end`; then `on_epoch_end`. `progress` is in epochs, fractional.
+    """
+
+    needs: Needs = Needs()
+    embedder: nn.Module
+
+    def prepare(self, facts: Facts) -> None:
+        """Size and fill what depends on the training manifest. Call it before the optimizer is made."""
+
+    def forward(self, batch: Batch) -> Step:
+        """Return the loss of a batch, and the rows to watch."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
+
+    def on_epoch_start(self, epoch: int) -> None:
+        """Called before the first step of an epoch; epochs count from 1."""
+
+    def on_step_start(self, progress: float) -> None:
+        """Called before a step: sets what follows a schedule."""
+
+    def on_step_end(self, progress: float) -> None:
+        """Called after the optimizer has changed the weights."""
+
+    def on_epoch_end(self, epoch: int) -> None:
+        """Called after the last step of an epoch."""
+
+    def embedder_to_keep(self) -> nn.Module:
+        """Return the embedder that is validated and saved."""
+        return self.embedder
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return groups for the optimizer; a group's "lr_scale" multiplies the scheduled rate."""
+        return [{"params": [parameter for parameter in self.parameters() if parameter.requires_grad]}]
+
+    def weights_loaded(self) -> None:
+        """Called after weights of a model folder were read into the embedder."""

@@ -1,4 +1,4 @@
-"""Checkpoints that appear and vanish whole, and what a run has to remember beside its weights."""
+"""Checkpoints that appear and vanish whole, and the weights that they hold."""
 
 from __future__ import annotations
 
@@ -6,22 +6,18 @@ import json
 import os
 import shutil
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from speechbrain.utils.checkpoints import (
-    Checkpointer,
-    ckpt_recency,
-    mark_as_loader,
-    mark_as_saver,
-    register_checkpoint_hooks,
-)
+from speechbrain.utils.checkpoints import Checkpoint, Checkpointer, ckpt_recency
+from torch import Tensor
 
-from sv_ssl.core.distributed import barrier, gather_objects, is_loss, is_main
+from sv_ssl.core.distributed import barrier, is_loss, is_main
 from sv_ssl.core.errors import InputError
-from sv_ssl.data.views import Note
+from sv_ssl.training.journal import Journal
 
-NOTES_KEPT = 1000  # of a kind, in words; the rest is counted
 SUMS = "sums.json"  # a checkpoint's files and their checksums
 
 
@@ -104,51 +100,38 @@ def damage(folder: Path) -> str | None:
     return f"{bad[0]} is not what was written" if bad else None
 
 
-@register_checkpoint_hooks
-class Journal:
-    """What a run remembers beside its weights: the epochs' records, what was watched, the files' notes, the time."""
+# ------------------------------------------------------------------------------------------------- what they hold
+def best(checkpointer: Checkpointer) -> Checkpoint:
+    """Return the checkpoint with the lowest validation EER; where nothing was validated, the last."""
+    found = checkpointer.find_checkpoint(min_key="eer") or checkpointer.find_checkpoint()
+    if found is None:
+        raise InputError(f"nothing was trained and {checkpointer.checkpoints_dir} holds no checkpoint")
+    return found
 
-    def __init__(self) -> None:
-        self.epochs: list[dict] = []
-        self.watched: list[list[float]] = []  # measures of this epoch so far
-        self.notes: dict[str, dict[str, str]] = {}  # outcome -> file -> reason
-        self.more: dict[str, int] = {}  # outcome -> notes beyond those kept
-        self.told: dict[str, int] = {}  # the same when they were last shared
-        self.seconds = 0.0
 
-    def note(self, notes: list[Note]) -> None:
-        """Keep the first note on each file, and count those that there is no room for."""
-        for note in notes:
-            kept = self.notes.setdefault(note.outcome, {})
-            if note.wav not in kept and len(kept) >= NOTES_KEPT:
-                self.more[note.outcome] = self.more.get(note.outcome, 0) + 1
-            else:
-                kept[note.wav] = note.reason
+def of_epochs(checkpointer: Checkpointer) -> list[Checkpoint]:
+    """Return the checkpoints at the ends of epochs, in their order."""
+    found = [one for one in checkpointer.list_checkpoints() if "epoch" in one.meta]
+    if not found:
+        raise InputError(f"nothing was trained and {checkpointer.checkpoints_dir} holds no checkpoint")
+    return sorted(found, key=lambda one: one.meta["epoch"])
 
-    def count(self, outcome: str) -> int:
-        """How many files had this outcome."""
-        return len(self.notes.get(outcome, {})) + self.more.get(outcome, 0)
 
-    def gather(self) -> None:
-        """Share the notes of all processes."""
-        more = {outcome: count - self.told.get(outcome, 0) for outcome, count in self.more.items()}
-        brought = gather_objects((self.notes, more))
-        self.notes, self.more = {}, dict(self.told)
-        for notes, more in brought:
-            self.more |= {outcome: self.more.get(outcome, 0) + count for outcome, count in more.items()}
-            self.note([Note(wav, outcome, why) for outcome, files in notes.items() for wav, why in files.items()])
-        self.told = dict(self.more)
+def weights(checkpoint: Checkpoint, device: str) -> dict[str, Any]:
+    """Return the state dict of a checkpoint's method."""
+    return torch.load(checkpoint.paramfiles["method"], map_location=device, weights_only=True)
 
-    @mark_as_saver
-    def _save(self, path) -> None:
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        torch.save({**vars(self), "rng": torch.get_rng_state(), "cuda": cuda}, path)
 
-    @mark_as_loader
-    def _load(self, path, end_of_epoch) -> None:
-        state = torch.load(path, weights_only=True)
-        cuda = state.pop("cuda")
-        torch.set_rng_state(state.pop("rng"))
-        if len(cuda) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(cuda)
-        vars(self).update(state)
+def mean(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the mean of what is a fraction in state dicts; counters are the last one's.
+
+    >>> mean([{"w": torch.zeros(2), "n": torch.tensor(1)}, {"w": torch.ones(2), "n": torch.tensor(2)}])
+    {'w': tensor([0.5000, 0.5000]), 'n': tensor(2)}
+    """
+
+    def of(name: str, last: Any) -> Any:
+        if not (isinstance(last, Tensor) and last.is_floating_point()):
+            return last
+        return torch.stack([state[name].double() for state in states]).mean(dim=0).to(last.dtype)
+
+    return {name: of(name, last) for name, last in states[-1].items()}

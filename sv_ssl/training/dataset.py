@@ -14,8 +14,10 @@ import pandas as pd
 from sv_ssl import audio
 from sv_ssl.core.distributed import barrier, is_main
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.seeds import stream
 from sv_ssl.data import manifest
 from sv_ssl.training import held_out
+from sv_ssl.training.settings import SpeakerSettings
 from sv_ssl.verification.trials import Trials, read_trials, speakers
 
 USUAL = ("trials.txt", "veri_test2.txt", "veri_test.txt")  # test lists that are found without being named
@@ -37,50 +39,61 @@ class Listed(NamedTuple):
         return self.trials.labels
 
 
-class Corpus(NamedTuple):
+class Dataset(NamedTuple):
+    """What a run takes."""
+
     train: pd.DataFrame
     valid: Listed | None
     tests: list[Listed]  # the first is the one that a run is known by
 
 
-def read(hparams: dict) -> Corpus:
-    """The training manifest without the speakers of the trial lists, and the lists."""
-    root = Path(hparams["data_folder"])
-    audio_root = Path(hparams["audio_root"] or (root / "wav" if (root / "wav").is_dir() else root))
-    valid = trial_list(hparams["valid_trials"], [root / "valid.txt"], audio_root)
-    if isinstance(hparams["test_trials"], list):
-        found = [trial_list(name, [], audio_root) for name in hparams["test_trials"]]
-    else:
-        found = [trial_list(hparams["test_trials"], [root / name for name in USUAL], audio_root)]
-    tests = [listed for listed in found if listed]
-    _refuse_equal_names(tests)
-    everything = training_manifest(hparams, root)
+def read(settings: SpeakerSettings) -> Dataset:
+    """Return the training manifest without the speakers of the trial lists, and the lists."""
+    root = Path(str(settings.data_folder))
+    audio_root = Path(settings.audio_root or (root / "wav" if (root / "wav").is_dir() else root))
+    valid = trial_list(settings.valid_trials, [root / "valid.txt"], audio_root)
+    tests = test_lists(settings.test_trials, root, audio_root)
+    everything = training_manifest(settings, root)
     lists = [valid, *tests] if valid else tests
-    train = everything[~judged(everything, [one.trials for one in lists], audio_root)].reset_index(drop=True)
+    train = everything[~judged(everything, [listed.trials for listed in lists], audio_root)].reset_index(drop=True)
     left_out = len(everything) - len(train)
-    train = labelled_part(train, hparams)
+    train = labelled_part(train, settings)
     if valid is None:
-        train, valid = without_labels(train, hparams)
+        train, valid = hold_out(train, settings)
     if is_main():
-        print(
-            f"training: {len(train):,} utterances, {train.duration.sum() / 3600:.1f} h"
-            + f" ({left_out:,} of validation or test speakers left out)" * bool(left_out)
-        )
-        for option, some in (("valid_trials", [valid] if valid else []), ("test_trials", tests)):
-            print(
-                f"{option}: "
-                + ("; ".join(f"{len(one.trials.enroll):,} trials of {one.trials.name}" for one in some) or "none")
-            )
-    return Corpus(train, valid, tests)
+        tell(train, left_out, {"valid_trials": [valid] if valid else [], "test_trials": tests})
+    return Dataset(train, valid, tests)
 
 
-def training_manifest(hparams: dict, root: Path) -> pd.DataFrame:
-    """The manifest that is named, else train.csv of the data folder, else the folder itself, scanned once."""
-    named = Path(hparams["train_csv"] or root / "train.csv")
-    if named.is_file() or hparams["train_csv"]:
+def tell(train: pd.DataFrame, left_out: int, lists: dict[str, list[Listed]]) -> None:
+    """Print what was found."""
+    speakers_out = f" ({left_out:,} of validation or test speakers left out)" if left_out else ""
+    print(f"training: {len(train):,} utterances, {train.duration.sum() / 3600:.1f} h{speakers_out}")
+    for option, named in lists.items():
+        trials = [f"{len(listed.trials.enroll):,} trials of {listed.trials.name}" for listed in named]
+        print(f"{option}: {'; '.join(trials) or 'none'}")
+
+
+def test_lists(named: str | list[str] | None, root: Path, audio_root: Path) -> list[Listed]:
+    """Return the lists that are named, else one at a usual place; their scores need different names."""
+    if isinstance(named, list):
+        found = [trial_list(name, [], audio_root) for name in named]
+    else:
+        found = [trial_list(named, [root / name for name in USUAL], audio_root)]
+    tests = [listed for listed in found if listed]
+    stems = [listed.stem for listed in tests]
+    if twice := [stem for stem in stems if stems.count(stem) > 1]:
+        raise InputError(f"two of the test lists are called {twice[0]}: their scores need different names")
+    return tests
+
+
+def training_manifest(settings: SpeakerSettings, root: Path) -> pd.DataFrame:
+    """Return the manifest that is named, else train.csv of the data folder, else the folder itself, scanned once."""
+    named = Path(settings.train_csv or root / "train.csv")
+    if named.is_file() or settings.train_csv:
         return manifest.read(named)
     place = hashlib.sha1(os.path.realpath(root).encode()).hexdigest()[:8]  # a listing is of one folder
-    scanned = Path(hparams["output_folder"]) / f"train-{place}.csv"
+    scanned = Path(settings.output_folder) / f"train-{place}.csv"
     if is_main() and not scanned.exists():
         found = manifest.scan(root)
         for _, reason in found.attrs["skipped"]:
@@ -91,7 +104,7 @@ def training_manifest(hparams: dict, root: Path) -> pd.DataFrame:
 
 
 def trial_list(named: str | None, usual: list[Path], audio_root: Path) -> Listed | None:
-    """The list that is named or lies at a usual place, with every recording checked to be there."""
+    """Return the list that is named or lies at a usual place, with every recording checked to be there."""
     path = named or next((p for p in usual if p.is_file()), None)
     if path is None:
         return None
@@ -108,7 +121,7 @@ def trial_list(named: str | None, usual: list[Path], audio_root: Path) -> Listed
 
 
 def unusable(path: Path) -> str | None:
-    """What is wrong with a recording, as far as its header tells."""
+    """Return what is wrong with a recording, as far as its header tells."""
     try:
         audio.info(path)
     except audio.AudioError as error:
@@ -117,7 +130,7 @@ def unusable(path: Path) -> str | None:
 
 
 def judged(train: pd.DataFrame, lists: list[Trials], audio_root: Path) -> np.ndarray:
-    """(N,) bool: utterances that a trial list names, and all others of their speakers where those are known."""
+    """Return an (N,) mask of utterances that a trial list names, and all others of their speakers where known."""
     folder = lru_cache(None)(os.path.realpath)
     heard = {os.path.realpath(audio_root / name) for trials in lists for name in trials.ids}
     real = train.wav.map(lambda wav: os.path.join(folder(os.path.dirname(wav)), os.path.basename(wav)))
@@ -128,46 +141,40 @@ def judged(train: pd.DataFrame, lists: list[Trials], audio_root: Path) -> np.nda
     return named | train.spk_id.isin(set(train.spk_id[named]) | tested).to_numpy()
 
 
-def labelled_part(train: pd.DataFrame, hparams: dict) -> pd.DataFrame:
-    """The utterances that are learnt from: all, or those of a share of the speakers."""
-    if hparams["label_share"] >= 1 or hparams["labels"] == "both":
+def labelled_part(train: pd.DataFrame, settings: SpeakerSettings) -> pd.DataFrame:
+    """Return the utterances that are learnt from: all, or those of a share of the speakers."""
+    if settings.label_share >= 1 or settings.method.needs.labels == "some":
         return train
-    return train[known_speakers(train, hparams) >= 0].reset_index(drop=True)
+    return train[known_speakers(train, settings) >= 0].reset_index(drop=True)
 
 
-def known_speakers(train: pd.DataFrame, hparams: dict) -> np.ndarray:
-    """(N,) int64: the numbers of a share of the speakers, -1 for the others and where spk_id is empty.
+def known_speakers(train: pd.DataFrame, settings: SpeakerSettings) -> np.ndarray:
+    """Return the (N,) int64 numbers of a share of the speakers, -1 for the others and where spk_id is empty.
 
     A larger share with the same seed holds the smaller.
     """
     if "spk_id" not in train:
         raise InputError(
-            f"--label_share {hparams['label_share']} is of the speakers, and the training manifest has no "
+            f"--label_share {settings.label_share} is of the speakers, and the training manifest has no "
             "column spk_id: add it, or leave label_share out"
         )
     named = train.spk_id.fillna("").astype(str)
-    names = np.random.default_rng((hparams["seed"], 4)).permutation(np.unique(named[named != ""]))
-    kept = np.sort(names[: max(2, round(hparams["label_share"] * len(names)))])
+    names = stream(settings.seed, "label share").permutation(np.unique(named[named != ""]))
+    kept = np.sort(names[: max(2, round(settings.label_share * len(names)))])
     return np.where(named.isin(kept), np.searchsorted(kept, named), -1)
 
 
-def without_labels(train: pd.DataFrame, hparams: dict) -> tuple[pd.DataFrame, Listed | None]:
+def hold_out(train: pd.DataFrame, settings: SpeakerSettings) -> tuple[pd.DataFrame, Listed | None]:
     """Hold utterances out and make a validation list of them, as far as there are enough."""
     if "shard" in train:
         return train, None  # their audio is in no file of its own
-    held = held_out.choose(train, hparams["valid_utterances"], hparams["seed"])
+    held = held_out.choose(train, settings.valid_utterances, settings.seed)
     if not held.any():
         return train, None
-    made_of = hashlib.sha1("\n".join([*train.ID[held], str(hparams["seed"])]).encode()).hexdigest()[:8]
-    folder = Path(hparams["output_folder"]) / f"valid-{made_of}"
+    made_of = hashlib.sha1("\n".join([*train.ID[held], str(settings.seed)]).encode()).hexdigest()[:8]
+    folder = Path(settings.output_folder) / f"valid-{made_of}"
     if is_main():
-        held_out.write(train[held], folder, hparams["augment"], hparams["seed"], hparams["embedder"].sample_rate)
+        held_out.write(train[held], folder, settings.transforms, settings.seed, settings.embedder.sample_rate)
         print(f"validation: halves of {held.sum()} training utterances, held out (no list was named)")
     barrier()
     return train[~held].reset_index(drop=True), Listed(read_trials(folder / "valid.txt"), folder)
-
-
-def _refuse_equal_names(tests: list[Listed]) -> None:
-    stems = [one.stem for one in tests]
-    if twice := [stem for stem in stems if stems.count(stem) > 1]:
-        raise InputError(f"two of the test lists are called {twice[0]}: their scores need different names")

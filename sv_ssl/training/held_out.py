@@ -13,9 +13,10 @@ import pandas as pd
 import torch
 
 from sv_ssl import audio
-from sv_ssl.audio import noise
+from sv_ssl.audio.transform import Pipeline
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
+from sv_ssl.core.seeds import stream
 
 LEAST_SECONDS = 2.0  # of an utterance that is cut
 MOST_SECONDS = 8.0  # of a half
@@ -25,26 +26,26 @@ IMPOSTORS = 10  # trials of an utterance with others
 
 
 def choose(train: pd.DataFrame, n: int, seed: int) -> np.ndarray:
-    """(N,) bool: `n` utterances, or 5 % of all if that is less, that are long enough to be cut; none if these are few.
+    """Return an (N,) mask of `n` utterances, or 5 % of all if that is less, long enough to be cut; none if few are.
 
     >>> int(choose(pd.DataFrame({"duration": [4.0] * 1000}), n=20, seed=0).sum())
     20
     """
     long = np.flatnonzero(train.duration.to_numpy() >= LEAST_SECONDS)
     n = min(n, int(MOST_SHARE * len(train)), len(long))
-    chosen = np.random.default_rng((seed, 1)).permutation(long)[: n if n >= FEW else 0]
+    chosen = stream(seed, "held out").permutation(long)[: n if n >= FEW else 0]
     return np.isin(np.arange(len(train)), chosen)
 
 
-def write(held: pd.DataFrame, folder: Path, augmented: noise.Augment | None, seed: int, rate: int) -> Path:
-    """Cut the utterances into `folder` -> the trial list there. What is there already is not made again."""
+def write(held: pd.DataFrame, folder: Path, transforms: Pipeline | None, seed: int, rate: int) -> Path:
+    """Cut the utterances into `folder` and return the trial list there. What is there already is not made again."""
     listed = folder / "valid.txt"
     if not listed.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         usable = [
             number
             for number, row in enumerate(held.itertuples())
-            if _halves(row, folder, number, augmented, np.random.default_rng((seed, 2, number)), rate)
+            if _halves(row, folder, number, transforms, stream(seed, "room of a half", number), rate)
         ]
         if len(usable) < 2:
             raise InputError(
@@ -52,12 +53,12 @@ def write(held: pd.DataFrame, folder: Path, augmented: noise.Augment | None, see
                 "pass --valid_utterances 0, or look at the files"
             )
         with aside(listed) as temporary:
-            temporary.write_text("".join(_trials(usable, np.random.default_rng((seed, 3)))))
+            temporary.write_text("".join(_trials(usable, stream(seed, "held-out trials"))))
     return listed
 
 
 def _halves(
-    row, folder: Path, number: int, augmented: noise.Augment | None, rng: np.random.Generator, rate: int
+    row, folder: Path, number: int, transforms: Pipeline | None, rng: np.random.Generator, rate: int
 ) -> bool:
     """Write 0001-a.wav and 0001-b.wav; an utterance that cannot be read, or is silent in one half, is passed over."""
     try:
@@ -66,7 +67,7 @@ def _halves(
         first, second = wave[max(0, middle - most) : middle], wave[middle : middle + most]
         if min(np.abs(first).max(), np.abs(second).max()) <= audio.STEP:
             return False
-        halves = {"a": first, "b": _moved(second, augmented, rng)}
+        halves = {"a": first, "b": _moved(second, transforms, rng)}
     except audio.AudioError:  # of the recording, or of the noise or room that was drawn
         return False
     for name, half in halves.items():
@@ -74,18 +75,17 @@ def _halves(
     return True
 
 
-def _moved(wave: np.ndarray, augmented: noise.Augment | None, rng: np.random.Generator) -> np.ndarray:
-    """(T,) -> (T,): in a room and with a noise, no louder than a file can hold."""
-    if augmented is None:
+def _moved(wave: np.ndarray, transforms: Pipeline | None, rng: np.random.Generator) -> np.ndarray:
+    """Return a (T,) wave in a room and with a noise, no louder than a file can hold."""
+    if transforms is None:
         return wave
-    drawn = augmented.draw(rng, len(wave))
-    rows = [torch.from_numpy(np.array(drawn[key]))[None] for key in ("noise", "snr_db", "rir")]
-    moved = noise.apply(torch.from_numpy(wave)[None], *rows)[0].numpy()
+    drawn = {name: torch.from_numpy(np.array(value))[None] for name, value in transforms.draw(rng, len(wave)).items()}
+    moved = transforms.apply(torch.from_numpy(wave)[None], drawn)[0].numpy()
     return moved / max(1.0, float(np.abs(moved).max()))
 
 
 def _trials(numbers: list[int], rng: np.random.Generator) -> list[str]:
-    """A target trial of each utterance, and some of it with others."""
+    """Return the lines of a target trial of each utterance, and of some trials of it with others."""
 
     def line(label: int, first: int, second: int) -> str:
         return f"{label} {first:04d}-a.wav {second:04d}-b.wav\n"

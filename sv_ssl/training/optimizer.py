@@ -1,0 +1,38 @@
+"""The optimizer of a run: made of the method's groups of parameters, its rate set by a schedule."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from sv_ssl.core.errors import InputError
+
+
+def make(opt_class: Callable, groups: list[dict[str, Any]], device_type: str) -> torch.optim.Optimizer:
+    """Return an optimizer of these groups; what its constructor refuses is an InputError of one line."""
+    try:
+        made = (opt_class if device_type == "cpu" else fused(opt_class))(groups)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the optimizer cannot be made: {error}: look at opt_class and the keys beside it") from error
+    if made.defaults.get("momentum", 0) >= 1:
+        raise InputError(f"momentum is {made.defaults['momentum']}: wanted less than 1, or the steps never die away")
+    return made
+
+
+def fused(opt_class: Callable) -> Callable:
+    """Return an optimizer's class with one kernel for all parameters, where it has such a one.
+
+    >>> fused(torch.optim.Adam).keywords
+    {'fused': True}
+    """
+    return partial(opt_class, fused=True) if "fused" in inspect.signature(opt_class).parameters else opt_class
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of every group; its "lr_scale" multiplies it."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("lr_scale", 1.0)

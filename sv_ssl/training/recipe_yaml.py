@@ -1,0 +1,190 @@
+"""A recipe's YAML: the files that it extends laid beneath it, its keys as plain values, its objects built.
+
+A YAML may begin with `extends: am.yaml` and then holds only what differs. A value takes the place of the one below; a
+mapping without a tag changes single keys of the object below (`method: {loss: {symmetric: False}}`), one with a tag
+(`!new:...`) takes its place. A key of the file below that nothing reads any more is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from hyperpyyaml import load_hyperpyyaml, resolve_references
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from sv_ssl.core.errors import InputError
+
+
+class RecipeYaml(NamedTuple):
+    """A YAML and what it extends, as one text."""
+
+    path: Path
+    text: str
+    written: dict[str, Any]  # plain values by key; of an object the text that describes it
+    meanings: dict[str, str]  # of the keys, from the comments beside them
+
+
+def read(path: Path, settings: Collection[str]) -> RecipeYaml:
+    """Return a YAML with those that it extends beneath it; `settings` are keys that count as read."""
+    node, files = _overlaid(path, set(settings), [])
+    meanings = _meanings(files)
+    text = _annotated(yaml.serialize(node, width=1000), meanings) if len(files) > 1 else path.read_text()
+    return RecipeYaml(path, text, top_level(text, path), meanings)
+
+
+# ---------------------------------------------------------------------------------------------------------- extending
+def _overlaid(path: Path, settings: set[str], above: list[Path]) -> tuple[yaml.MappingNode, list[Path]]:
+    """Return the mapping of a YAML laid over what it extends, and the files, the lowest first."""
+    if path.resolve() in [other.resolve() for other in above]:
+        raise InputError(f"{above[0]} extends itself, by way of {', '.join(p.name for p in above[1:]) or path.name}")
+    node = _compose(path.read_text(), path)
+    keys = [key.value for key, _ in node.value]
+    if "extends" not in keys:
+        return node, [path]
+    if keys[0] != "extends":
+        raise InputError(f"{path}: extends is to be the first key, it is number {keys.index('extends') + 1}")
+    base = path.parent / str(node.value.pop(0)[1].value)
+    if not base.is_file():
+        raise InputError(f"{path} extends {base}, which is not there")
+    below, files = _overlaid(base, settings, [*above, path])
+    _lay(below, node)
+    _drop_unread(below, settings | set(keys))
+    return below, [*files, path]
+
+
+def _lay(below: yaml.MappingNode, above: yaml.MappingNode) -> None:
+    """Change the mapping below: tagged and plain values replace, mappings without a tag go on inside."""
+    places = {key.value: place for place, (key, _) in enumerate(below.value)}
+    for key, value in above.value:
+        place = places.get(key.value)
+        if place is None:
+            below.value.append((key, value))
+        elif isinstance(value, yaml.MappingNode) and not value.tag.startswith("!"):
+            if not isinstance(below.value[place][1], yaml.MappingNode):
+                raise InputError(f"{key.value} has keys in the YAML, and is a plain value in the one that it extends")
+            _lay(below.value[place][1], value)
+        else:
+            below.value[place] = (key, value)
+
+
+def _drop_unread(node: yaml.MappingNode, kept: set[str]) -> None:
+    """Leave out top-level keys that are no setting and that no other value refers to."""
+    while True:
+        read = {name for _, value in node.value for name in re.findall(r"<(\w+)[>\[]", yaml.serialize(value))}
+        left = [(key, value) for key, value in node.value if key.value in kept | read]
+        if len(left) == len(node.value):
+            return
+        node.value = left
+
+
+def _meanings(files: list[Path]) -> dict[str, str]:
+    """Return the comment beside each top-level key, of the highest file that has one."""
+    found: dict[str, str] = {}
+    for path in files:
+        for line in path.read_text().splitlines():
+            if beside := re.match(r"(\w+):.*?\s#\s*(\S.*)", line):
+                found[beside[1]] = beside[2].strip()
+    return found
+
+
+def _annotated(text: str, meanings: Mapping[str, str]) -> str:
+    """Put each key's meaning beside its value again."""
+    lines = []
+    for line in text.splitlines():
+        key = re.match(r"(\w+): (?!!)", line)
+        lines.append(f"{line}  # {meanings[key[1]]}" if key and key[1] in meanings else line)
+    return "\n".join(lines) + "\n"
+
+
+# -------------------------------------------------------------------------------------------------------- plain values
+def top_level(text: str, path: Path) -> dict[str, Any]:
+    """Return a YAML's keys with their plain values, nothing built: of an object the text that describes it."""
+    return {key.value: _plain(value) for key, value in _compose(text, path).value}
+
+
+def _compose(text: str, path: Path) -> yaml.MappingNode:
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(node, yaml.MappingNode):
+        raise InputError(f"{path} holds no `key: value` lines")
+    return node
+
+
+def _plain(node: yaml.Node) -> Any:
+    if isinstance(node, yaml.SequenceNode) and not any(map(_is_object, node.value)):
+        return [typed(item.value) for item in node.value]
+    return yaml.serialize(node).strip() if _is_object(node) else typed(node.value)
+
+
+def _is_object(node: yaml.Node) -> bool:
+    return not isinstance(node, yaml.ScalarNode) or node.tag.startswith("!")
+
+
+def typed(text: str) -> Any:
+    """Return a value as YAML reads it; what is no plain value or list stays text.
+
+    >>> typed("1e-3"), typed("[3, 7]"), typed("a: b")
+    (0.001, [3, 7], 'a: b')
+    """
+    try:
+        value = YAML(typ="safe").load(text)
+    except YAMLError:
+        return text
+    return value if isinstance(value, (bool, int, float, list)) or value is None else text
+
+
+def shown(value: Any) -> str:
+    """Return a plain value as YAML writes it.
+
+    >>> shown(["a.txt", 1]), shown(None), shown(True)
+    ('[a.txt, 1]', 'null', 'True')
+    """
+    if isinstance(value, list):
+        return f"[{', '.join(map(shown, value))}]"
+    return "null" if value is None else str(value)
+
+
+# ------------------------------------------------------------------------------------------------------------ building
+def resolved(text: str, overrides: Mapping[str, Any]) -> str:
+    """Return a YAML's text with its references resolved and other values in place of some."""
+    return resolve_references(text, dict(overrides)).read()
+
+
+def build(path: Path, text: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Let HyperPyYAML build the objects; what their constructors refuse is an InputError of one line."""
+    try:
+        return load_hyperpyyaml(text, dict(overrides))
+    except InputError:
+        raise
+    except (YAMLError, yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
+        raise InputError(f"{path} cannot be built: {' '.join(str(error).split())}") from error
+
+
+def find(recipe_file: str, name: str) -> Path:
+    """Return the path of a YAML as given, else beside the recipe."""
+    beside = Path(recipe_file).parent
+    for candidate in (Path(name), beside / name):
+        if candidate.is_file():
+            return candidate
+    raise InputError(
+        f"there is no {name}, here or beside {Path(recipe_file).name}: choose one of {', '.join(beside_recipe(beside))}"
+    )
+
+
+def beside_recipe(folder: Path) -> list[str]:
+    """Return the YAMLs of a recipe's folder, without the sizes of its demo."""
+    return sorted(str(path.relative_to(folder)) for path in folder.glob("hparams/*.yaml") if path.stem != "demo")
+
+
+def demo_sizes(recipe_file: str, keys: Collection[str]) -> dict[str, Any]:
+    """Return what the recipe's demo.yaml says of these keys, to all recipes and to this one by its name."""
+    sizes = YAML(typ="safe").load((Path(recipe_file).parent / "hparams" / "demo.yaml").read_text())
+    sizes |= sizes.get(Path(recipe_file).stem, {})
+    return {key: value for key, value in sizes.items() if key in keys}

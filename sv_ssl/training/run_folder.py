@@ -1,0 +1,75 @@
+"""A run's output folder: one run at a time, with one set of settings, and where its result goes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sv_ssl.core import seeds
+from sv_ssl.core.distributed import barrier, is_main
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import alone, aside
+from sv_ssl.training import settings as fields
+from sv_ssl.training.command_line import Config
+from sv_ssl.training.settings import Settings
+
+RECORD = "settings.json"
+AFRESH = "choose another --output_folder, or delete it to start afresh"
+
+
+@contextmanager
+def at_work(folder: Path) -> Iterator[None]:
+    """Refuse another run while this one works in the folder; of several processes the first sees to it."""
+    if not is_main():
+        yield
+        return
+    with alone(folder, "a run", "--output_folder"):
+        yield
+
+
+def begun(folder: Path) -> dict[str, Any]:
+    """Return the settings of the run that the folder holds, nothing if it holds none; refuse one that cannot go on."""
+    path = folder / RECORD
+    if not path.exists():
+        return {}
+    found = json.loads(path.read_text())
+    streams = found.get("streams", 1)  # version 0.1 did not name them
+    if streams != seeds.VERSION:
+        raise InputError(
+            f"{folder} holds a run that another version of sv_ssl began: its random streams (version {streams}) are "
+            f"gone, today's are version {seeds.VERSION}, so it cannot be resumed: {AFRESH}"
+        )
+    return found
+
+
+def claim(config: Config, folder: Path, found: Mapping[str, Any], identity: Mapping[str, str], threads: int) -> None:
+    """Write down the run's settings, or refuse a folder that holds a run with others, which would end as neither.
+
+    `found` is what the data told of the settings, `identity` what they do not say, such as the data's hash.
+    """
+    about = fields.known(config.kind)
+    values = {**config.final(found), **identity}
+    plain = {key: value for key, value in values.items() if key not in about or not about[key].resumable}
+    if before := begun(folder):
+        before = {**fields.defaults(config.kind), **before}
+        if changed := [key for key in plain if before.get(key) != plain[key]]:
+            raise InputError(
+                f"{folder} holds a run with {changed[0]} {before.get(changed[0])}, this one has "
+                f"{plain[changed[0]]}: {AFRESH}"
+            )
+    elif is_main():
+        record = {**plain, "streams": seeds.VERSION, "threads": threads}
+        for name, text in (("hyperparams.yaml", config.resolved(found)), (RECORD, json.dumps(record, indent=2))):
+            with aside(folder / name) as temporary:
+                temporary.write_text(text.rstrip() + "\n")
+    barrier()
+
+
+def results_folder(settings: Settings) -> Path:
+    """Return where the result's JSON goes: into the output folder, unless it was asked to be recorded elsewhere."""
+    if settings.results_folder:
+        return Path(settings.results_folder)
+    return Path("results") if settings.record else Path(settings.output_folder) / "results"

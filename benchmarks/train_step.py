@@ -43,8 +43,10 @@ from sv_ssl.data.synthetic import corpus as synthetic
 from sv_ssl.losses import InfoNCE, MarginSoftmax, NTXent
 from sv_ssl.losses.margin import additive, angular
 from sv_ssl.methods import Momentum, Siamese
-from sv_ssl.models.encoders import ECAPA, Embedder, FastResNet34
+from sv_ssl.models.ecapa import ECAPA
+from sv_ssl.models.embedder import Embedder
 from sv_ssl.models.features import LogMel
+from sv_ssl.models.resnet import FastResNet34
 from sv_ssl.reporting import record
 
 PARTS = ("augment", "features", "encoder", "loss", "optimiser")

@@ -29,7 +29,7 @@ from sv_ssl.data import views as data
 from sv_ssl.data.views import Note
 from sv_ssl.losses import geometry
 from sv_ssl.losses.contrastive import Scheduled
-from sv_ssl.models.encoders import Embedder
+from sv_ssl.models.embedder import Embedder
 from sv_ssl.training.checkpoints import AtomicCheckpointer, Journal
 
 # Spread of unit embeddings, 1 when they fill the sphere evenly: below this they are all one point.

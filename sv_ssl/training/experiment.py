@@ -26,7 +26,7 @@ from sv_ssl.methods.labelled import Labelled
 from sv_ssl.methods.mixup import Mixup
 from sv_ssl.models import features
 from sv_ssl.models import folder as model
-from sv_ssl.models.encoders import Embedder, FrameStatistics
+from sv_ssl.models.embedder import Embedder, FrameStatistics
 from sv_ssl.reporting import plots, record
 from sv_ssl.training import dataset, settings
 from sv_ssl.training.brain import SSLBrain, augmented, fitted

@@ -89,6 +89,29 @@ def load(folder: str | os.PathLike, device: str = "cpu") -> Embedder:
     return embedder.eval().to(distributed.device(device))
 
 
+def renew(old: str | os.PathLike, new: str | os.PathLike) -> Embedder:
+    """Write a model folder anew as `save` writes it today: the same weights, training and results.
+
+    SpeechBrain cannot read folders whose hyperparams.yaml names modules that have moved since.
+    """
+    embedder, config = load(old), describe(old)
+    card_path = Path(old) / "README.md"
+    on_card = read_results(card_path.read_text()) if card_path.is_file() else {}
+    save(new, embedder, config.get("training", {}), {**on_card, **config.get("results", {})})
+    return embedder
+
+
+def read_results(text: str) -> dict[str, str]:
+    r"""Return the table of results of a model card.
+
+    >>> read_results("# m\n\n## Training\n\n| seed | 3 |\n\n## Results\n\n| | |\n|---|---|\n| EER | 5 % |\n")
+    {'EER': '5 %'}
+    """
+    lines = text.partition("\n## Results\n")[2].partition("\n## ")[0].splitlines()
+    rows = (line.strip("| ").split(" | ", 1) for line in lines if line.startswith("| "))
+    return {row[0]: row[1] for row in rows if len(row) == 2}
+
+
 def fill(embedder: Embedder, folder: str | os.PathLike) -> None:
     """Load the weights of a model folder into an embedder of the same features and encoder."""
     there = describe(folder)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
 import resource
 import sys
 import tempfile
@@ -37,6 +36,7 @@ from sv_ssl import audio
 from sv_ssl.audio import noise as augment
 from sv_ssl.core import command
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.host import cores
 from sv_ssl.data import manifest
 from sv_ssl.data import views as data
 from sv_ssl.data.synthetic import corpus as synthetic
@@ -293,7 +293,7 @@ def main() -> None:
         return
     cuda = "cuda" in arguments.device
     device = (
-        f"{torch.cuda.get_device_name(arguments.device)}, {os.cpu_count()} cores"
+        f"{torch.cuda.get_device_name(arguments.device)}, {cores()} cores"
         if cuda
         else f"CPU, {torch.get_num_threads()} threads"
     )

@@ -36,8 +36,10 @@ from sv_ssl.embeddings import extraction
 from sv_ssl.embeddings.store import unit
 from sv_ssl.models import folder as model
 from sv_ssl.models import onnx as export
-from sv_ssl.models.encoders import ECAPA, Embedder, FastResNet34
+from sv_ssl.models.ecapa import ECAPA
+from sv_ssl.models.embedder import Embedder
 from sv_ssl.models.features import SpeechBrainFbank
+from sv_ssl.models.resnet import FastResNet34
 from sv_ssl.reporting import record
 
 COLUMNS = (

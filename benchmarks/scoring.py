@@ -20,6 +20,7 @@ import numpy as np
 from parts import Row, least, run
 
 from sv_ssl.core import command
+from sv_ssl.core.host import cores
 from sv_ssl.embeddings import store
 from sv_ssl.verification import bootstrap, metrics, normalise
 
@@ -191,7 +192,7 @@ PARTS = {
 
 def main() -> None:
     """Run the parts and write what they measured."""
-    run("scoring", __doc__, "speed of scoring", f"CPU, {os.cpu_count()} cores, numpy {np.__version__}", PARTS)
+    run("scoring", __doc__, "speed of scoring", f"CPU, {cores()} cores, numpy {np.__version__}", PARTS)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
 import resource
 import sys
 import tempfile
@@ -37,14 +36,17 @@ from sv_ssl import audio
 from sv_ssl.audio import noise as augment
 from sv_ssl.core import command
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.host import cores
 from sv_ssl.data import manifest
 from sv_ssl.data import views as data
 from sv_ssl.data.synthetic import corpus as synthetic
 from sv_ssl.losses import InfoNCE, MarginSoftmax, NTXent
 from sv_ssl.losses.margin import additive, angular
 from sv_ssl.methods import Momentum, Siamese
-from sv_ssl.models.encoders import ECAPA, Embedder, FastResNet34
+from sv_ssl.models.ecapa import ECAPA
+from sv_ssl.models.embedder import Embedder
 from sv_ssl.models.features import LogMel
+from sv_ssl.models.resnet import FastResNet34
 from sv_ssl.reporting import record
 
 PARTS = ("augment", "features", "encoder", "loss", "optimiser")
@@ -291,7 +293,7 @@ def main() -> None:
         return
     cuda = "cuda" in arguments.device
     device = (
-        f"{torch.cuda.get_device_name(arguments.device)}, {os.cpu_count()} cores"
+        f"{torch.cuda.get_device_name(arguments.device)}, {cores()} cores"
         if cuda
         else f"CPU, {torch.get_num_threads()} threads"
     )

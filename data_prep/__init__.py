@@ -18,6 +18,7 @@ from sv_ssl import audio
 from sv_ssl.core.command import Parser, run
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
+from sv_ssl.core.host import cores
 from sv_ssl.data import manifest
 
 TRAIN = "python recipes/voxceleb/train_simclr_am.py hparams/am.yaml --data_folder"
@@ -101,7 +102,7 @@ def each(
     >>> list(each(lambda some: [n * n for n in some], [1, 2, 3], "squaring", size=2))
     [(1, 1), (2, 4), (3, 9)]
     """
-    workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    workers = workers or cores()
     running: deque[tuple[Sequence[Item], Future]] = deque()
     with (
         ThreadPoolExecutor(workers) as pool,

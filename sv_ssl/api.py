@@ -18,7 +18,7 @@ from sv_ssl.data import sources
 from sv_ssl.data.sources import Memory, Utterance
 from sv_ssl.embeddings.extraction import Extracted, How, extract
 from sv_ssl.models import folder as model
-from sv_ssl.models.encoders import Embedder
+from sv_ssl.models.embedder import Embedder
 from sv_ssl.verification import scoring
 
 Recording = str | os.PathLike | tuple[Any, int]
@@ -33,7 +33,7 @@ def load(folder: str | os.PathLike, device: str = "cpu", precision: str = "fp32"
 class Model:
     """What compares recordings.
 
-    >>> from sv_ssl.models.encoders import FastResNet34
+    >>> from sv_ssl.models.resnet import FastResNet34
     >>> from sv_ssl.models.features import LogMel
     >>> untrained = Model(Embedder(LogMel(40), FastResNet34(40, "small")))
     >>> one, other = (np.random.default_rng(seed).normal(size=(16000, 2)) for seed in (0, 1))

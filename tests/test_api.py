@@ -10,8 +10,9 @@ from sv_ssl import audio
 from sv_ssl.core.errors import InputError
 from sv_ssl.embeddings import extraction
 from sv_ssl.models import folder as model
-from sv_ssl.models.encoders import Embedder, FastResNet34
+from sv_ssl.models.embedder import Embedder
 from sv_ssl.models.features import LogMel
+from sv_ssl.models.resnet import FastResNet34
 from sv_ssl.verification import scoring
 
 

@@ -228,7 +228,7 @@ def _embedded(arguments: argparse.Namespace, plan: Plan, shard: int, shards: int
     from sv_ssl.embeddings import extraction
     from sv_ssl.models import folder
 
-    device, cores = arguments.device, parts.cores()
+    device, cores = arguments.device, parts.cores_each()
     if parts.processes() > 1:
         device = distributed.device(device)
         torch.set_num_threads(cores)

@@ -6,6 +6,15 @@ import os
 from pathlib import Path
 
 
+def cores() -> int:
+    """Return how many cores this process may use: all of the machine's, or those that it was bound to.
+
+    >>> cores() >= 1
+    True
+    """
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def cache_folder() -> Path:
-    """Where the package keeps what can be made again: XDG_CACHE_HOME/sv_ssl, or ~/.cache/sv_ssl."""
+    """Return where the package keeps what can be made again: XDG_CACHE_HOME/sv_ssl, or ~/.cache/sv_ssl."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sv_ssl"

@@ -17,7 +17,7 @@ from sv_ssl.data.rttm import Region, Turn, common, merged
 from sv_ssl.data.sources import Utterance, cut
 from sv_ssl.diarization.vad import Detector
 from sv_ssl.embeddings import extraction
-from sv_ssl.models.encoders import Embedder
+from sv_ssl.models.embedder import Embedder
 
 WINDOW, HOP, LEAST = 1.5, 0.75, 0.5  # seconds
 BEYOND = 0.5  # seconds that a region may reach past the end of its recording

@@ -32,7 +32,7 @@ from sv_ssl import audio
 from sv_ssl.core.errors import InputError
 from sv_ssl.data.sources import Skipped, Utterance
 from sv_ssl.embeddings.cache import Cache, content
-from sv_ssl.models.encoders import Embedder
+from sv_ssl.models.embedder import Embedder
 
 PRECISIONS = ("fp32", "bf16")
 BLOCK = 4  # utterances that a worker process gets at a time,

@@ -14,6 +14,7 @@ import numpy as np
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside, some
+from sv_ssl.core.host import cores
 
 Row = tuple[str, str, str, str]  # of OUT's .windows.csv
 
@@ -129,10 +130,9 @@ def processes() -> int:
     return int(os.environ.get("WORLD_SIZE", 1)) if "LOCAL_RANK" in os.environ else 1
 
 
-def cores() -> int:
-    """Those for this process, if torchrun has started several on this machine."""
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, there // int(os.environ.get("LOCAL_WORLD_SIZE", 1))) if processes() > 1 else there
+def cores_each() -> int:
+    """Return how many cores a process has, where those that torchrun has started on this machine divide them."""
+    return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))) if processes() > 1 else cores()
 
 
 def by_first(make: Callable[[], Any]) -> Any:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sv_ssl.models import folder
-from sv_ssl.models.encoders import Embedder
+from sv_ssl.models.embedder import Embedder
 
 SHARE = 0.5  # of a sample's mask above which it is the speaker's
 

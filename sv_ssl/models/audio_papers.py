@@ -5,14 +5,14 @@
     LogMel        (B, samples) -> (B, frames, n_mels)        ResNet18: ACL's; AST: the transformer of the ADD paper
     Waveform      (B, samples) -> (B, samples, 1)            Pretrained: one that `transformers` loads; BEATs
 
-The contract is that of `sv_ssl.models.encoders`: (B, T, F) -> (B, dim), and `config` holds what rebuilds it.
+The contract is that of `models.embedder`: (B, T, F) -> (B, dim), and `config` holds what rebuilds it.
 """
 
 from __future__ import annotations
 
 import math
-import pickle
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +20,8 @@ import torchaudio
 from torch import Tensor, nn
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.models.encoders import preset, stages
-
-__all__ = ["AST", "BEATs", "Pretrained", "RawResNet18", "ResNet18"]
+from sv_ssl.models.presets import preset
+from sv_ssl.models.resnet import stages
 
 
 class Waveform(nn.Module):
@@ -168,13 +167,10 @@ class RawResNet18(nn.Module):
             nn.MaxPool1d(3, stem, 1),
         )
         shapes = zip((widths[0], *widths[:-1]), widths, (1, 2, 2, 2))
-        self.blocks = nn.Sequential(
-            *(
-                block
-                for inputs, width, stride in shapes
-                for block in (RawBlock(inputs, width, stride), RawBlock(width, width, 1))
-            )
-        )
+        blocks: list[nn.Module] = []
+        for inputs, width, stride in shapes:
+            blocks += [RawBlock(inputs, width, stride), RawBlock(width, width, 1)]
+        self.blocks = nn.Sequential(*blocks)
 
     def forward(self, frames: Tensor) -> Tensor:
         return self.blocks(self.stem(frames.transpose(1, 2))).mean(dim=2)
@@ -240,9 +236,8 @@ class Pretrained(nn.Module):
         super().__init__()
         if folder is None or not (Path(folder) / "config.json").is_file():
             raise InputError(
-                f"encoder_folder is {folder}: want a folder with the config.json, "
-                "preprocessor_config.json and model.safetensors of an encoder, such as AST's; it is not "
-                "downloaded"
+                f"encoder_folder is {folder}: want a folder with the config.json, preprocessor_config.json and "
+                "model.safetensors of an encoder, such as AST's; it is not downloaded"
             )
         try:
             from transformers import AutoFeatureExtractor, AutoModel
@@ -286,15 +281,7 @@ class BEATs(nn.Module):
         try:
             torch.load(checkpoint, "cpu", mmap=True)["model"]  # SpeechBrain would take weights that it has drawn
             self.model = beats.BEATs(str(checkpoint), freeze=False)  # torch reads it as data: no code of it is run
-        except (
-            pickle.UnpicklingError,
-            RuntimeError,
-            EOFError,
-            AttributeError,
-            LookupError,
-            TypeError,
-            ValueError,
-        ) as error:
+        except (RuntimeError, EOFError, AttributeError, LookupError, TypeError, ValueError, UnpicklingError) as error:
             raise InputError(f"{checkpoint} is no checkpoint of BEATs: {str(error).partition(chr(10))[0]}") from error
         self.model.predictor = None
         self.config = {"checkpoint": str(checkpoint)}

@@ -21,9 +21,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.models.encoders import ECAPA, Embedder, FastResNet34
+from sv_ssl.models.ecapa import ECAPA
+from sv_ssl.models.embedder import Embedder
 from sv_ssl.models.features import KaldiFbank, SpeechBrainFbank, SslsvMel
-from sv_ssl.models.peer_resnet import WeSpeakerResNet34
+from sv_ssl.models.resnet import FastResNet34, WeSpeakerResNet34
 
 COUNTER = "num_batches_tracked"  # of a BatchNorm: no weight, and absent from averaged checkpoints
 Tensors = Mapping[str, Tensor]

@@ -14,28 +14,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
 
 from sv_ssl.core import distributed
 from sv_ssl.core.errors import InputError
-from sv_ssl.models import audio_papers, encoders, onnx, peer_resnet
-from sv_ssl.models.audio_papers import ThreeSpectra, Waveform
-from sv_ssl.models.encoders import Embedder
-from sv_ssl.models.features import KaldiFbank, LogMel, SpeechBrainFbank, SslsvMel
+from sv_ssl.models import onnx
+from sv_ssl.models.embedder import Embedder
+from sv_ssl.models.for_speechbrain import hyperparams_yaml
+from sv_ssl.models.registry import describe_part, read_parts, with_name
+from sv_ssl.models.weights import load_weights, save_weights
 
 FORMAT = "sv_ssl model 1"
-FEATURES: dict[str, type] = {
-    kind.__name__: kind for kind in (LogMel, Waveform, ThreeSpectra, SpeechBrainFbank, KaldiFbank, SslsvMel)
-}
-ENCODERS: dict[str, type] = {
-    name: getattr(module, name) for module in (encoders, audio_papers, peer_resnet) for name in module.__all__
-}
 
 
 def save(folder: str | os.PathLike, embedder: Embedder, training: dict, results: dict | None = None) -> Path:
@@ -52,16 +44,15 @@ def save(folder: str | os.PathLike, embedder: Embedder, training: dict, results:
             "format": FORMAT,
             "dim": embedder.dim,
             "sample_rate": embedder.sample_rate,
-            "features": {"name": type(embedder.features).__name__, **embedder.features.config},
-            "encoder": {"name": type(embedder.encoder).__name__, **embedder.encoder.config},
+            "features": describe_part(embedder.features),
+            "encoder": describe_part(embedder.encoder),
             "training": training,
             "results": results or {},
         }
         (new / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        weights = {k: v.detach().cpu().contiguous() for k, v in embedder.state_dict().items()}
-        save_file(weights, new / "model.safetensors")
+        save_weights(embedder, new / "model.safetensors")
         shutil.copyfile(new / "model.safetensors", new / "embedding_model.ckpt")
-        (new / "hyperparams.yaml").write_text(speechbrain_yaml(config))
+        (new / "hyperparams.yaml").write_text(hyperparams_yaml(config))
         (new / "README.md").write_text(card(config))
         _replace(folder, new)
     except (OSError, SafetensorError) as error:
@@ -89,7 +80,7 @@ def load(folder: str | os.PathLike, device: str = "cpu") -> Embedder:
         return cast(Embedder, onnx.load_onnx(folder))
     config = describe(folder)
     try:
-        embedder = Embedder(*(kind(**arguments) for kind, arguments in _parts(config, folder)))
+        embedder = Embedder(*(kind(**arguments) for _, kind, arguments in read_parts(config, folder)))
     except InputError:
         raise
     except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
@@ -98,22 +89,35 @@ def load(folder: str | os.PathLike, device: str = "cpu") -> Embedder:
     return embedder.eval().to(distributed.device(device))
 
 
-def _parts(config: dict, folder: str | os.PathLike) -> Iterator[tuple[type, dict]]:
-    """The classes and arguments of the features, which are `LogMel` where they have no name, and of the encoder."""
-    for what, kinds in (("features", FEATURES), ("encoder", ENCODERS)):
-        arguments = {"name": "LogMel", **config[what]}
-        name = arguments.pop("name")
-        if name not in kinds:
-            raise InputError(f"{folder}: the {what} {name!r} is not one of {', '.join(kinds)}")
-        yield kinds[name], arguments
+def renew(old: str | os.PathLike, new: str | os.PathLike) -> Embedder:
+    """Write a model folder anew as `save` writes it today: the same weights, training and results.
+
+    SpeechBrain cannot read folders whose hyperparams.yaml names modules that have moved since.
+    """
+    embedder, config = load(old), describe(old)
+    card_path = Path(old) / "README.md"
+    on_card = read_results(card_path.read_text()) if card_path.is_file() else {}
+    save(new, embedder, config.get("training", {}), {**on_card, **config.get("results", {})})
+    return embedder
+
+
+def read_results(text: str) -> dict[str, str]:
+    r"""Return the table of results of a model card.
+
+    >>> read_results("# m\n\n## Training\n\n| seed | 3 |\n\n## Results\n\n| | |\n|---|---|\n| EER | 5 % |\n")
+    {'EER': '5 %'}
+    """
+    lines = text.partition("\n## Results\n")[2].partition("\n## ")[0].splitlines()
+    rows = (line.strip("| ").split(" | ", 1) for line in lines if line.startswith("| "))
+    return {row[0]: row[1] for row in rows if len(row) == 2}
 
 
 def fill(embedder: Embedder, folder: str | os.PathLike) -> None:
     """Load the weights of a model folder into an embedder of the same features and encoder."""
     there = describe(folder)
     for what, part in (("features", embedder.features), ("encoder", embedder.encoder)):
-        wanted = {"name": type(part).__name__, **part.config}
-        if {"name": "LogMel", **there[what]} != wanted:
+        wanted = describe_part(part)
+        if with_name(there[what]) != wanted:
             raise InputError(
                 f"--init_from {folder}: its {what} are {there[what]}, this run's are {wanted}: choose the "
                 "YAML and the sizes that it was trained with"
@@ -135,79 +139,6 @@ def describe(folder: str | os.PathLike) -> dict:
     return config
 
 
-def load_weights(module: nn.Module, path: str | os.PathLike) -> None:
-    """Fill `module` from a safetensors file; every tensor must be there, of the right shape and finite."""
-    try:
-        weights = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-    wanted = module.state_dict()
-    if missing := sorted(wanted.keys() ^ weights.keys()):
-        raise InputError(
-            f"{path} does not fit config.json: {len(missing)} tensors are missing or not wanted, such as {missing[0]}"
-        )
-    for name, tensor in weights.items():
-        if tensor.shape != wanted[name].shape:
-            raise InputError(f"{path}: {name} is {tuple(tensor.shape)}, wanted {tuple(wanted[name].shape)}")
-        if not bool(tensor.isfinite().all()):
-            raise InputError(f"{path}: {name} holds values that are not finite")
-    module.load_state_dict(weights)
-
-
-class Unpadded(nn.Module):
-    """Where SpeechBrain normalises features with relative lengths: ours are ready, and padding is refused."""
-
-    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        if bool((lengths < 1).any()):
-            raise ValueError(
-                "this batch is padded (a relative length is below 1) and padding changes embeddings: "
-                "encode utterances one by one or in batches of equal length"
-            )
-        return frames
-
-
-class ForSpeechBrain(nn.Module):
-    """The encoder as SpeechBrain calls it: (B, T, F), relative lengths -> (B, 1, dim)."""
-
-    def __init__(self, encoder: nn.Module):
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        return self.encoder(frames).unsqueeze(1)
-
-
-def load_for_speechbrain(module: ForSpeechBrain, path: str | os.PathLike) -> None:
-    """SpeechBrain's Pretrainer hands over the module and the file (safetensors in spite of its ending)."""
-    load_weights(module, path)
-
-
-def speechbrain_yaml(config: dict) -> str:
-    """hyperparams.yaml for `EncoderClassifier.from_hparams`; it needs sv_ssl to be installed."""
-
-    def lines(arguments: dict, indent: int) -> str:
-        return "".join(f"{' ' * indent}{key}: {value}\n" for key, value in arguments.items())
-
-    (features, of_features), (encoder, of_encoder) = _parts(config, "this model")
-    return f"""# For SpeechBrain: EncoderClassifier.from_hparams(source=<this folder>).encode_batch(wavs)
-compute_features: !new:{features.__module__}.{features.__name__}
-{lines(of_features, 2)}mean_var_norm: !new:sv_ssl.models.folder.Unpadded
-encoder: !new:{encoder.__module__}.{encoder.__name__}
-{lines(of_encoder, 2)}embedding_model: !new:sv_ssl.models.folder.ForSpeechBrain
-  encoder: !ref <encoder>
-modules:
-  compute_features: !ref <compute_features>
-  mean_var_norm: !ref <mean_var_norm>
-  embedding_model: !ref <embedding_model>
-  classifier: !new:torch.nn.Identity
-pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
-  loadables:
-    embedding_model: !ref <embedding_model>
-  custom_hooks:
-    embedding_model: !name:sv_ssl.models.folder.load_for_speechbrain
-"""
-
-
 def card(config: dict) -> str:
     """The model card: what it is, how it was trained, on what, and its error rates with their intervals."""
     training, results = config["training"], config["results"]
@@ -219,8 +150,10 @@ def card(config: dict) -> str:
 by the cosine of theirs. Trained by sv_ssl.
 
 ```python
-from sv_ssl import model
-embedder = model.load("FOLDER")     # this folder
+import sv_ssl
+model = sv_ssl.load("FOLDER")           # this folder
+model.verify("a.wav", "b.wav")          # a cosine: the higher, the likelier one speaker
+model.embed("a.wav")                    # ({config["dim"]},) float32
 ```
 
 ## Training

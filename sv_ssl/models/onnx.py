@@ -25,7 +25,8 @@ from torch import Tensor, nn
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
-from sv_ssl.models.encoders import Embedder
+from sv_ssl.models.embedder import Embedder
+from sv_ssl.models.registry import describe_part
 
 FORMAT = "sv_ssl onnx 1"
 LARGEST = 1e-4  # difference from PyTorch that is let pass, of embeddings of length one
@@ -151,8 +152,8 @@ def _described(embedder: Embedder) -> dict[str, Any]:
         "format": FORMAT,
         "dim": embedder.dim,
         "sample_rate": embedder.sample_rate,
-        "features": {"name": type(embedder.features).__name__, **embedder.features.config},
-        "encoder": {"name": type(embedder.encoder).__name__, **embedder.encoder.config},
+        "features": describe_part(embedder.features),
+        "encoder": describe_part(embedder.encoder),
     }
 
 

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sv_ssl.core.files import aside
+from sv_ssl.core.host import cores
 from sv_ssl.study import kept
 from sv_ssl.study.grid import MEASURES, Grid, Run
-from sv_ssl.study.runner import cores
 from sv_ssl.verification import bootstrap
 from sv_ssl.verification.metrics import headline
 

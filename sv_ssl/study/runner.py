@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.host import cores
 from sv_ssl.study import kept
 from sv_ssl.study.grid import Grid, Run, command
 
@@ -89,10 +90,6 @@ def start(study: Study, run: Run, jobs: int) -> Job:
             start_new_session=True,
         )
     return Job(run, process, folder, time.monotonic())
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def finish(study: Study, job: Job) -> tuple[str, bool]:

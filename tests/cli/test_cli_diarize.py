@@ -14,8 +14,9 @@ from sv_ssl.data.rttm import Region, Turn
 from sv_ssl.data.synthetic import corpus
 from sv_ssl.diarization import der
 from sv_ssl.models import folder as model
-from sv_ssl.models.encoders import Embedder, FastResNet34
+from sv_ssl.models.embedder import Embedder
 from sv_ssl.models.features import LogMel
+from sv_ssl.models.resnet import FastResNet34
 
 
 @pytest.fixture(scope="module")

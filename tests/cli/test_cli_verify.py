@@ -9,8 +9,9 @@ import torch
 from sv_ssl.cli import verify
 from sv_ssl.embeddings import extraction
 from sv_ssl.models import folder as model
-from sv_ssl.models.encoders import Embedder, FastResNet34
+from sv_ssl.models.embedder import Embedder
 from sv_ssl.models.features import LogMel
+from sv_ssl.models.resnet import FastResNet34
 from sv_ssl.verification import calibrate, scoring
 
 

@@ -81,14 +81,14 @@ def test_the_cases_differ_and_learn(one):
 
 
 # ------------------------------------------------------------------------------------------------------ whole recipes
-ENCODER = """  encoder: !apply:sv_ssl.models.encoders.named
+ENCODER = """  encoder: !apply:sv_ssl.models.embedder.named
     name: !ref <encoder>
     n_mels: !ref <n_mels>
     size: !ref <encoder_size>
     dim: !ref <dim>
 """
 STATISTICS = """    sentence_mean: False
-  encoder: !new:sv_ssl.models.encoders.FrameStatistics
+  encoder: !new:sv_ssl.models.embedder.FrameStatistics
 """
 HEAD = """  head: !new:torch.nn.Linear
     in_features: 80

@@ -9,8 +9,9 @@ from sv_ssl.core.errors import InputError
 from sv_ssl.data.rttm import Region, Turn
 from sv_ssl.diarization import cluster, pipeline
 from sv_ssl.diarization.vad import energy
-from sv_ssl.models.encoders import Embedder, FastResNet34
+from sv_ssl.models.embedder import Embedder
 from sv_ssl.models.features import LogMel
+from sv_ssl.models.resnet import FastResNet34
 
 RATE = 16000
 

@@ -13,7 +13,8 @@ from test_readme import setup
 
 from sv_ssl import audio
 from sv_ssl.models import convert, folder
-from sv_ssl.models.encoders import ECAPA, Embedder, FrameStatistics
+from sv_ssl.models.ecapa import ECAPA
+from sv_ssl.models.embedder import Embedder, FrameStatistics
 from sv_ssl.models.features import LogMel
 
 ROOT = Path(__file__).parents[2]

@@ -95,8 +95,9 @@ def test_every_command_runs(run, there):
     import torch
 
     from sv_ssl.models import folder as model
-    from sv_ssl.models.encoders import Embedder, FastResNet34
+    from sv_ssl.models.embedder import Embedder
     from sv_ssl.models.features import LogMel
+    from sv_ssl.models.resnet import FastResNet34
 
     torch.manual_seed(0)
     model.save("MODEL", Embedder(LogMel(40), FastResNet34(40, "small")), {})

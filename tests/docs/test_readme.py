@@ -84,8 +84,9 @@ def test_python_example(tiny, tmp_path, monkeypatch):
     import torch
 
     from sv_ssl.models import folder
-    from sv_ssl.models.encoders import Embedder, FastResNet34
+    from sv_ssl.models.embedder import Embedder
     from sv_ssl.models.features import LogMel
+    from sv_ssl.models.resnet import FastResNet34
 
     torch.manual_seed(0)
     monkeypatch.chdir(tmp_path)

@@ -20,8 +20,9 @@ from sv_ssl.data import sources
 from sv_ssl.embeddings import extraction, parts
 from sv_ssl.embeddings.extraction import How
 from sv_ssl.models import folder as model
-from sv_ssl.models.encoders import Embedder, FastResNet34
+from sv_ssl.models.embedder import Embedder
 from sv_ssl.models.features import LogMel
+from sv_ssl.models.resnet import FastResNet34
 
 ROOT = Path(__file__).parents[2]
 FILES = 300

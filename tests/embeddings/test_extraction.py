@@ -21,8 +21,9 @@ from sv_ssl.data.sources import Utterance
 from sv_ssl.embeddings import extraction
 from sv_ssl.embeddings.extraction import How
 from sv_ssl.models import folder as model
-from sv_ssl.models.encoders import Embedder, FastResNet34, FrameStatistics
+from sv_ssl.models.embedder import Embedder, FrameStatistics
 from sv_ssl.models.features import LogMel
+from sv_ssl.models.resnet import FastResNet34
 from sv_ssl.verification import scoring
 from sv_ssl.verification.crops import crop_scores
 from sv_ssl.verification.trials import read_trials

@@ -4,8 +4,10 @@ import torch
 
 from sv_ssl.embeddings.pyannote import SpeakerEmbedding
 from sv_ssl.models import folder
-from sv_ssl.models.encoders import ECAPA, Embedder, FastResNet34
+from sv_ssl.models.ecapa import ECAPA
+from sv_ssl.models.embedder import Embedder
 from sv_ssl.models.features import LogMel
+from sv_ssl.models.resnet import FastResNet34
 
 
 @pytest.fixture(scope="module")

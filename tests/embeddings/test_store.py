@@ -28,8 +28,9 @@ from sv_ssl.cli import extract
 from sv_ssl.core.errors import InputError
 from sv_ssl.embeddings import store
 from sv_ssl.models import folder as model
-from sv_ssl.models.encoders import Embedder, FastResNet34
+from sv_ssl.models.embedder import Embedder
 from sv_ssl.models.features import LogMel
+from sv_ssl.models.resnet import FastResNet34
 
 IDS = ["id1/a.wav", "Zoë/été.1.wav", "id2/中文"]
 SPACED = ["my voice/a b.wav", *IDS]

@@ -10,9 +10,10 @@ from sv_ssl.core.errors import InputError
 from sv_ssl.losses import AngularPrototypical, InfoNCE, NTXent
 from sv_ssl.losses.margin import additive
 from sv_ssl.methods import Momentum, Siamese
-from sv_ssl.models.encoders import Embedder, FastResNet34
+from sv_ssl.models.embedder import Embedder
 from sv_ssl.models.features import LogMel
 from sv_ssl.models.heads import mlp
+from sv_ssl.models.resnet import FastResNet34
 
 
 class Linear(nn.Module):

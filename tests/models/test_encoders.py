@@ -2,9 +2,11 @@ import pytest
 import torch
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.models import encoders
-from sv_ssl.models.encoders import ECAPA, Embedder, FastResNet34, FrameStatistics, ResNet34
+from sv_ssl.models import registry
+from sv_ssl.models.ecapa import ECAPA
+from sv_ssl.models.embedder import Embedder, FrameStatistics
 from sv_ssl.models.features import LogMel
+from sv_ssl.models.resnet import FastResNet34, ResNet34
 
 
 def n_parameters(module):
@@ -37,7 +39,9 @@ def test_every_encoder(encoder):
 
 
 def test_those_are_all():
-    assert sorted(encoders.__all__) == ["ECAPA", "FastResNet34", "FrameStatistics", "ResNet34"]
+    """Of the package; those of the audio papers and of other toolkits have tests of their own."""
+    others = {"AST", "BEATs", "Pretrained", "RawResNet18", "ResNet18", "WeSpeakerResNet34"}
+    assert sorted(registry.ENCODERS.keys() - others) == ["ECAPA", "FastResNet34", "FrameStatistics", "ResNet34"]
 
 
 @pytest.mark.parametrize(

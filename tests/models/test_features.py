@@ -6,7 +6,7 @@ import torch
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.models import folder
-from sv_ssl.models.encoders import Embedder, FrameStatistics
+from sv_ssl.models.embedder import Embedder, FrameStatistics
 from sv_ssl.models.features import LogMel, SpecAugment
 
 

@@ -6,8 +6,11 @@ from safetensors.torch import load_file, save_file
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.models import folder as model
-from sv_ssl.models.encoders import ECAPA, Embedder, FastResNet34, ResNet34
+from sv_ssl.models import registry, weights
+from sv_ssl.models.ecapa import ECAPA
+from sv_ssl.models.embedder import Embedder
 from sv_ssl.models.features import LogMel
+from sv_ssl.models.resnet import FastResNet34, ResNet34
 
 
 def made(encoder):
@@ -53,6 +56,42 @@ def test_the_card_says_how_and_how_well(folder):
     assert model.describe(folder)["dim"] == 32
 
 
+def test_all_files_have_the_same_rights(folder):
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
+
+
+def test_speechbrain_finds_each_class_by_its_frozen_name():
+    from sv_ssl import speechbrain
+
+    for name, kind in {**registry.FEATURES, **registry.ENCODERS}.items():
+        assert getattr(speechbrain, name) is kind
+    assert set(speechbrain.__all__) - registry.FEATURES.keys() - registry.ENCODERS.keys() == {
+        "ForSpeechBrain",
+        "Unpadded",
+        "load_for_speechbrain",
+    }
+
+
+def test_hyperparams_name_the_facade_alone(folder):
+    text = (folder / "hyperparams.yaml").read_text()
+    assert "sv_ssl.speechbrain." in text and "sv_ssl." not in text.replace("sv_ssl.speechbrain.", "")
+
+
+def test_a_frozen_name_outlives_its_class(folder, monkeypatch):
+    """A class that is renamed or moved keeps its name in config.json and in hyperparams.yaml."""
+
+    class Renamed(FastResNet34):
+        pass
+
+    wave = torch.randn(1, 8000)
+    before = model.load(folder)(wave)
+    monkeypatch.setitem(registry.ENCODERS, "FastResNet34", Renamed)
+    monkeypatch.setitem(registry.NAMES, Renamed, "FastResNet34")
+    again = model.load(folder)
+    assert type(again.encoder) is Renamed and torch.equal(again(wave), before)
+    assert registry.describe_part(again.encoder)["name"] == "FastResNet34"
+
+
 def test_saving_again_replaces_the_whole(folder):
     (folder / "stray").write_text("old")
     model.save(folder, made(FastResNet34(40, "small", dim=16)), {})
@@ -66,15 +105,15 @@ def edited(folder, **changes):
 
 
 def drop_tensor(folder):
-    weights = load_file(folder / "model.safetensors")
-    weights.popitem()
-    save_file(weights, folder / "model.safetensors")
+    tensors = load_file(folder / "model.safetensors")
+    tensors.popitem()
+    save_file(tensors, folder / "model.safetensors")
 
 
 def spoil_tensor(folder):
-    weights = load_file(folder / "model.safetensors")
-    next(w for w in weights.values() if w.is_floating_point()).fill_(float("nan"))
-    save_file(weights, folder / "model.safetensors")
+    tensors = load_file(folder / "model.safetensors")
+    next(tensor for tensor in tensors.values() if tensor.is_floating_point()).fill_(float("nan"))
+    save_file(tensors, folder / "model.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +152,7 @@ def test_a_full_disk_leaves_the_old_model(folder, monkeypatch):
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(model, "save_file", full)
+    monkeypatch.setattr(weights, "save_file", full)
     with pytest.raises(InputError, match="No space left on device"):
         model.save(folder, made(FastResNet34(40, "small", dim=16)), {})
     assert model.load(folder).dim == 32

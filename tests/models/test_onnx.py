@@ -9,8 +9,10 @@ from sv_ssl.core.errors import InputError
 from sv_ssl.embeddings import extraction
 from sv_ssl.models import folder as model
 from sv_ssl.models import onnx as export
-from sv_ssl.models.encoders import ECAPA, Embedder, FastResNet34, FrameStatistics
+from sv_ssl.models.ecapa import ECAPA
+from sv_ssl.models.embedder import Embedder, FrameStatistics
 from sv_ssl.models.features import KaldiFbank, LogMel, SpeechBrainFbank, SslsvMel
+from sv_ssl.models.resnet import FastResNet34
 
 
 def made(features, encoder):

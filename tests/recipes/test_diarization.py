@@ -12,8 +12,9 @@ from sv_ssl.data import rttm
 from sv_ssl.data.rttm import Region, Turn
 from sv_ssl.data.synthetic import corpus
 from sv_ssl.models import folder as model
-from sv_ssl.models.encoders import Embedder, FastResNet34
+from sv_ssl.models.embedder import Embedder
 from sv_ssl.models.features import LogMel
+from sv_ssl.models.resnet import FastResNet34
 from sv_ssl.reporting import record
 
 PATH = Path(__file__).parents[2] / "recipes" / "diarization" / "diarize.py"

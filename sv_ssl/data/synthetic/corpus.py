@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from sv_ssl import audio
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.host import cache_folder
+from sv_ssl.core.host import cache_folder, cores
 from sv_ssl.data import manifest
 from sv_ssl.data.synthetic.scene import draw_scene, music, noise, record, room
 from sv_ssl.data.synthetic.voice import RATE, draw_speaker, speak
@@ -89,7 +89,7 @@ def corpus(
         if not _complete(path, wanted):
             with _alone(path):
                 if not _complete(path, wanted):
-                    _make(path, wanted, size, workers or _cores(), progress)
+                    _make(path, wanted, size, workers or cores(), progress)
     except OSError as error:
         raise InputError(f"cannot make the corpus in {path}: {error.strerror or error}") from error
     return path
@@ -104,10 +104,6 @@ def _check(wanted: dict[str, Any]) -> None:
 def _cache(wanted: dict[str, Any]) -> Path:
     digest = hashlib.sha256(str([float(value) for value in wanted.values()]).encode()).hexdigest()[:8]
     return cache_folder() / f"synthetic-{wanted['seed']}-{digest}"
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _complete(path: Path, wanted: dict[str, Any]) -> bool:

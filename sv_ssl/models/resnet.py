@@ -1,96 +1,12 @@
-"""Frames to one vector: ECAPA-TDNN, Fast ResNet-34 and ResNet-34, each with a preset for a CPU.
-
-An encoder is (B, T, F) -> (B, dim) and keeps its constructor's arguments in `config`, so that a model folder can
-rebuild it from JSON. `Embedder` puts the features in front: (B, samples) -> (B, dim).
-"""
+"""Residual networks over spectrograms: Fast ResNet-34, ResNet-34 and WeSpeaker's, each with a preset for a CPU."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sv_ssl.core.errors import InputError
-
-__all__ = ["ECAPA", "FastResNet34", "ResNet34", "FrameStatistics"]
-
-
-def preset(table: dict, name, encoder: str):
-    """Look a size up, or say which sizes there are."""
-    if name not in table:
-        raise InputError(f"{encoder} has no size {name!r}: choose one of {', '.join(map(str, table))}")
-    return table[name]
-
-
-def named(name: str, n_mels: int, size: int | str, dim: int) -> nn.Module:
-    """The encoder of this name, so that one YAML serves all of them: `--encoder ECAPA`.
-
-    >>> named("FastResNet34", n_mels=40, size="small", dim=64).dim
-    64
-    """
-    kinds: dict[str, Any] = {kind.__name__: kind for kind in (FastResNet34, ECAPA, ResNet34)}
-    if name not in kinds:
-        raise InputError(f"--encoder is {name!r}: choose one of {', '.join(kinds)}")
-    return kinds[name](n_mels, size, dim)
-
-
-class ECAPA(nn.Module):
-    """SpeechBrain's ECAPA-TDNN (Desplanques et al. 2020): (B, T, F) -> (B, dim).
-
-    >>> ECAPA(n_mels=40, size="small")(torch.randn(2, 100, 40)).shape
-    torch.Size([2, 192])
-    """
-
-    SIZES = {
-        1024: dict(width=1024, last=3072, bottleneck=128),
-        512: dict(width=512, last=1536, bottleneck=128),
-        "small": dict(width=128, last=384, bottleneck=64),
-    }
-
-    def __init__(self, n_mels: int = 80, size: int | str = 1024, dim: int = 192):
-        super().__init__()
-        from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN  # seconds to import: only when it is built
-        from speechbrain.nnet.CNN import Conv1d
-
-        self.config, self.dim = {"n_mels": n_mels, "size": size, "dim": dim}, dim
-        s = preset(self.SIZES, size, "ECAPA")
-        self.tdnn = ECAPA_TDNN(
-            n_mels,
-            lin_neurons=dim,
-            channels=[s["width"]] * 4 + [s["last"]],
-            attention_channels=s["bottleneck"],
-            se_channels=s["bottleneck"],
-        )
-        for layer in self.tdnn.modules():
-            if isinstance(layer, Conv1d) and layer.kernel_size == 1:
-                layer.padding = "valid"  # the same, without a copy of the input
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """What `self.tdnn` gives, in four fifths of the time: see `_pooled`."""
-        x, found = frames.transpose(1, 2), []
-        for block in self.tdnn.blocks:
-            x = block(x)
-            found.append(x)
-        x = self.tdnn.mfa(torch.cat(found[1:], dim=1))  # (B, C, T)
-        return self.tdnn.fc(self.tdnn.asp_bn(self._pooled(x)[:, :, None])).squeeze(2)
-
-    def _pooled(self, x: Tensor) -> Tensor:
-        """(B, C, T) -> (B, 2 C): the attention's own view of the whole utterance is the same at every time.
-
-        So W [x; mean; std] is W_x x + W_u [mean; std], of which the second part is computed once an utterance.
-        """
-        asp, channels = self.tdnn.asp, x.shape[1]
-        variance, mean = torch.var_mean(x, dim=2, correction=0)
-        weight, bias = asp.tdnn.conv.conv.weight[:, :, 0], asp.tdnn.conv.conv.bias
-        whole = F.linear(torch.cat([mean, variance.clamp(asp.eps).sqrt()], dim=1), weight[:, channels:], bias)
-        hidden = F.conv1d(x, weight[:, :channels, None]) + whole[:, :, None]
-        attention = asp.conv(asp.tanh(asp.tdnn.norm(asp.tdnn.activation(hidden)))).softmax(dim=2)
-        mean = (attention * x).sum(dim=2)
-        variance = (attention * (x - mean[:, :, None]).square()).sum(dim=2)
-        return torch.cat([mean, variance.clamp(asp.eps).sqrt()], dim=1)
+from sv_ssl.models.presets import preset
 
 
 class SqueezeExcite(nn.Module):
@@ -226,54 +142,27 @@ class ResNet34(nn.Module):
         return self.project(self.pooling(x.flatten(1, 2).transpose(1, 2)))
 
 
-class FrameStatistics(nn.Module):
-    """No learning at all, the baseline to beat: (B, T, F) -> (B, 2F), each band's mean and standard deviation."""
+class WeSpeakerResNet34(nn.Module):
+    """WeSpeaker's and 3D-Speaker's ResNet-34, with plain statistics over time: (B, T, F) -> (B, dim).
 
-    def __init__(self, n_mels: int = 40):
-        super().__init__()
-        self.config, self.dim = {"n_mels": n_mels}, 2 * n_mels
+    `floor` is added to the variance: 1e-7 in WeSpeaker, 1e-8 in 3D-Speaker.
 
-    def forward(self, frames: Tensor) -> Tensor:
-        return torch.cat([frames.mean(dim=1), frames.std(dim=1)], dim=1)
-
-
-class Embedder(nn.Module):
-    """(B, samples) -> (B, dim): features, then an encoder.
-
-    >>> from sv_ssl.models.features import LogMel
-    >>> Embedder(LogMel(40), FastResNet34(40, "small"))(torch.randn(2, 16000)).shape
-    torch.Size([2, 512])
+    >>> WeSpeakerResNet34(n_mels=40, size="small")(torch.randn(2, 100, 40)).shape
+    torch.Size([2, 256])
     """
 
-    features: Any
-    encoder: Any
-    compiled: Callable[[Tensor], Tensor] | None = None
+    SIZES = {"full": (32, 64, 128, 256), "small": (8, 16, 32, 64)}
 
-    def __init__(self, features: Any, encoder: Any):
+    def __init__(self, n_mels: int = 80, size: str = "full", dim: int = 256, floor: float = 1e-7):
         super().__init__()
-        bands = encoder.config.get("n_mels", 1), features.config.get("n_mels", 1)
-        channels = encoder.config.get("channels", 1), getattr(features, "channels", 1)
-        for what, (wanted, came) in {"mel bands": bands, "channels": channels}.items():
-            if wanted != came:
-                raise InputError(f"the encoder wants {wanted} {what} but the features have {came}: give both the same")
-        self.features = features
-        self.encoder = encoder
+        self.config = {"n_mels": n_mels, "size": size, "dim": dim, "floor": floor}
+        self.dim, self.floor = dim, floor
+        widths = preset(self.SIZES, size, "WeSpeakerResNet34")
+        self.stem = nn.Sequential(nn.Conv2d(1, widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
+        self.blocks = stages(widths, (3, 4, 6, 3), (1, 2, 2, 2), fast=False)
+        self.project = nn.Linear(2 * widths[-1] * (n_mels // 8), dim)
 
-    @property
-    def dim(self) -> int:
-        return int(self.encoder.dim)
-
-    @property
-    def sample_rate(self) -> int:
-        return int(self.features.config["sample_rate"])
-
-    def compile_training(self) -> None:
-        """From now on the encoder's steps of training go through torch.compile, whose first one takes a minute or two.
-
-        Not the embeddings: recordings have any length, and each would be compiled anew.
-        """
-        self.compiled = torch.compile(self.encoder.forward)
-
-    def forward(self, wave: Tensor) -> Tensor:
-        encoder = self.compiled if self.training and self.compiled else self.encoder
-        return encoder(self.features(wave))
+    def forward(self, frames: Tensor) -> Tensor:
+        x = self.blocks(self.stem(frames.transpose(1, 2).unsqueeze(1))).flatten(1, 2)  # (B, C * F/8, T/8)
+        deviation = (x.var(dim=2) + self.floor).sqrt()
+        return self.project(torch.cat([x.mean(dim=2), deviation], dim=1))

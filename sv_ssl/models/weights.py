@@ -1,0 +1,39 @@
+"""Weights on disk: safetensors, which are data and run nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from sv_ssl.core.errors import InputError
+
+
+def save_weights(module: nn.Module, path: Path) -> None:
+    """Write the tensors of a module to a file that others may read as any new file."""
+    path.touch()  # save_file gives it to its owner alone
+    mode = path.stat().st_mode
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}, path)
+    path.chmod(mode)
+
+
+def load_weights(module: nn.Module, path: str | os.PathLike) -> None:
+    """Fill a module from a safetensors file; every tensor must be there, of the right shape and finite."""
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    wanted = module.state_dict()
+    if missing := sorted(wanted.keys() ^ weights.keys()):
+        raise InputError(
+            f"{path} does not fit config.json: {len(missing)} tensors are missing or not wanted, such as {missing[0]}"
+        )
+    for name, tensor in weights.items():
+        if tensor.shape != wanted[name].shape:
+            raise InputError(f"{path}: {name} is {tuple(tensor.shape)}, wanted {tuple(wanted[name].shape)}")
+        if not bool(tensor.isfinite().all()):
+            raise InputError(f"{path}: {name} holds values that are not finite")
+    module.load_state_dict(weights)

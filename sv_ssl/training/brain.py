@@ -149,7 +149,10 @@ class SSLBrain(sb.Brain):
         seconds = time.perf_counter() - self.started
         cpu_seconds = time.process_time() - self.cpu_started
         timing = {
-            "crops_per_second": self.crops * (self.step - self.first_step) / len(self.train_loader) / max(seconds, 1e-9),
+            "crops_per_second": self.crops
+            * (self.step - self.first_step)
+            / len(self.train_loader)
+            / max(seconds, 1e-9),
             "waiting": self._waiting(),
             "seconds": seconds,
             "cpu_seconds": cpu_seconds,

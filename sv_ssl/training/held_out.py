@@ -57,9 +57,7 @@ def write(held: pd.DataFrame, folder: Path, transforms: Pipeline | None, seed: i
     return listed
 
 
-def _halves(
-    row, folder: Path, number: int, transforms: Pipeline | None, rng: np.random.Generator, rate: int
-) -> bool:
+def _halves(row, folder: Path, number: int, transforms: Pipeline | None, rng: np.random.Generator, rate: int) -> bool:
     """Write 0001-a.wav and 0001-b.wav; an utterance that cannot be read, or is silent in one half, is passed over."""
     try:
         wave = audio.read(row.wav, int(row.start), int(row.stop), rate=rate)

@@ -33,7 +33,7 @@ def read(path: Path, settings: Collection[str]) -> RecipeYaml:
     """Return a YAML with those that it extends beneath it; `settings` are keys that count as read."""
     node, files = _overlaid(path, set(settings), [])
     meanings = _meanings(files)
-    text = _annotated(yaml.serialize(node, width=1000), meanings) if len(files) > 1 else path.read_text()
+    text = _annotated(_text(node), meanings) if len(files) > 1 else path.read_text()
     return RecipeYaml(path, text, top_level(text, path), meanings)
 
 
@@ -90,6 +90,11 @@ def _meanings(files: list[Path]) -> dict[str, str]:
             if beside := re.match(r"(\w+):.*?\s#\s*(\S.*)", line):
                 found[beside[1]] = beside[2].strip()
     return found
+
+
+def _text(node: yaml.Node) -> str:
+    """Write a YAML; a tag without arguments, such as `!name:torch.relu`, stays without."""
+    return re.sub(r"(?m)(![\w.:]+) ''$", r"\1", yaml.serialize(node, width=1000))
 
 
 def _annotated(text: str, meanings: Mapping[str, str]) -> str:

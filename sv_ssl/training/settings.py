@@ -56,9 +56,7 @@ class Settings:
     results_folder: str | None = setting(
         None, "a JSON about the run goes below it; default: results/ in output_folder", resumable=True, machine=True
     )
-    record: bool = setting(
-        False, "write the JSON below results/ of the present folder", resumable=True, machine=True
-    )
+    record: bool = setting(False, "write the JSON below results/ of the present folder", resumable=True, machine=True)
 
     # Objects of the YAML
     transforms: Any = setting(None, "what is done to crops, in order", built=True)
@@ -132,7 +130,10 @@ class SpeakerSettings(Settings):
         machine=True,
     )
     audio_root: str | None = setting(
-        None, "the lists' paths are below it; default: wav/ in data_folder, else data_folder", resumable=True, machine=True
+        None,
+        "the lists' paths are below it; default: wav/ in data_folder, else data_folder",
+        resumable=True,
+        machine=True,
     )
     noise_folder: str | None = setting(
         None, "noise.csv or a folder of audio; default: the built-in noises", machine=True
@@ -141,7 +142,8 @@ class SpeakerSettings(Settings):
         None, "rir.csv or a folder of impulse responses; default: the built-in rooms", machine=True
     )
     label_share: float = setting(
-        1.0, "part of the speakers whose utterances are used; where a method takes all: whose name is known",
+        1.0,
+        "part of the speakers whose utterances are used; where a method takes all: whose name is known",
         at_least=1e-9,
         at_most=1,
     )
@@ -174,7 +176,8 @@ class ClipSettings(Settings):
     valid_clips: str | None = setting(None, "column=value: training clips that are for validation")
     n_classes: int | None = setting(None, "as many as the clips have; a number that is given is checked", at_least=2)
     supervision: str = setting(
-        MISSING, "none: without labels; semi: with those that are known; full: with labels alone",
+        MISSING,
+        "none: without labels; semi: with those that are known; full: with labels alone",
         choices=("none", "semi", "full"),
     )
     labelled_share: float = setting(1.0, "of the training labels that are known", at_least=0, at_most=1)

@@ -12,10 +12,10 @@ from torch import nn
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.seeds import stream
-from sv_ssl.data.batch import to_batch
-from sv_ssl.data.loader import collate
+from sv_ssl.data.batch import collate, to_batch
 from sv_ssl.data.sources import Utterance
-from sv_ssl.data.views import FileReader, Views
+from sv_ssl.data.readers import FileReader
+from sv_ssl.data.views import Views
 from sv_ssl.embeddings import extraction, store
 from sv_ssl.training.dataset import Listed
 from sv_ssl.training.settings import SpeakerSettings
@@ -32,9 +32,7 @@ def scored(embedder: Any, lists: Sequence[Listed]) -> list[np.ndarray]:
     return cosines(embedded(embedder, lists), lists)
 
 
-def embedded(
-    embedder: Any, lists: Sequence[Listed], how: extraction.How = extraction.How()
-) -> extraction.Extracted:
+def embedded(embedder: Any, lists: Sequence[Listed], how: extraction.How = extraction.How()) -> extraction.Extracted:
     """Embed the recordings of trial lists, all of them."""
     utterances = {
         (listed.audio_root, name): Utterance(name, str(listed.audio_root / name))

@@ -15,9 +15,10 @@ from sv_ssl.data.batches import Batches
 from sv_ssl.data.labels import n_classes, speaker_labels
 from sv_ssl.data.shards import ShardBatches, ShardReader
 from sv_ssl.data.synthetic import corpus
-from sv_ssl.data.views import FileReader, Views
+from sv_ssl.data.readers import FileReader
+from sv_ssl.data.views import Views
 from sv_ssl.embeddings import store
-from sv_ssl.models.encoders import Embedder, FrameStatistics
+from sv_ssl.models.embedder import Embedder, FrameStatistics
 from sv_ssl.models.features import LogMel
 from sv_ssl.reporting import plots, record
 from sv_ssl.training import dataset, speaker_scores
@@ -27,7 +28,11 @@ from sv_ssl.training.settings import SpeakerSettings
 from sv_ssl.verification import metrics, scoring
 from sv_ssl.verification.trials import write_scores
 
-FOLDERS = {"data_folder": "", "noise_folder": "noise", "room_folder": "rir"}  # and where they are in the built-in corpus
+FOLDERS = {
+    "data_folder": "",
+    "noise_folder": "noise",
+    "room_folder": "rir",
+}  # and where they are in the built-in corpus
 SYSTEMS = {
     "no_learning": "no learning (mean and deviation of log-mel frames)",
     "untrained": "the same encoder, untrained",

@@ -58,7 +58,8 @@ def save(folder: str | os.PathLike, embedder: Embedder, training: dict, results:
             "results": results or {},
         }
         (new / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        weights = {k: v.detach().cpu().contiguous() for k, v in embedder.state_dict().items()}
+        state = embedder.state_dict()  # counters of random streams are no tensors
+        weights = {k: v.detach().cpu().contiguous() for k, v in state.items() if isinstance(v, Tensor)}
         save_file(weights, new / "model.safetensors")
         shutil.copyfile(new / "model.safetensors", new / "embedding_model.ckpt")
         (new / "hyperparams.yaml").write_text(speechbrain_yaml(config))
@@ -141,7 +142,8 @@ def load_weights(module: nn.Module, path: str | os.PathLike) -> None:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
-    wanted = module.state_dict()
+    state = module.state_dict()
+    wanted = {name: value for name, value in state.items() if isinstance(value, Tensor)}  # no counters of streams
     if missing := sorted(wanted.keys() ^ weights.keys()):
         raise InputError(
             f"{path} does not fit config.json: {len(missing)} tensors are missing or not wanted, such as {missing[0]}"
@@ -151,7 +153,7 @@ def load_weights(module: nn.Module, path: str | os.PathLike) -> None:
             raise InputError(f"{path}: {name} is {tuple(tensor.shape)}, wanted {tuple(wanted[name].shape)}")
         if not bool(tensor.isfinite().all()):
             raise InputError(f"{path}: {name} holds values that are not finite")
-    module.load_state_dict(weights)
+    module.load_state_dict({**state, **weights})
 
 
 class Unpadded(nn.Module):

@@ -126,11 +126,11 @@ class SSLBrain(sb.Brain):
         for group in self.optimizer.param_groups:
             group["lr"] = self.hparams.lr(self.progress)
         for part in self.scheduled:
-            part.set_epoch(self.progress)
+            part.set_progress(self.progress)
 
     def on_fit_batch_end(self, batch: dict, outputs: dict, loss: Tensor, should_step: bool) -> None:
         if should_step:
-            self.method.after_step(self.progress)
+            self.method.on_step_end(self.progress)
         if batch["notes"]:
             self._note(batch["notes"])
         if self.step % self.hparams.watch_every == 0 or self.step == len(self.train_loader):
@@ -214,7 +214,7 @@ class SSLBrain(sb.Brain):
             "seconds": seconds,
             "cpu_seconds": time.process_time() - self.cpu_started,
         }
-        self.method.end_epoch()
+        self.method.on_epoch_end(epoch)
         self.journal.gather()
         self.journal.watched = []
         self.journal.seconds += seconds

@@ -21,7 +21,7 @@ from sv_ssl.data import views as data
 from sv_ssl.data.sources import Utterance
 from sv_ssl.embeddings import extraction, store
 from sv_ssl.losses import MarginSoftmax
-from sv_ssl.methods import Momentum
+from sv_ssl.methods import MoCo
 from sv_ssl.methods.labelled import Labelled
 from sv_ssl.methods.mixup import Mixup
 from sv_ssl.models import features
@@ -99,8 +99,8 @@ def prepare(hparams: dict) -> None:
     if not folder:
         return
     model.fill(embedder, folder)
-    if isinstance(hparams["method"], Momentum):
-        hparams["method"].reset_key()
+    if isinstance(hparams["method"], MoCo):
+        hparams["method"].weights_loaded()
 
 
 # ------------------------------------------------------------------------------------------------------ training

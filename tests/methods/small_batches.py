@@ -30,7 +30,7 @@ def batch(n=2, size=4, seed=0, **fields):
 
 
 def facts(classes=None, n_classes=None, n_rows=4, seed=0):
-    classes = None if classes is None else np.array(classes)
+    classes = None if classes is None else np.asarray(classes)
     if n_classes is None:
         n_classes = 0 if classes is None else int(classes.max()) + 1
     return Facts(n_rows if classes is None else len(classes), classes, n_classes, steps=2, epochs=3, seed=seed)

@@ -22,7 +22,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from sv_ssl.core import command
 from sv_ssl.data import views as data
-from sv_ssl.losses import ACL, ADD, OPL, Focal, InfoNCE, NTXent, SoftADD, SoftLabels, blocks, contrastive
+from sv_ssl.losses import ACL, ADD, OPL, Focal, InfoNCE, NTXent, Rows, SoftADD, SoftLabels, blocks, contrastive
 from sv_ssl.losses.margin import additive
 
 TAU, M = 1 / 30, 0.1
@@ -195,7 +195,7 @@ def angular_rows() -> list[Row]:
     """The losses of angles beside the plain NT-Xent, and focal beside cross-entropy, on a batch of 512 rows."""
     z, views, labels = torch.randn(512, 512, requires_grad=True), torch.arange(256).repeat(2), torch.arange(512) % 35
     forms: dict[str, Callable[[], Tensor]] = {
-        "ACL": partial(ACL(alpha=0.5), z, views),
+        "ACL": partial(ACL(alpha=0.5), Rows(z, views)),
         "ADD, hard": partial(ADD(), z, labels),
         "OPL": partial(OPL(), z, labels),
     }

@@ -39,10 +39,11 @@ from sv_ssl.core.errors import InputError
 from sv_ssl.core.host import cores
 from sv_ssl.data import manifest
 from sv_ssl.data import views as data
+from sv_ssl.data.batch import Batch
 from sv_ssl.data.synthetic import corpus as synthetic
 from sv_ssl.losses import InfoNCE, MarginSoftmax, NTXent
 from sv_ssl.losses.margin import additive, angular
-from sv_ssl.methods import Momentum, Siamese
+from sv_ssl.methods import MoCo, SimCLR
 from sv_ssl.models.ecapa import ECAPA
 from sv_ssl.models.embedder import Embedder
 from sv_ssl.models.features import LogMel
@@ -62,9 +63,9 @@ COLUMNS = (
 VOXCELEB2, SPEAKERS, WARM = 1_092_009, 5_994, 2
 # What the YAMLs of recipes/voxceleb say.
 METHODS: dict[str, Callable[[Embedder], Any]] = {
-    "simclr_am": lambda embedder: Siamese(embedder, NTXent(1 / 30, partial(additive, m=0.1))),
-    "moco_am": lambda embedder: Momentum(embedder, InfoNCE(0.03, partial(additive, m=0.1))),
-    "aam_softmax": lambda embedder: Siamese(
+    "simclr_am": lambda embedder: SimCLR(embedder, NTXent(1 / 30, partial(additive, m=0.1))),
+    "moco_am": lambda embedder: MoCo(embedder, InfoNCE(0.03, partial(additive, m=0.1))),
+    "aam_softmax": lambda embedder: SimCLR(
         embedder, MarginSoftmax(embedder.dim, SPEAKERS, partial(angular, m=0.2), scale=30.0)
     ),
 }
@@ -130,12 +131,12 @@ def steps(method: Any, loader: data.TimedLoader, arguments: argparse.Namespace) 
         waves = augment.apply(*flat).view_as(moved["views"])
         labels = moved["labels"] % SPEAKERS  # those of utterances, of which a classifier has enough
         with low_precision(arguments):
-            loss = method(waves, labels)["loss"]
+            loss = method(Batch(waves, labels)).loss
         loss.backward()
         nn.utils.clip_grad_norm_(method.parameters(), 5.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        method.after_step(0.0)
+        method.on_step_end(0.0)
     synchronise(arguments)
     return time.perf_counter() - began
 
@@ -148,7 +149,7 @@ def encoder_seconds(method: Any, arguments: argparse.Namespace) -> float:
     def step() -> None:
         with low_precision(arguments):
             made = method.embedder.encoder(frames)
-            if isinstance(method, Momentum):
+            if isinstance(method, MoCo):
                 with torch.no_grad():
                     method.key[0].encoder(frames)
         made.backward(torch.ones_like(made))

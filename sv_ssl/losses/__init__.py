@@ -1,11 +1,13 @@
-"""Losses: modules `(z, labels) -> scalar` that normalise their inputs; rows of equal labels are positives.
+"""Losses: modules that normalise their inputs and return a scalar; rows of equal labels are positives.
 
-Margins are functions in `sv_ssl.losses.margin`, handed to a loss as an argument.
+A loss is called with `(z, labels)` or, where it has `takes_rows = True`, with one `Rows`. `sv_ssl.losses.rows.evaluate`
+calls it the right way. Margins are functions in `sv_ssl.losses.margin`, handed to a loss as an argument.
 """
 
 from sv_ssl.losses.angular import ACL, ADD, OPL, SoftADD
 from sv_ssl.losses.classification import CLAR, Focal, MarginSoftmax, Penalised
 from sv_ssl.losses.contrastive import AngularPrototypical, InfoNCE, NTXent
+from sv_ssl.losses.rows import Rows
 from sv_ssl.losses.soft import SoftLabels, soft_cross_entropy
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "MarginSoftmax",
     "NTXent",
     "Penalised",
+    "Rows",
     "SoftADD",
     "SoftLabels",
     "soft_cross_entropy",

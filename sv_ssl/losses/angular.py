@@ -1,35 +1,39 @@
 """Losses on the angles or cosines of all pairs of a batch: ACL's angular term, ADD, and orthogonal projection (OPL).
 
-Pairs are ordered (i, j), i != j, in the batch of all processes: each compares its own rows with all rows, and the sums
-are added up. An empty set of pairs contributes 0.
+Pairs are ordered (i, j), i != j, in the batch of all processes: each process compares its own rows with all rows, and
+the sums are added up. An empty set of pairs contributes 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from sv_ssl.core.distributed import gather, gather_plain, rank, total
+from sv_ssl.core.distributed import gather, total
 from sv_ssl.core.errors import InputError
 from sv_ssl.losses.contrastive import NTXent
-from sv_ssl.losses.geometry import cosines, unit
+from sv_ssl.losses.geometry import gram, is_itself, pairs
+from sv_ssl.losses.rows import Loss, Rows, evaluate, resize, set_progress
 from sv_ssl.losses.soft import SoftLabels
 
 Reduction = str | tuple[str, float]
 
 
 class ACL(nn.Module):
-    """(N, D), (N,), (N, E) -> (): alpha * main(z, labels) + (1 - alpha) * angular_pairs(h, labels).
+    """Compute the angular contrastive loss, alpha * main(z, labels) + (1 - alpha) * angular_pairs(h, labels).
+    Rows -> (): z of the head, h the embedding before it (z again where there is no head).
 
-    z is the head's output and h the embedding before it (z again where there is no head). `main` is symmetric NT-Xent
-    by default; with a classifier's loss it is the supervised ACL.
+    `main` is symmetric NT-Xent by default; with a classifier's loss it is the supervised ACL.
 
     >>> z = torch.eye(2).repeat(2, 1)  # two views at angle 0, two utterances further apart than the margin
-    >>> round(ACL(alpha=0.3, temperature=1.0)(z, torch.tensor([0, 1, 0, 1])).item(), 4)  # 0.3 log(1 + 2 / e)
+    >>> loss = ACL(alpha=0.3, temperature=1.0)
+    >>> round(loss(Rows(z, torch.tensor([0, 1, 0, 1]))).item(), 4)  # 0.3 log(1 + 2 / e)
     0.1654
     """
+
+    takes_rows = True
 
     def __init__(
         self,
@@ -37,7 +41,7 @@ class ACL(nn.Module):
         temperature: float = 0.2,
         margin_rad: float = 0.5,
         reduction: Reduction = "mean_pairs",
-        main: Callable[[Tensor, Tensor], Tensor] | None = None,
+        main: Loss | None = None,
     ):
         super().__init__()
         self.alpha = alpha
@@ -45,13 +49,21 @@ class ACL(nn.Module):
         self.reduction = reduction
         self.main = main or NTXent(temperature)
 
-    def forward(self, z: Tensor, labels: Tensor, h: Tensor | None = None) -> Tensor:
-        pair_loss = angular_pairs(z if h is None else h, labels, self.margin_rad, self.reduction)
-        return self.alpha * self.main(z, labels) + (1 - self.alpha) * pair_loss
+    def forward(self, rows: Rows) -> Tensor:
+        pair_loss = angular_pairs(rows.embeddings, rows.labels, self.margin_rad, self.reduction)
+        return self.alpha * evaluate(self.main, rows) + (1 - self.alpha) * pair_loss
+
+    def set_progress(self, progress: float) -> None:
+        """Pass the epochs done on to the main loss."""
+        set_progress(self.main, progress)
+
+    def resize(self, n_classes: int) -> None:
+        """Pass the number of classes on to the main loss."""
+        resize(self.main, n_classes)
 
 
 def angular_pairs(h: Tensor, labels: Tensor, margin_rad: float, reduction: Reduction = "mean_pairs") -> Tensor:
-    """(N, D), (N,) -> (): theta^2 for pairs of one label, max(0, margin - theta)^2 for the others.
+    """Add up theta^2 for the pairs of one label and max(0, margin - theta)^2 for the others: (N, D), (N,) -> ().
 
     `reduction` is "mean_pairs", "mean_pos_plus_mean_neg" (whose balance does not depend on the batch size), or
     ("sum_over", c): the sum divided by the constant c, as in the paper's code.
@@ -59,8 +71,8 @@ def angular_pairs(h: Tensor, labels: Tensor, margin_rad: float, reduction: Reduc
     >>> round(angular_pairs(torch.eye(2), torch.tensor([0, 0]), margin_rad=0.5).item(), 4)  # (pi / 2)^2
     2.4674
     """
-    cosine = _gram(h)
-    same, different = _pairs(labels)
+    cosine = gram(h, all_processes=True)
+    same, different = pairs(labels, all_processes=True)
     costs = pair_costs(cosine, same, margin_rad)
     (positive, n_same), (negative, n_different) = _sum(costs, same), _sum(costs, different)
     if reduction == "mean_pairs":
@@ -73,10 +85,10 @@ def angular_pairs(h: Tensor, labels: Tensor, margin_rad: float, reduction: Reduc
 
 
 def pair_costs(cosine: Tensor, same: Tensor, margin_rad: float) -> Tensor:
-    """Cosines -> theta^2 where `same` is set, and else the square of what theta lacks of the margin.
+    """Turn cosines into theta^2 where `same` is set, and into max(0, margin - theta)^2 elsewhere.
 
-    The slope of theta^2 stays finite as theta goes to 0, where arccos alone has an infinite one; elsewhere the slope
-    is 0 where the cosine is 1 or -1.
+    The slope of theta^2 stays finite as theta goes to 0, where that of arccos alone is infinite. Of the other pairs the
+    slope is 0 where the cosine is 1 or -1.
 
     >>> pair_costs(torch.tensor([1.0, 0.0, 1.0]), torch.tensor([True, True, False]), margin_rad=0.5)
     tensor([0.0000, 2.4674, 0.2500])
@@ -85,7 +97,7 @@ def pair_costs(cosine: Tensor, same: Tensor, margin_rad: float) -> Tensor:
 
 
 class _PairCosts(torch.autograd.Function):
-    """One pass makes values and slopes: a third of the time that autograd takes over the formulas."""
+    """Compute values and slopes in one pass, in a third of the time that autograd takes for the formulas."""
 
     @staticmethod
     def forward(ctx, cosine: Tensor, same: Tensor, margin_rad: float) -> Tensor:
@@ -108,10 +120,10 @@ class _PairCosts(torch.autograd.Function):
 
 
 class ADD(nn.Module):
-    """(N, D), (N,) -> (): angular distance distribution, for distances d = 1 - cosine.
+    """Compute the angular distance distribution loss, of distances d = 1 - cosine: (N, D), (N,) -> ().
 
-    Mean and standard deviation of d^2 over pairs of one label, and of (1 - d)^2 over the others, weighted by `lambdas`
-    (mu_p, sigma_p, mu_n, sigma_n): classes become tight, and orthogonal to each other.
+    Mean and standard deviation of d^2 over the pairs of one label, and of (1 - d)^2 over the others, weighted by
+    `lambdas` (mu_p, sigma_p, mu_n, sigma_n): classes become tight, and orthogonal to each other.
 
     >>> ADD()(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0, 1])).item()
     0.0
@@ -126,14 +138,14 @@ class ADD(nn.Module):
         self.lambdas = tuple(lambdas)
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
-        cosine = _gram(z)
-        same, different = _pairs(labels)
+        cosine = gram(z, all_processes=True)
+        same, different = pairs(labels, all_processes=True)
         terms = (*_moments((1 - cosine) ** 2, same), *_moments(cosine**2, different))
         return torch.stack([weight * term for weight, term in zip(self.lambdas, terms)]).sum()
 
 
 class SoftADD(nn.Module):
-    """(N, D), (N, C) or SoftLabels -> (): ADD for label probabilities, as mixup and label smoothing give them.
+    """Compute ADD for label probabilities, as mixup and label smoothing give them: (N, D), (N, C) or SoftLabels -> ().
 
     lambda_mu times the mean of (d(yi, yj) - d(zi, zj))^2 over all pairs, plus lambda_sigma times the standard deviation
     of d(zi, zj)^2 over pairs of identical labels. d of labels is 1 - cosine, or 1 - yi.yj with label_metric="dot".
@@ -151,20 +163,28 @@ class SoftADD(nn.Module):
         self.label_metric = label_metric
 
     def forward(self, z: Tensor, labels: Tensor | SoftLabels) -> Tensor:
-        distance = 1 - _gram(z)
+        distance = 1 - gram(z, all_processes=True)
         with torch.autocast(z.device.type, enabled=False):
-            product = label_cosine = labels.cosines() if isinstance(labels, SoftLabels) else _gram(labels)
-            if self.label_metric == "dot":
-                product = labels.products() if isinstance(labels, SoftLabels) else labels @ gather(labels).mT
+            label_cosine, product = self._agreement(labels)
         label_distance = 1 - product
-        others = ~_itself(distance)
+        others = ~is_itself(distance)
         mean, _ = _moments((label_distance - distance) ** 2, others)
         _, deviation = _moments(distance**2, others & (1 - label_cosine < 1e-3))
         return self.lambda_mu * mean + self.lambda_sigma * deviation
 
+    def _agreement(self, labels: Tensor | SoftLabels) -> tuple[Tensor, Tensor]:
+        """Return the labels' cosines, and what their distance is measured by."""
+        if isinstance(labels, SoftLabels):
+            cosine = labels.cosines()
+            return cosine, labels.products() if self.label_metric == "dot" else cosine
+        cosine = gram(labels, all_processes=True)
+        return cosine, labels @ gather(labels).mT if self.label_metric == "dot" else cosine
+
 
 class OPL(nn.Module):
-    """(N, D), (N,) -> (): weight * ((1 - s) + gamma * |d|), s and d the mean cosine of pairs of one and of two labels.
+    """Compute orthogonal projection, weight * ((1 - s) + gamma * |d|): (N, D), (N,) -> ().
+
+    s is the mean cosine of the pairs of one label, d that of the others; https://arxiv.org/abs/2103.14021.
 
     abs_mode="mean_of_abs" takes the mean of the |cosine| instead, as the released code does.
 
@@ -181,39 +201,20 @@ class OPL(nn.Module):
         self.abs_mode = abs_mode
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
-        cosine = _gram(z)
-        same, different = _pairs(labels)
+        cosine = gram(z, all_processes=True)
+        same, different = pairs(labels, all_processes=True)
         attract, _ = _moments(1 - cosine, same)
         repel, _ = _moments(cosine.abs() if self.abs_mode == "mean_of_abs" else cosine, different)
         return self.weight * (attract + self.gamma * repel.abs())
 
 
-def _gram(z: Tensor) -> Tensor:
-    """(n, D) -> (n, N): the cosine of each own row with each row of all processes, in full precision for the angles."""
-    with torch.autocast(z.device.type, enabled=False):
-        rows = unit(z)
-        return cosines(rows, gather(rows))
-
-
-def _pairs(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(n,) -> two (n, N) masks: the pairs of one label, without a row and itself, and those of two labels."""
-    equal = labels[:, None] == gather_plain(labels)
-    return equal & ~_itself(equal), ~equal
-
-
-def _itself(matrix: Tensor) -> Tensor:
-    """(n, N) -> (n, N) mask of the places where a row meets itself."""
-    own = torch.arange(len(matrix), device=matrix.device) + rank() * len(matrix)
-    return own[:, None] == torch.arange(matrix.shape[1], device=matrix.device)
-
-
 def _sum(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """-> the sum of the values where the mask is set and their number, over all processes."""
+    """Return the sum of the values where the mask is set, and their number, over all processes."""
     return total(torch.where(mask, values, 0).sum()), total(mask.sum())
 
 
 def _moments(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """-> mean and unbiased standard deviation where the mask is set; 0 for too few values."""
+    """Return mean and unbiased standard deviation where the mask is set; 0 for too few values."""
     summed, count = _sum(values, mask)
     mean = summed / count.clamp_min(1)
     variance = _sum((values - mean) ** 2, mask)[0] / (count - 1).clamp_min(1)

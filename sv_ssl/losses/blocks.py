@@ -1,8 +1,8 @@
-"""Contrastive losses of many rows: a block of anchors at a time, its gradient made with its loss.
+"""Contrastive losses of many rows: a block of anchors at a time, loss and gradient in one pass.
 
-An anchor's loss and its gradient follow from its own row of cosines. So a block of rows is multiplied, becomes
-probabilities and then a gradient in place, and is forgotten: the products that autograd would do, nothing twice, and
-memory for one block instead of all pairs. These are first gradients; a second derivative would lack a part.
+An anchor's loss and its gradient follow from its own row of cosines. So a block of rows is multiplied, changed in place
+into probabilities and then into a gradient, and freed: the same products as autograd's, none of them twice, and memory
+for one block instead of all pairs. Only first gradients are right; a second derivative would lack a part.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from torch import Tensor
 from sv_ssl.losses.geometry import cosines
 from sv_ssl.losses.margin import Margin
 
-ELEMENTS = {"cpu": 2**20, "cuda": 2**26}  # of a block: what a CPU's cache holds, what keeps a GPU busy
-ROWS = 128  # of a block at least: every block adds to the gradients of all keys
+ELEMENTS = {"cpu": 2**20, "cuda": 2**26}  # of a block: as many as a CPU's cache holds, enough to keep a GPU busy
+ROWS = 128  # of a block, at least: every block adds to the gradients of all keys
 
 
 class Matches:
-    """Which candidates have an anchor's label: (A,), (C,), and the column of the first anchor itself, if it has one.
+    """Find the candidates that have an anchor's label: (A,) and (C,) labels, and the column of the first anchor itself.
+
+    `own` is None where the anchors are no candidates.
 
     >>> matches = Matches(torch.tensor([7, 8]), torch.tensor([8, 7, 7]))
     >>> matches.count, matches.pairs(slice(0, 2))
@@ -34,7 +36,7 @@ class Matches:
         self.count = self.size if own is None else self.size - 1  # nobody is its own positive
 
     def pairs(self, block: slice) -> tuple[Tensor, Tensor]:
-        """-> the anchors, counted within the block, and the candidates of its positive pairs, (P,) and (P,)."""
+        """Return the positive pairs of a block, (P,) anchors counted from its first and (P,) candidates."""
         size = self.size[block]
         anchor = torch.arange(len(size), device=size.device).repeat_interleave(size)
         within = torch.arange(len(anchor), device=size.device) - (size.cumsum(0) - size)[anchor]
@@ -48,9 +50,9 @@ class Matches:
 def contrast(
     rows: Tensor, keys: Tensor | None, matches: Matches, temperature: float, margin: Margin | None, positives: str
 ) -> Tensor:
-    """(A, D), (C, D) unit rows -> (): the sum of the anchors' losses, those without positives left out.
+    """Return the sum of the losses of the anchors that have positives: (A, D), (C, D) unit rows -> ().
 
-    Without keys the rows are the candidates as well. See `NTXent` for the rest.
+    Without keys the rows are the candidates as well. See `NTXent` for temperature, margin and positives.
 
     >>> matches = Matches(torch.tensor([0, 1]), torch.tensor([0, 1]))
     >>> contrast(torch.eye(2), torch.eye(2), matches, 1.0, None, "out")  # 2 log(1 + 1 / e)
@@ -62,8 +64,9 @@ def contrast(
 def log_sum_exp(
     rows: Tensor, keys: Tensor, temperature: float, labels: Tensor | None = None, key_labels: Tensor | None = None
 ) -> Tensor:
-    """(N, D), (K, D) unit rows -> (N,): of cosines / temperature, without the keys of a row's own label; no gradient
-    for the keys.
+    """Return log-sum-exp of cosines / temperature, without keys of a row's own label: (N, D), (K, D) unit rows -> (N,).
+
+    The keys get no gradient.
 
     >>> log_sum_exp(torch.eye(2), torch.eye(2), temperature=1.0)  # log(1 + e)
     tensor([1.3133, 1.3133])
@@ -79,8 +82,10 @@ class _Contrast(torch.autograd.Function):
         into = d_rows if keys is None else d_keys
         total, candidates = rows.new_zeros(()), rows if keys is None else keys
         for block in _blocks(rows, candidates):
-            some, count, at = rows[block], matches.count[block], matches.pairs(block)
-            logits = cosines(some, candidates)
+            anchors = rows[block]
+            count = matches.count[block]
+            at = matches.pairs(block)
+            logits = cosines(anchors, candidates)
             if matches.own is not None:
                 logits[:, block.start + matches.own :].fill_diagonal_(-torch.inf)
             slope = _with_margin(logits, at, margin)
@@ -94,7 +99,7 @@ class _Contrast(torch.autograd.Function):
                 if d_rows is not None:
                     d_rows[block] += (gradient @ candidates) * weight[:, None]
                 if into is not None:
-                    into.addmm_(gradient.mT, some * weight[:, None])
+                    into.addmm_(gradient.mT, anchors * weight[:, None])
         ctx.save_for_backward(d_rows, d_keys)
         ctx.temperature = temperature
         return total
@@ -134,12 +139,12 @@ def _blocks(rows: Tensor, keys: Tensor) -> Iterator[slice]:
 
 
 def _exact(rows: Tensor) -> torch.autocast:
-    """Half precision has no place for small probabilities, which no loss scale has lifted yet."""
+    """Switch autocast off: small probabilities, not yet multiplied by a loss scale, vanish in half precision."""
     return torch.autocast(rows.device.type, enabled=False)
 
 
 def _with_margin(cosine: Tensor, at: tuple[Tensor, Tensor], margin: Margin | None) -> Tensor | float:
-    """Lower the cosines of the pairs, in place -> the margin's slope at each of them."""
+    """Lower the cosines of the pairs in place, and return the margin's slope at each of them."""
     if margin is None:
         return 1.0
     with torch.enable_grad():
@@ -151,7 +156,7 @@ def _with_margin(cosine: Tensor, at: tuple[Tensor, Tensor], margin: Margin | Non
 
 
 def _losses(log_p: Tensor, anchor: Tensor, count: Tensor, positives: str) -> tuple[Tensor, Tensor]:
-    """(P,), (P,), (B,) -> the loss of each anchor, (B,), and the share of each pair in its gradient, (P,)."""
+    """Return the loss of each anchor, (B,), and the share of each pair in its gradient, (P,)."""
     if positives != "in":
         share = count.to(log_p.dtype).reciprocal()[anchor]
         return log_p.new_zeros(len(count)).index_add_(0, anchor, -share * log_p), share

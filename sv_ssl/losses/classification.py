@@ -1,4 +1,4 @@
-"""Losses of a classifier: margin softmax (it owns its weights), focal, and CLAR's mixture with a contrastive loss."""
+"""Losses of a classifier: margin softmax, which owns its weights, focal, and CLAR's mixture with a contrastive loss."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from sv_ssl.core.distributed import total, world_size
 from sv_ssl.core.errors import InputError
 from sv_ssl.losses.geometry import cosines, unit
 from sv_ssl.losses.margin import Margin
+from sv_ssl.losses.rows import Loss, Rows, evaluate, resize, set_progress
 from sv_ssl.losses.soft import SoftLabels
 
 
 class MarginSoftmax(nn.Module):
-    """(N, D), (N,) -> (): softmax over scale * cosine to one learned row per class, with a margin on the right class.
+    """Classify by scale * cosine to one learned row per class, with a margin on the right class: (N, D), (N,) -> ().
 
-    `partial(additive, m=0.2)` makes it AM-softmax, `partial(angular, m=0.2)` AAM-softmax. `criterion` takes
-    (logits, labels); with `Focal` it is the focal loss on cosines. Of SoftLabels it is the cross-entropy of each of a
-    row's classes, with the margin on that one, by their shares. Without `n_classes` call `resize` before the first
-    use: a YAML is read before the speakers are counted.
+    `partial(additive, m=0.2)` makes it AM-softmax (https://arxiv.org/abs/1801.05599), `partial(angular, m=0.2)`
+    AAM-softmax (https://arxiv.org/abs/1801.07698). `criterion` takes (logits, labels); with `Focal` it is the focal
+    loss on cosines. With SoftLabels it is the cross-entropy of each of a row's classes, with the margin on that class,
+    weighted by the shares. Without `n_classes` call `resize` before the first use: a YAML is read before the speakers
+    are counted.
 
     >>> loss = MarginSoftmax(dim=2, n_classes=2, scale=1.0)
     >>> _ = loss.weight.data.copy_(torch.eye(2))
@@ -38,19 +40,24 @@ class MarginSoftmax(nn.Module):
         criterion: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
     ):
         super().__init__()
-        self.dim, self.margin, self.scale, self.criterion = dim, margin, scale, criterion
+        self.dim = dim
+        self.margin = margin
+        self.scale = scale
+        self.criterion = criterion
+        self.weight = nn.Parameter(torch.empty(0, dim))
         self.resize(n_classes or 0)
 
     def resize(self, n_classes: int) -> None:
         """Draw the weights anew, for so many classes."""
-        weight = torch.empty(n_classes, self.dim)
-        self.weight = nn.Parameter(nn.init.xavier_normal_(weight) if n_classes else weight)
+        weight = torch.empty(n_classes, self.dim)  # drawn on the CPU: the same numbers for any device
+        weight = nn.init.xavier_normal_(weight) if n_classes else weight
+        self.weight = nn.Parameter(weight.to(self.weight.device))
 
     def forward(self, z: Tensor, labels: Tensor | SoftLabels) -> Tensor:
         if not isinstance(labels, SoftLabels):
             return self.criterion(self.logits(z, labels), labels)
         if self.criterion is not F.cross_entropy:
-            raise InputError("soft labels are for the criterion cross_entropy alone")
+            raise InputError("soft labels are for the criterion cross_entropy alone: leave the criterion out")
         cosine = self.cosines(z)
         smoothing = labels.smoothing
         each = [
@@ -60,12 +67,16 @@ class MarginSoftmax(nn.Module):
         return (torch.stack(each, dim=1) * labels.shares).sum(dim=1).mean()
 
     def cosines(self, z: Tensor) -> Tensor:
-        """(N, D) -> (N, C)."""
+        """Return the cosine of each row with each class: (N, D) -> (N, C)."""
         return cosines(unit(z), unit(self.weight))
 
-    def logits(self, z: Tensor, labels: Tensor) -> Tensor:
-        """(N, D), (N,) -> (N, C), margin included; rows labelled -1 are for a criterion that skips them."""
-        return self._margined(self.cosines(z), labels)
+    def logits(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return scaled cosines, with the margin on the right class where labels are given: (N, D), (N,) -> (N, C).
+
+        Rows labelled -1 are for a criterion that skips them.
+        """
+        cosine = self.cosines(z)
+        return self.scale * cosine if labels is None else self._margined(cosine, labels)
 
     def _margined(self, cosine: Tensor, labels: Tensor) -> Tensor:
         if self.margin is not None:
@@ -75,27 +86,45 @@ class MarginSoftmax(nn.Module):
 
 
 class Penalised(nn.Module):
-    """(N, D), (N,), (N, H) -> (): main(z, labels), say a classifier's, + the sum of penalty(h, labels), h or else z.
+    """Add penalties to a loss: main(z, labels) + the sum of penalty(h, labels). Rows -> ().
+
+    `main` is a classifier's loss, say. Penalties see h, or z where the two are the same.
 
     >>> from sv_ssl.losses import ADD
     >>> loss = Penalised(F.cross_entropy, [ADD()])
-    >>> round(loss(torch.zeros(2, 4), torch.tensor([0, 1]), torch.eye(2)).item(), 4)  # log 4, and orthogonal classes
+    >>> rows = Rows(z=torch.zeros(2, 4), labels=torch.tensor([0, 1]), h=torch.eye(2))
+    >>> round(loss(rows).item(), 4)  # log 4, and orthogonal classes
     1.3863
     """
 
-    def __init__(self, main: Callable[[Tensor, Tensor], Tensor], penalties: Sequence[nn.Module] = ()):
-        super().__init__()
-        self.main, self.penalties = main, nn.ModuleList(penalties)
+    takes_rows = True
 
-    def forward(self, z: Tensor, labels: Tensor, h: Tensor | None = None) -> Tensor:
-        total = self.main(z, labels)
+    def __init__(self, main: Loss, penalties: Sequence[nn.Module] = ()):
+        super().__init__()
+        self.main = main
+        self.penalties = nn.ModuleList(penalties)
+
+    def forward(self, rows: Rows) -> Tensor:
+        loss = evaluate(self.main, rows)
         for penalty in self.penalties:
-            total = total + penalty(z if h is None else h, labels)
-        return total
+            loss = loss + evaluate(penalty, rows._replace(z=rows.embeddings))
+        return loss
+
+    def set_progress(self, progress: float) -> None:
+        """Pass the epochs done on to all parts."""
+        for part in (self.main, *self.penalties):
+            set_progress(part, progress)
+
+    def resize(self, n_classes: int) -> None:
+        """Pass the number of classes on to all parts."""
+        for part in (self.main, *self.penalties):
+            resize(part, n_classes)
 
 
 class Focal(nn.Module):
-    """(N, C), (N,) -> (): mean of alpha[y] * (1 - p_y)^gamma * -log p_y; gamma = 0 is the cross-entropy.
+    """Return the mean of alpha[y] * (1 - p_y)^gamma * -log p_y: (N, C), (N,) -> (). gamma = 0 is the cross-entropy.
+
+    https://arxiv.org/abs/1708.02002.
 
     >>> round(Focal(gamma=2.0)(torch.zeros(1, 2), torch.tensor([0])).item(), 4)  # log(2) / 4
     0.1733
@@ -117,21 +146,25 @@ class Focal(nn.Module):
 
 
 class CLAR(nn.Module):
-    """(R, D), (R,), (R, C), (R,) -> (): a contrastive loss on all rows (views), cross-entropy on the labelled ones.
+    """Add a contrastive loss on all rows and the cross-entropy of the labelled ones: Rows -> ().
 
-    `labels` make the positives (of unlabelled audio: the utterance); `targets` are classes, -1 where unknown. A batch
-    without any target gives exactly the contrastive loss. The cross-entropy is the mean over the labelled views; with
-    ce_reduction="sum_views", as in the paper, it is the sum over the views of the mean in each.
+    https://arxiv.org/abs/2010.09542. `labels` tell which rows are alike (without classes: those of an utterance);
+    `targets` are classes, -1 where unknown. A batch without a target gives exactly the contrastive loss. The
+    cross-entropy is the mean over the labelled views; with ce_reduction="sum_views", as in the paper, it is the sum
+    over the views of the mean in each.
 
     >>> clar = CLAR(lambda z, labels: z.sum() * 0)
-    >>> z, logits = torch.ones(2, 3), torch.zeros(2, 4)
-    >>> round(clar(z, torch.tensor([0, 0]), logits, targets=torch.tensor([1, -1])).item(), 4)  # log 4
+    >>> rows = Rows(torch.ones(2, 3), torch.tensor([0, 0]), targets=torch.tensor([1, -1]), logits=torch.zeros(2, 4))
+    >>> round(clar(rows).item(), 4)  # log 4
     1.3863
     """
 
+    takes_rows = True
+    needs_logits = True
+
     def __init__(
         self,
-        contrastive: Callable[[Tensor, Tensor], Tensor],
+        contrastive: Loss,
         weight: float = 1.0,
         ce_reduction: str = "mean_views",
         n_views: int = 2,
@@ -142,8 +175,18 @@ class CLAR(nn.Module):
         self.contrastive = contrastive
         self.weight = weight * (n_views if ce_reduction == "sum_views" else 1)
 
-    def forward(self, z: Tensor, labels: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
-        entropy = F.cross_entropy(logits, targets, ignore_index=-1, reduction="sum")
+    def forward(self, rows: Rows) -> Tensor:
+        if rows.logits is None or rows.targets is None:
+            raise InputError("CLAR needs logits and targets and got none: use the method Labelled, supervision semi")
+        entropy = F.cross_entropy(rows.logits, rows.targets, ignore_index=-1, reduction="sum")
         # Processes may have different numbers of labelled rows: DDP takes the mean of what each has of the whole sum.
-        known = total((targets >= 0).sum()).clamp_min(1)
-        return self.contrastive(z, labels) + self.weight * world_size() * entropy / known
+        known = total((rows.targets >= 0).sum()).clamp_min(1)
+        return evaluate(self.contrastive, rows) + self.weight * world_size() * entropy / known
+
+    def set_progress(self, progress: float) -> None:
+        """Pass the epochs done on to the contrastive loss."""
+        set_progress(self.contrastive, progress)
+
+    def resize(self, n_classes: int) -> None:
+        """Pass the number of classes on to the contrastive loss."""
+        resize(self.contrastive, n_classes)

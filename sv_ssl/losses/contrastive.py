@@ -1,8 +1,8 @@
 """Contrastive losses: an anchor must find its positives among the candidates, by a softmax over cosines / temperature.
 
-Low precision may multiply the matrix; from the cosines on everything is float32 (exp(1 / 0.03) overflows half
-precision). Matrices of up to DENSE pairs are held whole, and written in place where autograd allows it; larger ones are
-gone through in blocks of rows, `sv_ssl.losses.blocks`.
+Low precision may multiply the matrix; from the cosines on everything is float32, because exp(1 / 0.03) overflows half
+precision. Matrices of up to DENSE pairs are held whole and changed in place where autograd allows it; larger ones are
+computed in blocks of rows by `sv_ssl.losses.blocks`.
 """
 
 from __future__ import annotations
@@ -20,24 +20,26 @@ from sv_ssl.core.errors import InputError
 from sv_ssl.losses import blocks, geometry
 from sv_ssl.losses.margin import Margin
 
-DENSE = 2**18  # 512 x 512: up to here it is quicker, and takes no more memory than autograd does anyway
+DENSE = 2**18  # pairs, 512 x 512: up to here the whole matrix is quicker, and autograd needs its memory anyway
 
 
 class Sides(NamedTuple):
-    """Unit rows and labels of the anchors (A, D), (A,) and of their candidates (C, D), (C,)."""
+    """Unit rows and labels of the anchors, (A, D) and (A,), and of their candidates, (C, D) and (C,)."""
 
     rows: Tensor
     labels: Tensor
     keys: Tensor
     key_labels: Tensor
-    own: int | None  # where in the candidates the anchors themselves begin, if they are among them
+    own: int | None  # the candidate that is the first anchor itself; None where the anchors are no candidates
 
 
 class Scheduled(nn.Module):
-    """A temperature and a margin, each a number or a schedule: `partial(additive, m=partial(cosine, total=50, ...))`.
+    """Hold a temperature and a margin, each a number or a function of the epochs done.
 
-    >>> loss = InfoNCE(temperature=lambda epoch: 0.1 / (1 + epoch))
-    >>> loss.set_epoch(1.0)
+    A scheduled margin is `partial(additive, m=partial(cosine, total=50, ...))`: its `m` is the function.
+
+    >>> loss = InfoNCE(temperature=lambda progress: 0.1 / (1 + progress))
+    >>> loss.set_progress(1.0)
     >>> loss.temperature
     0.05
     """
@@ -48,28 +50,30 @@ class Scheduled(nn.Module):
     def __init__(self, temperature: float | Callable[[float], float], margin: Margin | None):
         super().__init__()
         self.schedules = temperature, margin
-        self.set_epoch(0.0)
+        self.set_progress(0.0)
 
-    def set_epoch(self, epoch: float) -> None:
-        """Take the values of an epoch, or of a point within one."""
+    def set_progress(self, progress: float) -> None:
+        """Take the temperature and the margin for so many epochs, fractional."""
         temperature, margin = self.schedules
-        self.temperature = temperature(epoch) if callable(temperature) else temperature
+        self.temperature = temperature(progress) if callable(temperature) else temperature
         m = getattr(margin, "keywords", {}).get("m")
-        self.margin = partial(margin, m=m(epoch)) if margin is not None and callable(m) else margin
+        self.margin = partial(margin, m=m(progress)) if margin is not None and callable(m) else margin
 
 
 class NTXent(Scheduled):
-    """(V * N, D), (V * N,) -> (): rows and labels are view-major, all of view 1, then all of view 2.
+    """Compare every row with every other: -log of the softmax of the positives, over cosines / temperature.
+    (V * N, D), (V * N,) -> (): rows and labels are view-major, all of view 1, then all of view 2.
 
-    Rows of equal labels are positives: label by utterance and it is SimCLR's loss, by speaker and it is SupCon's.
-    - symmetric: every row is an anchor, all other rows are its candidates. Otherwise (one-way, as angular prototypical)
-      the rows of view 1 are the anchors, those of the other views the candidates.
-    - margin: `partial(additive, m=0.1)` is NT-Xent-AM, `partial(angular, m=0.1)` NT-Xent-AAM; it lowers the positives,
-      in the numerator and in the denominator.
-    - positives: with several, "out" is the mean of their log-probabilities, "in" the log of their mean probability,
-      "sum" the sum of the log-probabilities. Anchors without any are left out.
+    Rows of equal labels are positives: labels by utterance make it SimCLR's loss (https://arxiv.org/abs/2002.05709),
+    labels by speaker SupCon's (https://arxiv.org/abs/2004.11362).
+    - symmetric: every row is an anchor, and all other rows are its candidates. With False (one-way, as angular
+      prototypical) the rows of view 1 are the anchors, and those of the other views the candidates.
+    - margin: `partial(additive, m=0.1)` is NT-Xent-AM, `partial(angular, m=0.1)` NT-Xent-AAM
+      (https://arxiv.org/abs/2404.14913); it lowers the positives, in the numerator and in the denominator.
+    - positives: where an anchor has several, "out" takes the mean of their log-probabilities, "in" the log of their
+      mean probability, "sum" the sum of the log-probabilities. Anchors without a positive are left out.
 
-    Under torch.distributed the candidates come from all ranks, so labels must mean the same on each of them. The mean
+    Under torch.distributed the candidates come from all ranks, so labels must mean the same on each rank. The mean
     of the loss over the ranks, and the gradient that DDP averages, are those of one process with the whole batch.
 
     >>> views = torch.eye(2).repeat(2, 1)
@@ -92,11 +96,29 @@ class NTXent(Scheduled):
         self.positives = positives
         self.n_views = n_views
 
-    def forward(
-        self, z: Tensor, labels: Tensor, keys: Tensor | None = None, key_labels: Tensor | None = None
-    ) -> Tensor:
-        """With `keys, key_labels` every row of z is an anchor, and the keys alone are the candidates."""
-        sides = self.sides(z, labels, keys, key_labels)
+    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
+        return self._compared(self.sides(z, labels))
+
+    def against(self, z: Tensor, labels: Tensor, keys: Tensor, key_labels: Tensor) -> Tensor:
+        """Compare every row with the keys alone: no row of z is a candidate. (A, D), (A,), (C, D), (C,) -> ()."""
+        if len(keys) != len(key_labels):
+            raise InputError(f"{len(keys)} keys but {len(key_labels)} labels of keys: give one per key")
+        rows = _unit_rows(z, labels)
+        return self._compared(_enough(Sides(rows, labels, geometry.unit(keys), key_labels, None), least=2))
+
+    def sides(self, z: Tensor, labels: Tensor) -> Sides:
+        """Return which rows are compared with which."""
+        rows = _unit_rows(z, labels)
+        if self.symmetric:
+            own = rank() * len(rows)
+            return _enough(Sides(rows, labels, gather(rows), gather_plain(labels), own), least=self.n_views + 1)
+        n, rest = divmod(len(rows), self.n_views)
+        if rest:
+            raise InputError(f"{len(rows)} rows are not {self.n_views} views of each utterance: set n_views")
+        others = Sides(rows[:n], labels[:n], gather(rows[n:]), gather_plain(labels[n:]), None)
+        return _enough(others, least=self.n_views)
+
+    def _compared(self, sides: Sides) -> Tensor:
         if len(sides.rows) * len(sides.keys) > DENSE:
             return self._in_blocks(sides)
         cosine, positive = compare(sides)
@@ -107,24 +129,6 @@ class NTXent(Scheduled):
             cosine.detach()[:, sides.own :].fill_diagonal_(-torch.inf)
         return contrast(cosine.div_(self.temperature), positive, self.positives)
 
-    def sides(self, z: Tensor, labels: Tensor, keys: Tensor | None = None, key_labels: Tensor | None = None) -> Sides:
-        """-> who is compared with whom."""
-        if len(z) != len(labels):
-            raise InputError(f"{len(z)} rows but {len(labels)} labels: give one per row, repeated for each view")
-        rows = geometry.unit(z)
-        if keys is not None and key_labels is not None:
-            if len(keys) != len(key_labels):
-                raise InputError(f"{len(keys)} keys but {len(key_labels)} labels of keys: give one per key")
-            return _enough(Sides(rows, labels, geometry.unit(keys), key_labels, None), least=2)
-        if self.symmetric:
-            own = rank() * len(rows)
-            return _enough(Sides(rows, labels, gather(rows), gather_plain(labels), own), least=self.n_views + 1)
-        n, rest = divmod(len(rows), self.n_views)
-        if rest:
-            raise InputError(f"{len(rows)} rows are not {self.n_views} views of each utterance: set n_views")
-        others = Sides(rows[:n], labels[:n], gather(rows[n:]), gather_plain(labels[n:]), None)
-        return _enough(others, least=self.n_views)
-
     def _in_blocks(self, sides: Sides) -> Tensor:
         matches = blocks.Matches(sides.labels, sides.key_labels, sides.own)
         keys = None if sides.keys is sides.rows else sides.keys
@@ -133,9 +137,10 @@ class NTXent(Scheduled):
 
 
 class AngularPrototypical(nn.Module):
-    """(V * N, D), (V * N,) -> (): one-way NT-Xent with logits w * cosine + b and a learned w > 0.
+    """Compute one-way NT-Xent with logits w * cosine + b and a learned w > 0: (V * N, D), (V * N,) -> ().
 
-    b cancels in the softmax, so it is left out: a parameter that never gets a gradient stops DDP.
+    https://arxiv.org/abs/2003.11982. b cancels in the softmax, so it is left out: a parameter that never gets a
+    gradient stops DDP.
 
     >>> views = torch.eye(2).repeat(2, 1)
     >>> round(AngularPrototypical(init_scale=1.0)(views, torch.tensor([0, 1, 0, 1])).item(), 4)  # log(1 + 1 / e)
@@ -153,16 +158,19 @@ class AngularPrototypical(nn.Module):
 
 
 class InfoNCE(Scheduled):
-    """(N, D), (N, D), (K, D) -> (): MoCo's loss; the positive of query i is key i, the negatives are the queue alone.
+    """Compare each query with its key and with a queue: MoCo's loss, https://arxiv.org/abs/1911.05722.
+    (N, D), (N, D), (K, D) -> (): the positive of query i is key i, and the negatives are the queue alone.
 
-    Neither keys nor queue get a gradient. The queue holds unit rows (normalising it at every step would cost more than
-    the loss) and is not copied, so enqueue after the backward pass. With labels, entries of the anchor's own label are
-    no candidates at all; an entry that has no label yet carries -1.
+    Neither keys nor queue get a gradient. The queue holds unit rows, since normalising it at every step would cost more
+    than the loss. It is not copied: change it after the backward pass. With labels, entries of the query's own label
+    are no candidates; an entry without a label has -1.
 
     >>> q = torch.tensor([[1.0, 0.0]])
     >>> InfoNCE(temperature=1.0)(q, q, queue=torch.tensor([[0.0, 1.0]]))  # log(1 + 1 / e)
     tensor(0.3133)
     """
+
+    takes_queue = True  # called with queries, keys and a queue, in place of (z, labels)
 
     def __init__(self, temperature: float | Callable[[float], float], margin: Margin | None = None):
         super().__init__(temperature, margin)
@@ -180,23 +188,8 @@ class InfoNCE(Scheduled):
         return -F.logsigmoid(positive / self.temperature - summed(rows, keys, self.temperature, *masks)).mean()
 
 
-@torch.no_grad()
-def enqueue(queue: Tensor, position: int, keys: Tensor) -> int:
-    """(K, ...), position, (N, ...) -> next position: write the keys over the oldest entries, in place, for any N and K.
-
-    >>> queue = torch.zeros(4)
-    >>> enqueue(queue, 3, torch.tensor([1.0, 2.0])), queue
-    (1, tensor([2., 0., 0., 1.]))
-    """
-    size, n = len(queue), len(keys)
-    kept = keys[-size:]
-    places = torch.arange(n - len(kept), n, device=queue.device)
-    queue[(position + places) % size] = kept.to(queue.dtype)
-    return (position + n) % size
-
-
 def contrast(logits: Tensor, positive: Tensor, positives: str = "out") -> Tensor:
-    """(A, C), (A, C) -> (): mean over the anchors that have a positive; see `NTXent` for `positives`.
+    """Return the mean loss of the anchors that have a positive: (A, C), (A, C) -> (). See `NTXent` for `positives`.
 
     >>> contrast(torch.tensor([[1.0, 0.0]]), torch.tensor([[True, False]]))
     tensor(0.3133)
@@ -214,7 +207,7 @@ def contrast(logits: Tensor, positive: Tensor, positives: str = "out") -> Tensor
 
 
 def compare(sides: Sides) -> tuple[Tensor, Tensor]:
-    """-> the cosines of all anchors with all candidates, (A, C), and the mask of the positives."""
+    """Return the cosines of all anchors with all candidates, (A, C), and the mask of the positives."""
     positive = sides.labels[:, None] == sides.key_labels
     if sides.own is not None:
         positive[:, sides.own :].fill_diagonal_(False)
@@ -228,6 +221,12 @@ def compare(sides: Sides) -> tuple[Tensor, Tensor]:
     return cosine, positive
 
 
+def _unit_rows(z: Tensor, labels: Tensor) -> Tensor:
+    if len(z) != len(labels):
+        raise InputError(f"{len(z)} rows but {len(labels)} labels: give one per row, repeated for each view")
+    return geometry.unit(z)
+
+
 def _enough(sides: Sides, least: int) -> Sides:
     if len(sides.keys) < least:
         raise InputError(
@@ -237,14 +236,14 @@ def _enough(sides: Sides, least: int) -> Sides:
 
 
 def _number(kept: Tensor, dtype: torch.dtype) -> Tensor:
-    """(A,) -> (): ranks may keep different numbers of anchors, and each must divide by the mean number."""
+    """Return the mean number of anchors kept on a rank: ranks may keep different numbers. (A,) -> ()."""
     return gather_plain(kept.sum()[None]).sum().clamp_min(1).to(dtype) / world_size()
 
 
 def _log_sum_exp(
     rows: Tensor, keys: Tensor, temperature: float, labels: Tensor | None = None, key_labels: Tensor | None = None
 ) -> Tensor:
-    """As `blocks.log_sum_exp`, the matrix held whole."""
+    """Compute what `blocks.log_sum_exp` does, with the whole matrix in memory."""
     logits = geometry.cosines(rows, keys).div_(temperature)
     if labels is not None and key_labels is not None:
         logits.detach().masked_fill_(labels[:, None] == key_labels, _never(logits))
@@ -252,5 +251,5 @@ def _log_sum_exp(
 
 
 def _never(logits: Tensor) -> float:
-    """The logit of what is no candidate: exp gives 0, and unlike -inf a row may have nothing else."""
+    """Return the logit of what is no candidate. Its exp is 0, and unlike -inf it may fill a whole row."""
     return torch.finfo(logits.dtype).min

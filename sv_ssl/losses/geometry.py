@@ -1,6 +1,7 @@
-"""Embeddings on the unit sphere: cosines, pairs of labels, and the statistics that tell whether training goes well.
+"""Geometry of the unit sphere: cosines, masks of pairs, and statistics that tell whether training goes well.
 
-The statistics are computed in float64 and without gradient; each gives a tensor of one value.
+The statistics are computed in float64 and without gradient; each is a tensor of one value. `sv_ssl.analysis.sphere`
+computes the same ones for a whole corpus in blocks, and its test compares it with these definitions.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sv_ssl.core.distributed import gather, gather_plain, rank
+
 
 def unit(z: Tensor) -> Tensor:
-    """(N, D) -> (N, D) rows of length 1, in float32 at least; a row of zeros stays zero.
+    """Scale rows to length 1, in float32 at least; a row of zeros stays zero: (N, D) -> (N, D).
 
     >>> unit(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
     tensor([[0.6000, 0.8000],
@@ -21,7 +24,7 @@ def unit(z: Tensor) -> Tensor:
 
 
 def cosines(a: Tensor, b: Tensor) -> Tensor:
-    """(N, D), (M, D) unit rows -> (N, M); autocast may multiply in low precision, the result is float32 at least.
+    """Multiply unit rows: (N, D), (M, D) -> (N, M). Autocast may use low precision; the result is float32 at least.
 
     >>> cosines(torch.eye(2), torch.eye(2))
     tensor([[1., 0.],
@@ -30,8 +33,10 @@ def cosines(a: Tensor, b: Tensor) -> Tensor:
     return _wide(a @ b.mT)
 
 
-def gram(z: Tensor) -> Tensor:
-    """(N, D) -> (N, N): the cosine of every pair of rows, in full precision even under autocast, as angles need it.
+def gram(z: Tensor, all_processes: bool = False) -> Tensor:
+    """Return the cosine of each row with each row, or with each row of all processes: (N, D) -> (N, world * N).
+
+    In full precision even under autocast, because angles need it.
 
     >>> gram(torch.tensor([[2.0, 0.0], [0.0, 0.5]]))
     tensor([[1., 0.],
@@ -39,34 +44,35 @@ def gram(z: Tensor) -> Tensor:
     """
     with torch.autocast(z.device.type, enabled=False):
         rows = unit(z)
-        return cosines(rows, rows)
+        return cosines(rows, gather(rows) if all_processes else rows)
 
 
-def pairs(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(N,) -> two (N, N) masks of the ordered pairs i != j: those of the same label, those of different labels.
+def pairs(labels: Tensor, all_processes: bool = False) -> tuple[Tensor, Tensor]:
+    """Return masks of the ordered pairs i != j: those of one label, those of two. (N,) -> two of (N, world * N).
 
     >>> same, different = pairs(torch.tensor([7, 7, 8]))
     >>> same.sum().item(), different.sum().item()
     (2, 4)
     """
-    equal = labels[:, None] == labels
-    different = ~equal
-    return equal.fill_diagonal_(False), different
+    equal = labels[:, None] == (gather_plain(labels) if all_processes else labels)
+    itself = is_itself(equal) if all_processes else torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    return equal & ~itself, ~equal
 
 
-def angle(cosine: Tensor) -> Tensor:
-    """Cosines -> angles in radians, with slope 0 instead of infinity where the cosine is 1 or -1.
+def is_itself(matrix: Tensor) -> Tensor:
+    """Return the mask of the places where a row of this process meets itself: (N, world * N) -> the same.
 
-    >>> angle(torch.tensor([1.0, 0.0, -1.0]))
-    tensor([0.0000, 1.5708, 3.1416])
+    >>> is_itself(torch.zeros(2, 2))
+    tensor([[ True, False],
+            [False,  True]])
     """
-    inside = cosine.abs() < 1
-    return torch.where(inside, torch.where(inside, cosine, 0).acos(), cosine.detach().clamp(-1, 1).acos())
+    own = torch.arange(len(matrix), device=matrix.device) + rank() * len(matrix)
+    return own[:, None] == torch.arange(matrix.shape[1], device=matrix.device)
 
 
 @torch.no_grad()
 def uniformity(z: Tensor, t: float = 2.0) -> Tensor:
-    """(N, D) -> (): log of the mean over pairs of exp(-t |zi - zj|^2); 0 when all are equal, lower is better.
+    """Return log of the mean over pairs of exp(-t |zi - zj|^2): (N, D) -> (). 0 for equal rows; lower is better.
 
     >>> round(uniformity(torch.tensor([[1.0, 0.0], [0.0, 1.0]])).item(), 6)
     -4.0
@@ -77,7 +83,7 @@ def uniformity(z: Tensor, t: float = 2.0) -> Tensor:
 
 @torch.no_grad()
 def alignment(z: Tensor, labels: Tensor) -> Tensor:
-    """(N, D), (N,) -> (): mean squared distance between the unit rows of one label; 0 is perfect.
+    """Return the mean squared distance between the unit rows of one label: (N, D), (N,) -> (). 0 is perfect.
 
     >>> alignment(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0])).item()
     2.0
@@ -86,18 +92,8 @@ def alignment(z: Tensor, labels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def mean_angle(z: Tensor, labels: Tensor) -> Tensor:
-    """(N, D), (N,) -> (): mean angle in radians between the rows of one label.
-
-    >>> round(mean_angle(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0])).item(), 4)
-    1.5708
-    """
-    return angle(gram(z.double()))[pairs(labels)[0]].mean()
-
-
-@torch.no_grad()
 def tolerance(z: Tensor, labels: Tensor) -> Tensor:
-    """(N, D), (N,) -> (): mean cosine of the pairs of one label (the conditional mean, as tabulated for ACL).
+    """Return the mean cosine of the pairs of one label: (N, D), (N,) -> (). ACL's tables give this conditional mean.
 
     >>> tolerance(torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0, 1])).item()
     1.0
@@ -107,7 +103,7 @@ def tolerance(z: Tensor, labels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def pair_stats(x: Tensor, labels: Tensor, a: int, b: int) -> tuple[Tensor, Tensor]:
-    """(N, D), (N,) -> mean and coefficient of variation of 1 - cosine between the rows of class a and of class b.
+    """Return mean and coefficient of variation of 1 - cosine between class a and class b: (N, D), (N,) -> two of ().
 
     >>> mean, cv = pair_stats(torch.eye(3), torch.tensor([0, 0, 1]), 0, 1)
     >>> mean.item(), cv.item()
@@ -121,9 +117,9 @@ def pair_stats(x: Tensor, labels: Tensor, a: int, b: int) -> tuple[Tensor, Tenso
 
 @torch.no_grad()
 def spread(z: Tensor) -> Tensor:
-    """(N, D) -> (): mean over dimensions of the standard deviation of the unit rows.
+    """Return the mean over dimensions of the standard deviation of the unit rows: (N, D) -> ().
 
-    About 1 / sqrt(D) for rows all over the sphere, and 0 when the embeddings have collapsed into one.
+    1 / sqrt(D) for rows all over the sphere, and 0 when the embeddings have collapsed into one.
 
     >>> spread(torch.ones(4, 8)).item()
     0.0

@@ -1,7 +1,7 @@
 """Margins: plain functions of cosines, handed to a loss with their size fixed: `partial(angular, m=0.1)`.
 
-`at` is a mask of the cosines that get the margin, all by default: a loss over pairs has its positives spread over a
-matrix.
+`at` is a mask of the cosines that get the margin, all of them by default: the positives of a loss over pairs are spread
+over a matrix.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Margin = Callable[..., Tensor]
 
 
 def additive(cosine: Tensor, m: float, at: Tensor | None = None) -> Tensor:
-    """cos -> cos - m: the additive margin of CosFace, AM-softmax and NT-Xent-AM.
+    """Return cos - m: the additive margin of CosFace, AM-softmax and NT-Xent-AM.
 
     >>> additive(torch.tensor([0.5, -1.0]), m=0.5)
     tensor([ 0.0000, -1.5000])
@@ -27,7 +27,7 @@ def additive(cosine: Tensor, m: float, at: Tensor | None = None) -> Tensor:
 
 
 def angular(cosine: Tensor, m: float, beyond_pi: str = "arcface", at: Tensor | None = None) -> Tensor:
-    """cos(theta) -> cos(theta + m), m in radians: the additive angular margin of ArcFace and NT-Xent-AAM.
+    """Return cos(theta + m), m in radians: the additive angular margin of ArcFace and NT-Xent-AAM.
 
     `beyond_pi` says what happens where theta + m passes pi and the cosine would grow again: "arcface" falls back to
     cos - m sin(m), "none" keeps the formula, "easy" applies the margin only where the cosine is positive.

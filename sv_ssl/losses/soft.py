@@ -12,9 +12,9 @@ from sv_ssl.core.distributed import gather_plain
 
 
 class SoftLabels(NamedTuple):
-    """N rows of probabilities, (1 - smoothing) * (shares of K classes) + smoothing / n_classes, as few numbers.
+    """Hold N rows of probabilities, (1 - smoothing) * (shares of K classes) + smoothing / n_classes, in few numbers.
 
-    Never (N, n_classes): of two rows only the classes that both name can agree, and smoothing adds a constant.
+    No (N, n_classes) matrix is made: two rows agree only in classes that both name, and smoothing adds a constant.
 
     >>> labels = SoftLabels(torch.tensor([[0, 1], [1, 1]]), torch.tensor([[0.25, 0.75], [0.5, 0.5]]))
     >>> labels.products().tolist()  # of [0.25, 0.75] and [0, 1]
@@ -27,7 +27,7 @@ class SoftLabels(NamedTuple):
     n_classes: int = 1  # read with smoothing
 
     def products(self) -> Tensor:
-        """-> (n, N): the dot product of each own row with each row of all processes."""
+        """Return the dot product of each own row with each row of all processes, (n, N)."""
         return self._smoothed(
             _agreement(
                 self.classes[:, None], self.shares[:, None], gather_plain(self.classes), gather_plain(self.shares)
@@ -35,7 +35,7 @@ class SoftLabels(NamedTuple):
         )
 
     def cosines(self) -> Tensor:
-        """-> (n, N): the same for rows of length 1."""
+        """Return the same for rows scaled to length 1, (n, N)."""
         lengths = self._smoothed(_agreement(self.classes, self.shares, self.classes, self.shares)).sqrt()
         return self.products() / (lengths[:, None] * gather_plain(lengths))
 
@@ -45,7 +45,7 @@ class SoftLabels(NamedTuple):
 
 
 def _agreement(classes: Tensor, shares: Tensor, others: Tensor, their_shares: Tensor) -> Tensor:
-    """(.., K) classes and shares of two sides -> (..): the dot product of the shares."""
+    """Return the dot product of the shares of two sides: four of (.., K) -> (..)."""
     return torch.stack(
         [
             torch.where(classes[..., a] == others[..., b], shares[..., a] * their_shares[..., b], 0)
@@ -56,7 +56,7 @@ def _agreement(classes: Tensor, shares: Tensor, others: Tensor, their_shares: Te
 
 
 def soft_cross_entropy(logits: Tensor, labels: Tensor | SoftLabels) -> Tensor:
-    """(N, C), N labels of either kind -> (): the mean cross-entropy.
+    """Return the mean cross-entropy for labels of either kind: (N, C), (N,) or N SoftLabels -> ().
 
     >>> labels = SoftLabels(torch.tensor([[0, 1]]), torch.tensor([[0.5, 0.5]]))
     >>> round(soft_cross_entropy(torch.tensor([[0.0, 0.0]]), labels).item(), 4)  # log 2

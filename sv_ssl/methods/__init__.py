@@ -1,6 +1,11 @@
-"""Methods: an embedder, a head and a loss put to work as `forward(views, labels) -> {"loss": ..., "z": ...}`."""
+"""Methods: algorithms that learn, each a module with `forward(batch) -> Step` and hooks, put together from small parts.
 
-from sv_ssl.methods.moco import Momentum
-from sv_ssl.methods.simclr import Siamese
+`sv_ssl.methods.base` is the contract; ema.py, queue.py, classes.py and mixup.py are the parts.
+"""
 
-__all__ = ["Momentum", "Siamese"]
+from sv_ssl.methods.base import Facts, Method, Needs, Step
+from sv_ssl.methods.labelled import Labelled
+from sv_ssl.methods.moco import MoCo
+from sv_ssl.methods.simclr import SimCLR
+
+__all__ = ["Facts", "Labelled", "Method", "MoCo", "Needs", "SimCLR", "Step"]

@@ -1,4 +1,4 @@
-"""Mixup: recordings mixed with others, and their labels in the same parts."""
+"""Mixup: recordings mixed with others, and their labels in the same shares."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from torch import Tensor, nn
 
 from sv_ssl.core.distributed import rank
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.seeds import stream
 from sv_ssl.losses.soft import SoftLabels
 
 
 class Mixup(nn.Module):
-    """(R, T), (R,) -> (R, T), SoftLabels: each row with a part of another one's, in `share` of the training batches.
+    """Mix each row with another one, in `share` of the training batches: (R, T), (R,) -> (R, T), SoftLabels.
 
-    The part is drawn from Beta(strength, strength), one a batch. Without `n_classes` there can be no `smoothing`.
+    https://arxiv.org/abs/1710.09412: x <- p x_i + (1 - p) x_j, y likewise, with one p ~ Beta(strength, strength) a
+    batch. The labels are smoothed over all classes too; `smoothing` needs `n_classes`, given here or by `resize`.
+    Used by hparams/add_soft.yaml of both families of recipes.
     """
 
     def __init__(
@@ -28,11 +31,15 @@ class Mixup(nn.Module):
         super().__init__()
         if not (0 <= share <= 1 and 0 <= smoothing < 1):
             raise InputError(f"mixup is {share} and smoothing {smoothing}: want shares, from 0 to 1")
-        self.share, self.strength, self.smoothing, self.seed, self.drawn = share, strength, smoothing, seed, 0
+        self.share = share
+        self.strength = strength
+        self.smoothing = smoothing
+        self.seed = seed
+        self.drawn = 0  # batches: the number of the random stream, kept over a resume
         self.resize(n_classes or 0)
 
     def resize(self, n_classes: int) -> None:
-        """Smoothing spreads over so many classes."""
+        """Set the number of classes that smoothing spreads over."""
         self.n_classes = n_classes
 
     def get_extra_state(self) -> int:
@@ -41,16 +48,28 @@ class Mixup(nn.Module):
     def set_extra_state(self, state: int) -> None:
         self.drawn = state
 
-    def forward(self, rows: Tensor, labels: Tensor) -> tuple[Tensor, SoftLabels]:
-        smooth = (self.smoothing, max(1, self.n_classes))
-        whole = SoftLabels(labels[:, None], rows.new_ones(len(rows), 1), *smooth)
-        if not self.training:
-            return rows, whole
-        self.drawn += 1
-        rng = np.random.default_rng((self.seed, rank(), self.drawn))
-        part = float(rng.beta(self.strength, self.strength))
+    def draw(self, rng: np.random.Generator, n_rows: int) -> dict[str, np.ndarray]:
+        """Draw the part that stays and the row that each is mixed with; nothing for a batch that is not mixed."""
+        part = rng.beta(self.strength, self.strength)
         if rng.random() >= self.share:
-            return rows, whole
-        order = torch.from_numpy(rng.permutation(len(rows))).to(rows.device)
-        shares = rows.new_tensor([part, 1 - part]).repeat(len(rows), 1)
-        return torch.lerp(rows[order], rows, part), SoftLabels(torch.stack([labels, labels[order]], 1), shares, *smooth)
+            return {}
+        return {"part": np.float32([part]), "partner": rng.permutation(n_rows)}
+
+    def apply(self, rows: Tensor, labels: Tensor, parameters: dict[str, Tensor]) -> tuple[Tensor, SoftLabels]:
+        """Mix rows and labels by what was drawn."""
+        smoothing = (self.smoothing, max(1, self.n_classes))
+        if not parameters:
+            return rows, SoftLabels(labels[:, None], rows.new_ones(len(rows), 1), *smoothing)
+        part = parameters["part"].to(rows.dtype)
+        partner = parameters["partner"]
+        shares = torch.cat([part, 1 - part]).repeat(len(rows), 1)
+        mixed = torch.lerp(rows[partner], rows, part)
+        return mixed, SoftLabels(torch.stack([labels, labels[partner]], dim=1), shares, *smoothing)
+
+    def forward(self, rows: Tensor, labels: Tensor) -> tuple[Tensor, SoftLabels]:
+        if not self.training:
+            return self.apply(rows, labels, {})
+        self.drawn += 1
+        drawn = self.draw(stream(self.seed, "mixup", rank(), self.drawn), len(rows))
+        parameters = {key: torch.from_numpy(value).to(rows.device) for key, value in drawn.items()}
+        return self.apply(rows, labels, parameters)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -10,116 +9,135 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sv_ssl.core.distributed import gather_batch
 from sv_ssl.core.errors import InputError
-from sv_ssl.losses.contrastive import InfoNCE, enqueue
+from sv_ssl.core.seeds import torch_stream
+from sv_ssl.data.batch import Batch
+from sv_ssl.losses.rows import Loss, set_progress
+from sv_ssl.methods.base import Facts, Method, Needs, Step
+from sv_ssl.methods.classes import Classes
+from sv_ssl.methods.ema import Ema, copy_weights, slow_copy
+from sv_ssl.methods.queue import Queue
+from sv_ssl.models.features import seed_masks
 
 
-class Momentum(nn.Module):
-    """(2, B, samples), (B,) -> {"loss": (), "z": (2*B, P)}; call `after_step` after each optimiser step.
+class MoCo(Method):
+    """Compare queries with keys of a slow encoder and with a queue: loss(q, k, queue). Step.z is (2 * B, P).
 
-    momentum    weight of the old key encoder in theta_k <- m theta_k + (1 - m) theta_q: a number, or a function of the
-                epoch (a schedule). Parameters only: the key encoder's BatchNorm statistics are its own.
-    directions  2: each view is query once and key once, with a queue for each view's keys (as the released code of
-                the paper does); 1: view 1 asks, view 2 answers (as the paper writes it).
-    shuffle     queries and keys are encoded in this many groups, each with its own BatchNorm statistics, and the keys
-                are permuted before: else a query and its key could be told by the batch that they share, which the
-                queue does not, without listening. 1 switches it off.
-    mask_labels queue entries with the query's own label are no negatives (an oracle where labels are speakers).
+    https://arxiv.org/abs/1911.05722; hparams/moco.yaml, and moco_am.yaml with a margin.
+
+    loss         `InfoNCE`, or another one called with queries, keys and a queue, which says so by `takes_queue`.
+    ema          weight of the old key encoder in theta_k <- ema theta_k + (1 - ema) theta_q: a number, or a function
+                 of the epochs done (a schedule). Parameters only: the key encoder's BatchNorm statistics are its own.
+    directions   2: each view is query once and key once, with a queue for the keys of each view, as in the paper's
+                 code; 1: view 1 gives the queries and view 2 the keys, as the paper writes it.
+    shuffle      queries and keys are encoded in so many groups, each with BatchNorm statistics of its own, and the keys
+                 are permuted before. Otherwise a query could be matched to its key by the statistics that the two share
+                 and the queue does not. 1 switches it off.
+    head_dim     width of what `head` puts out.
+    mask_labels  queue entries with the query's own label are no negatives.
+    labels       "utterance": labels are the rows of the training manifest; "speaker": their classes. With mask_labels
+                 the latter removes all wrong negatives, which only somebody who knows the speakers can do.
     """
-
-    queue: Tensor
-    queue_labels: Tensor
 
     def __init__(
         self,
         embedder: Any,
-        loss: InfoNCE,
+        loss: Loss,
         queue_size: int = 32768,
-        momentum: float | Callable[[float], float] = 0.999,
+        ema: float | Callable[[float], float] = 0.999,
         directions: int = 2,
         shuffle: int = 4,
         head: nn.Module | None = None,
         head_dim: int | None = None,
         mask_labels: bool = False,
         seed: int = 0,
+        labels: str = "utterance",
     ):
         super().__init__()
         if directions not in (1, 2):
             raise InputError(f"directions is {directions!r}: MoCo knows 1 (view 1 asks view 2) and 2 (both ask)")
         if head is not None and head_dim is None:
             raise InputError("a head is given but not the width of what it puts out: give head_dim")
-        self.embedder, self.loss, self.head = embedder, loss, head or nn.Identity()
-        self.key = copy.deepcopy(nn.Sequential(self.embedder, self.head)).requires_grad_(False)
-        self.momentum, self.directions, self.shuffle = momentum, directions, shuffle
-        self.mask_labels, self.seed = mask_labels, seed
-        generator = torch.Generator().manual_seed(seed)
-        start = torch.randn(directions, queue_size, head_dim or embedder.dim, generator=generator)
-        self.register_buffer("queue", F.normalize(start, dim=-1))
-        # -1 is no utterance's label: the random vectors of the start are everybody's negatives.
-        self.register_buffer("queue_labels", torch.full((queue_size,), -1))
-        # Plain numbers, saved as extra state: reading a buffer back from a GPU every step would stall it.
-        self.position, self.drawn = 0, 0
-        self.fresh: list[tuple[Tensor, Tensor]] = []
+        if not getattr(loss, "takes_queue", False):
+            raise InputError(f"MoCo needs a loss that takes a queue, such as InfoNCE, not {type(loss).__name__}")
+        if labels not in ("utterance", "speaker"):
+            raise InputError(f"labels is {labels!r}: choose utterance or speaker")
+        self.embedder = embedder
+        self.loss = loss
+        self.head = head or nn.Identity()
+        self.key = slow_copy(self._query_encoder())
+        self.ema = Ema(ema)
+        self.directions = directions
+        self.shuffle = shuffle
+        self.mask_labels = mask_labels
+        self.seed = seed
+        self.by_class = labels == "speaker"
+        self.classes = Classes()
+        self.needs = Needs(views=2, labels="all" if self.by_class else "none")
+        self.queue = Queue(queue_size, head_dim or embedder.dim, lanes=directions, seed=seed)
+        self.shuffled = 0  # views: the number of the random stream, kept over a resume
 
-    def get_extra_state(self) -> dict[str, int]:
-        return {"position": self.position, "drawn": self.drawn}
+    def get_extra_state(self) -> int:
+        return self.shuffled
 
-    def set_extra_state(self, state: dict[str, int]) -> None:
-        self.position, self.drawn = state["position"], state["drawn"]
+    def set_extra_state(self, state: int) -> None:
+        self.shuffled = state
 
-    def reset_key(self) -> None:
-        """Make the key encoder what the encoder is: weights were loaded into that."""
-        self.key.load_state_dict(nn.Sequential(self.embedder, self.head).state_dict())
+    def prepare(self, facts: Facts) -> None:
+        seed_masks(self, facts.seed)
+        if self.by_class:
+            self.classes.prepare(facts, all_known=True)
 
-    def forward(self, views: Tensor, labels: Tensor, short: Tensor | None = None) -> dict[str, Tensor]:
-        if len(views) != 2 or short is not None:
-            came = f"{len(views)}" + " and short ones" * (short is not None)
+    def weights_loaded(self) -> None:
+        copy_weights(self.key, self._query_encoder())
+
+    def on_step_start(self, progress: float) -> None:
+        set_progress(self.loss, progress)
+
+    def forward(self, batch: Batch) -> Step:
+        views = batch.views
+        if len(views) != 2 or batch.short is not None:
+            came = f"{len(views)} and short ones" if batch.short is not None else f"{len(views)}"
             raise InputError(f"MoCo compares two views of an utterance, {came} came: pass --n_views 2 --n_short 0")
-        # Direction d asks with view d; its answers, and its queue, are keys of the other view.
+        labels = self.classes(batch) if self.by_class else batch.rows
+        # Direction d has queries of view d; their keys, and those of its queue, are of the other view.
         z = self._queries(views[: self.directions])  # (directions, B, P)
         keys = self._keys(views[2 - self.directions :]).flip(0)  # (directions, B, P)
-        masks = {"labels": labels, "queue_labels": self.queue_labels} if self.mask_labels else {}
-        losses = [self.loss(*pair, queue, **masks) for *pair, queue in zip(z, keys, self.queue)]
+        masks = {"labels": labels, "queue_labels": self.queue.labels} if self.mask_labels else {}
+        losses = [self.loss(*pair, queue, **masks) for *pair, queue in zip(z, keys, self.queue.rows)]
         if self.training:
-            self.fresh.append((keys, labels))
-        shown = z.detach() if self.directions == 2 else torch.cat([z.detach(), keys])  # of both views
-        return {"loss": torch.stack(losses).mean(), "z": shown.flatten(0, 1)}
+            self.queue.wait(keys, labels)
+        watched = z.detach() if self.directions == 2 else torch.cat([z.detach(), keys])  # of both views
+        return Step(torch.stack(losses).mean(), watched.flatten(0, 1), labels.repeat(2))
+
+    def on_step_end(self, progress: float) -> None:
+        """Move the key encoder, and write the step's keys, of all processes, to the queue."""
+        self.ema.update(self.key, self._query_encoder(), progress)
+        self.queue.push()
+
+    def on_epoch_end(self, epoch: int) -> None:
+        """Forget the keys of an accumulated batch that the epoch's end cut short: its gradients are dropped too."""
+        self.queue.drop_waiting()
+
+    def _query_encoder(self) -> nn.Module:
+        return nn.Sequential(self.embedder, self.head)
 
     def _groups(self, batch: int) -> int:
         return max(1, min(self.shuffle, batch // 2))  # a group of one has no statistics
 
     def _queries(self, views: Tensor) -> Tensor:
-        """(V, B, samples) -> (V, B, P): neighbours in the batch share BatchNorm statistics, all views together."""
+        """Encode queries, (V, B, samples) -> (V, B, P): all views of a group share BatchNorm statistics."""
         groups = views.tensor_split(self._groups(views.shape[1]), dim=1)
         return torch.cat([self.head(self.embedder(g.flatten(0, 1))).unflatten(0, g.shape[:2]) for g in groups], dim=1)
 
     @torch.no_grad()
     def _keys(self, views: Tensor) -> Tensor:
-        """(V, B, samples) -> (V, B, P) unit rows: the groups are drawn anew, for each view by itself."""
+        """Encode keys, (V, B, samples) -> (V, B, P) unit rows: groups are drawn anew, for each view by itself."""
         return torch.stack([F.normalize(self._shuffled(view).float(), dim=1) for view in views])
 
     def _shuffled(self, view: Tensor) -> Tensor:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.drawn)
+        generator = torch_stream(self.seed, "key shuffle", self.shuffled)
         order = torch.randperm(len(view), generator=generator).to(view.device)
-        self.drawn += 1
+        self.shuffled += 1
         keys = torch.cat([self.key(group) for group in view[order].tensor_split(self._groups(len(view)))])
         return keys[order.argsort()]
-
-    @torch.no_grad()
-    def after_step(self, epoch: float) -> None:
-        """Move the key encoder towards the query encoder and put the step's keys, of all processes, into the queue."""
-        m = self.momentum(epoch) if callable(self.momentum) else self.momentum
-        old: list[Tensor] = list(self.key.parameters())
-        new: list[Tensor] = [*self.embedder.parameters(), *self.head.parameters()]
-        torch._foreach_lerp_(old, new, 1.0 - m)
-        for keys, labels in self.fresh:
-            keys = gather_batch(keys.transpose(0, 1)).transpose(0, 1)  # (directions, all B, P)
-            for queue, key in zip(self.queue, keys):
-                enqueue(queue, self.position, key)
-            self.position = enqueue(self.queue_labels, self.position, gather_batch(labels))
-        self.fresh.clear()
-
-    def end_epoch(self) -> None:
-        """Forget the keys of batches whose gradients, short of a whole accumulated batch, were dropped too."""
-        self.fresh.clear()

@@ -7,20 +7,23 @@ fit only the features that they were trained with.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torchaudio
 from torch import Tensor, nn
 from torchaudio.compliance.kaldi import get_mel_banks
 
+from sv_ssl.core.distributed import rank
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.seeds import stream
 
 
 class SpecAugment(nn.Module):
-    """(B, frames, n_mels) -> the same with stripes masked in training mode; in eval mode as it came.
+    """Mask stripes of features in training mode: (B, frames, n_mels) -> the same; in eval mode nothing is masked.
 
-    A row is masked with probability `prob`: `n_time` stripes of 0 to `max_frames` frames and `n_mel` of 0 to `max_mels`
-    bands, wherever they fit, are set to their band's mean over the sentence. Rows draw for themselves, on their device,
-    from torch's generator or the one that is passed; so a run on other ranks draws others, as with dropout.
+    https://arxiv.org/abs/1904.08779. A row is masked with probability `prob`: `n_time` stripes of 0 to `max_frames`
+    frames and `n_mel` of 0 to `max_mels` bands, wherever they fit, are set to their band's mean over the sentence. Each
+    batch has a random stream of its own, by the seed, the number of this module, the rank and the batches before it.
 
     >>> frames = torch.randn(2, 200, 40)
     >>> masked = SpecAugment()(frames)
@@ -28,29 +31,68 @@ class SpecAugment(nn.Module):
     (torch.Size([2, 200, 40]), True)
     """
 
-    def __init__(self, n_time: int = 2, max_frames: int = 20, n_mel: int = 2, max_mels: int = 5, prob: float = 1.0):
+    def __init__(
+        self,
+        n_time: int = 2,
+        max_frames: int = 20,
+        n_mel: int = 2,
+        max_mels: int = 5,
+        prob: float = 1.0,
+        seed: int = 0,
+        number: int = 0,
+    ):
         super().__init__()
         if min(n_time, max_frames, n_mel, max_mels) < 0 or not 0 <= prob <= 1:
             raise InputError(
                 "SpecAugment wants numbers and widths of 0 or more and a prob from 0 to 1, got n_time "
                 f"{n_time}, max_frames {max_frames}, n_mel {n_mel}, max_mels {max_mels}, prob {prob}"
             )
-        self.n_time, self.max_frames, self.n_mel, self.max_mels = n_time, max_frames, n_mel, max_mels
+        self.n_time = n_time
+        self.max_frames = max_frames
+        self.n_mel = n_mel
+        self.max_mels = max_mels
         self.prob = prob
+        self.seed = seed
+        self.number = number
+        self.drawn = 0  # batches, kept over a resume
 
-    def forward(self, frames: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def get_extra_state(self) -> int:
+        return self.drawn
+
+    def set_extra_state(self, state: int) -> None:
+        self.drawn = state
+
+    def draw(self, rng: np.random.Generator, n_rows: int) -> dict[str, np.ndarray]:
+        """Draw widths and places of the stripes of each row as numbers from 0 to 1, and which rows are masked."""
+        stripes = rng.random((n_rows, self.n_time + self.n_mel, 2), dtype=np.float32)
+        return {"stripes": stripes, "hit": rng.random(n_rows) < self.prob}
+
+    def apply(self, frames: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+        """Mask what was drawn: (B, frames, n_mels) -> the same."""
+        _, n_frames, n_bands = frames.shape
+        stripes, hit = parameters["stripes"], parameters["hit"][:, None, None]
+        times = _stripes(stripes[:, : self.n_time], self.max_frames, n_frames)[:, :, None]  # (B, frames, 1)
+        bands = _stripes(stripes[:, self.n_time :], self.max_mels, n_bands)[:, None]  # (B, 1, n_mels)
+        return torch.where((times | bands) & hit, frames.mean(dim=1, keepdim=True), frames)
+
+    def forward(self, frames: Tensor) -> Tensor:
         if not self.training:
             return frames
-        n_rows, n_frames, n_bands = frames.shape
-        drawn = torch.rand(n_rows, self.n_time + self.n_mel, 2, device=frames.device, generator=generator)
-        hit = torch.rand(n_rows, 1, 1, device=frames.device, generator=generator) < self.prob
-        times = _stripes(drawn[:, : self.n_time], self.max_frames, n_frames)[:, :, None]  # (B, frames, 1)
-        bands = _stripes(drawn[:, self.n_time :], self.max_mels, n_bands)[:, None]  # (B, 1, n_mels)
-        return torch.where((times | bands) & hit, frames.mean(dim=1, keepdim=True), frames)
+        self.drawn += 1
+        drawn = self.draw(stream(self.seed, "masks", self.number, rank(), self.drawn), len(frames))
+        return self.apply(frames, {key: torch.from_numpy(value).to(frames.device) for key, value in drawn.items()})
+
+
+def seed_masks(module: nn.Module, seed: int) -> None:
+    """Give each SpecAugment in a module a random stream of its own, so that a copy masks other stripes."""
+    masks = [part for part in module.modules() if isinstance(part, SpecAugment)]
+    for number, part in enumerate(masks):
+        part.seed = seed
+        part.number = number
 
 
 def _stripes(drawn: Tensor, widest: int, length: int) -> Tensor:
-    """(B, n, 2) uniform numbers -> (B, length) bool: n stripes of 0 to `widest` places that lie within the length."""
+    """Return n stripes of 0 to `widest` places within the length: (B, n, 2) numbers from 0 to 1 -> (B, length) bool."""
     width = (drawn[..., :1] * (min(widest, length) + 1)).floor()
     begin = (drawn[..., 1:] * (length - width + 1)).floor()
     place = torch.arange(length, device=drawn.device)

@@ -16,7 +16,7 @@ def save_weights(module: nn.Module, path: Path) -> None:
     """Write the tensors of a module to a file that others may read as any new file."""
     path.touch()  # save_file gives it to its owner alone
     mode = path.stat().st_mode
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}, path)
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in _tensors(module).items()}, path)
     path.chmod(mode)
 
 
@@ -26,7 +26,7 @@ def load_weights(module: nn.Module, path: str | os.PathLike) -> None:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
-    wanted = module.state_dict()
+    wanted = _tensors(module)
     if missing := sorted(wanted.keys() ^ weights.keys()):
         raise InputError(
             f"{path} does not fit config.json: {len(missing)} tensors are missing or not wanted, such as {missing[0]}"
@@ -36,4 +36,9 @@ def load_weights(module: nn.Module, path: str | os.PathLike) -> None:
             raise InputError(f"{path}: {name} is {tuple(tensor.shape)}, wanted {tuple(wanted[name].shape)}")
         if not bool(tensor.isfinite().all()):
             raise InputError(f"{path}: {name} holds values that are not finite")
-    module.load_state_dict(weights)
+    module.load_state_dict({**module.state_dict(), **weights})
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Return a module's state without the counters of random streams, which are no tensors."""
+    return {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}

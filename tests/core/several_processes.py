@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sv_ssl.core import distributed
+from sv_ssl.data.batch import Batch
 from sv_ssl.losses import (
     ACL,
     ADD,
@@ -25,15 +26,15 @@ from sv_ssl.losses import (
     InfoNCE,
     MarginSoftmax,
     NTXent,
+    Rows,
     SoftADD,
     SoftLabels,
-    angular,
     blocks,
     contrastive,
 )
 from sv_ssl.losses.margin import additive
 from sv_ssl.losses.margin import angular as angular_margin
-from sv_ssl.methods import Momentum, Siamese
+from sv_ssl.methods import MoCo, SimCLR
 
 BATCH, DIM = 8, 5
 LONG, STEPS, FEW = ("NTXent AM, 8", "ADD, 8", "CLAR, 5", "MoCo"), 20, 3
@@ -59,7 +60,8 @@ class Clar(nn.Module):
         self.classifier, self.loss = nn.Linear(DIM, 3), CLAR(NTXent(0.2))
 
     def forward(self, z, labels):
-        return self.loss(z, labels, self.classifier(z), torch.where(labels < 3, labels, -1))
+        targets = torch.where(labels < 3, labels, -1)
+        return self.loss(Rows(z, labels, targets=targets, logits=self.classifier(z)))
 
 
 class Soft(nn.Module):
@@ -96,9 +98,9 @@ LOSSES = {
     "SoftLabels": lambda: Soft(few=True),
 }
 METHODS = {
-    "MoCo": lambda: Momentum(Tiny(), InfoNCE(0.2, AM), queue_size=24, momentum=0.9),
-    "MoCo one direction": lambda: Momentum(Tiny(), InfoNCE(0.2), queue_size=24, momentum=0.9, directions=1),
-    "MoCo masked": lambda: Momentum(Tiny(), InfoNCE(0.2, AAM), queue_size=24, momentum=0.9, mask_labels=True),
+    "MoCo": lambda: MoCo(Tiny(), InfoNCE(0.2, AM), queue_size=24, ema=0.9),
+    "MoCo one direction": lambda: MoCo(Tiny(), InfoNCE(0.2), queue_size=24, ema=0.9, directions=1),
+    "MoCo masked": lambda: MoCo(Tiny(), InfoNCE(0.2, AAM), queue_size=24, ema=0.9, mask_labels=True),
 }
 BY_SPEAKER = ("NTXent", "NTXent AAM", "one-way AM", "in", "sum", "prototypical")
 
@@ -108,11 +110,11 @@ def cases():
     for name, loss in LOSSES.items():
         by_utterance = "softmax" not in name and name not in ("focal", "SoftADD", "SoftLabels", "CLAR")
         for labels in [UTTERANCES] * by_utterance + [SPEAKERS] * (not by_utterance or name in BY_SPEAKER):
-            yield f"{name}, {len(labels.unique())}", lambda loss=loss: Siamese(Tiny(), loss()), labels, 2**18
+            yield f"{name}, {len(labels.unique())}", lambda loss=loss: SimCLR(Tiny(), loss()), labels, 2**18
     for name, method in METHODS.items():
         yield name, method, SPEAKERS, 2**18
     for name in ("NTXent AM", "one-way", "sum"):
-        yield f"{name} in blocks", lambda name=name: Siamese(Tiny(), LOSSES[name]()), SPEAKERS, 0
+        yield f"{name} in blocks", lambda name=name: SimCLR(Tiny(), LOSSES[name]()), SPEAKERS, 0
     yield "MoCo in blocks", METHODS["MoCo masked"], SPEAKERS, 0
 
 
@@ -124,12 +126,12 @@ def train(method, labels, steps):
     optimizer, losses, gradients = torch.optim.SGD(raw.parameters(), 0.05), [], {}
     for seed in range(steps):
         views = torch.randn(2, BATCH, 12, generator=torch.Generator().manual_seed(seed))
-        loss = model(views[:, rank::world], labels[rank::world])["loss"]
+        loss = model(Batch(views[:, rank::world], labels[rank::world])).loss
         optimizer.zero_grad()
         loss.backward()
         gradients = gradients or {n: p.grad.clone() for n, p in raw.named_parameters() if p.grad is not None}
         optimizer.step()
-        raw.after_step(0.0)
+        raw.on_step_end(0.0)
         losses.append(loss.detach())
     mean = distributed.gather_plain(torch.stack(losses)[None]).mean(0)
     return {"losses": mean, "gradients": gradients, "weights": raw.state_dict()}
@@ -143,12 +145,12 @@ def results():
         tallest[0] = max(tallest[0], len(a))
         return multiply(a, b)
 
-    for module in (contrastive.geometry, blocks, angular):
+    for module in (contrastive.geometry, blocks):
         module.cosines = watched
     found = {}
     for name, method, labels, contrastive.DENSE in cases():
         found[name] = train(method, labels, STEPS if name in LONG else FEW)
-    for module in (contrastive.geometry, blocks, angular):
+    for module in (contrastive.geometry, blocks):
         module.cosines = multiply
     return found, tallest[0]
 

@@ -52,14 +52,6 @@ def test_pairs_leave_the_diagonal_out():
             assert different[i, j] == (LABELS[i] != LABELS[j])
 
 
-def test_angle():
-    cosine = torch.tensor([1.0, 0.5, 0.0, -1.0, 1.0000001, -1.0000001], requires_grad=True)
-    angles = geometry.angle(cosine)
-    (slope,) = torch.autograd.grad(angles.sum(), cosine)
-    torch.testing.assert_close(angles, torch.tensor([0, math.pi / 3, math.pi / 2, math.pi, 0, math.pi]))
-    torch.testing.assert_close(slope, torch.tensor([0, -1 / math.sin(math.pi / 3), -1, 0, 0, 0]))
-
-
 def test_uniformity():
     assert geometry.uniformity(torch.ones(4, 3)).item() == pytest.approx(0, abs=1e-12)
     assert geometry.uniformity(on_circle(0, 180)).item() == pytest.approx(-8)
@@ -68,10 +60,9 @@ def test_uniformity():
     assert geometry.uniformity(rows(), t=3.0).item() == pytest.approx(math.log(sum(values) / 10), rel=1e-6)
 
 
-def test_alignment_tolerance_and_angle_agree_on_a_circle():
+def test_alignment_and_tolerance_agree_on_a_circle():
     """Two pairs, 60 and 90 degrees apart."""
     z, labels = on_circle(0, 60, 100, 190), torch.tensor([0, 0, 1, 1])
-    assert geometry.mean_angle(z, labels).item() == pytest.approx(math.radians(75))
     assert geometry.tolerance(z, labels).item() == pytest.approx(0.25, abs=1e-6)
     assert geometry.alignment(z, labels).item() == pytest.approx(1.5)
     apart = ((z[0] - z[1]).square().sum() + (z[2] - z[3]).square().sum()) / 2
@@ -114,7 +105,6 @@ def test_statistics_are_float64_without_gradient():
     found = [
         geometry.uniformity(z),
         geometry.alignment(z, LABELS),
-        geometry.mean_angle(z, LABELS),
         geometry.tolerance(z, LABELS),
         *geometry.pair_stats(z, LABELS, 0, 1),
         geometry.spread(z),

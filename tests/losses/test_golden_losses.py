@@ -9,12 +9,25 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sv_ssl import geometry
-from sv_ssl.losses import ACL, ADD, CLAR, OPL, AngularPrototypical, Focal, InfoNCE, MarginSoftmax, NTXent, SoftADD
+from sv_ssl.losses import (
+    ACL,
+    ADD,
+    CLAR,
+    OPL,
+    AngularPrototypical,
+    Focal,
+    InfoNCE,
+    MarginSoftmax,
+    NTXent,
+    Rows,
+    SoftADD,
+    geometry,
+)
 from sv_ssl.losses.angular import angular_pairs
-from sv_ssl.losses.contrastive import compare, contrast, enqueue
+from sv_ssl.losses.contrastive import compare, contrast
 from sv_ssl.losses.margin import additive, angular
-from sv_ssl.methods.moco import Momentum
+from sv_ssl.methods import MoCo
+from sv_ssl.methods.queue import enqueue
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "losses.json"
 CASES = [case for case in json.loads(GOLDEN.read_text())["cases"] if case["group"] != "metrics"]
@@ -74,19 +87,19 @@ def fifo(queue, batches, ptr):
 def ema(theta_k, theta_q, momentum, steps):
     embedder = nn.ParameterList([nn.Parameter(theta_k)])
     embedder.dim = 1
-    method = Momentum(embedder, InfoNCE(1.0), queue_size=1, momentum=momentum)
+    method = MoCo(embedder, InfoNCE(1.0), queue_size=1, ema=momentum)
     embedder[0].data = theta_q
     for _ in range(steps):
-        method.after_step(0)
+        method.on_step_end(0.0)
     return next(method.key.parameters())
 
 
 def acl_ssl(z1, z2, h1, h2, alpha, tau, m_g, reduction):
-    return ACL(alpha, tau, m_g, reduction)(torch.cat([z1, z2]), two_views(z1), torch.cat([h1, h2]))
+    return ACL(alpha, tau, m_g, reduction)(Rows(torch.cat([z1, z2]), two_views(z1), torch.cat([h1, h2])))
 
 
 def acl_sup(logits, targets, feats, alpha, m_g, reduction):
-    return ACL(alpha, margin_rad=m_g, reduction=reduction, main=F.cross_entropy)(logits, targets, feats)
+    return ACL(alpha, margin_rad=m_g, reduction=reduction, main=F.cross_entropy)(Rows(logits, targets, feats))
 
 
 def acl_angular(h, labels, m_g, reduction):
@@ -153,7 +166,8 @@ def margin_softmax(x, w, targets, margin_type, m, s, fallback="arcface"):
 
 def clar(z1, z2, logits1, logits2, targets, tau, ce_weight=1.0, ce_reduction="sum_views"):
     mixture = CLAR(NTXent(tau), ce_weight, ce_reduction)
-    return mixture(torch.cat([z1, z2]), two_views(z1), torch.cat([logits1, logits2]), targets.repeat(2))
+    rows = Rows(torch.cat([z1, z2]), two_views(z1), targets=targets.repeat(2), logits=torch.cat([logits1, logits2]))
+    return mixture(rows)
 
 
 def soft_cross_entropy(logits, soft):

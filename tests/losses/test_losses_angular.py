@@ -10,6 +10,7 @@ from torch.autograd import gradcheck
 from sv_ssl.core.errors import InputError
 from sv_ssl.losses.angular import ACL, ADD, OPL, SoftADD, angular_pairs, pair_costs
 from sv_ssl.losses.contrastive import NTXent
+from sv_ssl.losses.rows import Rows, evaluate
 
 LABELS = torch.tensor([0, 0, 1, 2, 1])
 SAME = torch.tensor(True)
@@ -98,10 +99,10 @@ def test_angular_pairs_by_hand(labels, degrees, expected, reduction):
 def test_acl_mixes_its_two_terms():
     z, h, labels = rows(6), rows(6, seed=1), torch.arange(3).repeat(2)
     contrastive, pair_loss = NTXent(0.2)(z, labels), angular_pairs(h, labels, 1.0)
-    torch.testing.assert_close(ACL(0.3, 0.2, 1.0)(z, labels, h), 0.3 * contrastive + 0.7 * pair_loss)
-    assert ACL(1.0, 0.2)(z, labels, h) == contrastive
-    torch.testing.assert_close(ACL(0.0, 0.2, 1.0)(h, labels), pair_loss)
-    supervised = ACL(0.7, margin_rad=1.0, main=F.cross_entropy)(z, labels, h)
+    torch.testing.assert_close(ACL(0.3, 0.2, 1.0)(Rows(z, labels, h)), 0.3 * contrastive + 0.7 * pair_loss)
+    assert ACL(1.0, 0.2)(Rows(z, labels, h)) == contrastive
+    torch.testing.assert_close(ACL(0.0, 0.2, 1.0)(Rows(h, labels)), pair_loss)
+    supervised = ACL(0.7, margin_rad=1.0, main=F.cross_entropy)(Rows(z, labels, h))
     torch.testing.assert_close(supervised, 0.7 * F.cross_entropy(z, labels) + 0.3 * pair_loss)
 
 
@@ -180,7 +181,8 @@ LOSSES = {
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_gradient(loss):
-    assert gradcheck(lambda z: LOSSES[loss](z, LABELS), rows().requires_grad_(), check_undefined_grad=False)
+    of_z = lambda z: evaluate(LOSSES[loss], Rows(z, LABELS))  # noqa: E731
+    assert gradcheck(of_z, rows().requires_grad_(), check_undefined_grad=False)
 
 
 def test_gradient_of_soft_add():
@@ -196,7 +198,7 @@ def test_finite_where_arccos_is_not(loss, precision, degrees):
     for length in (1.0, 0.0):  # and rows of zeros
         z = (length * on_circle(*degrees, dtype=dtype)).requires_grad_()
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "autocast"):
-            value = LOSSES[loss](z, torch.tensor([0, 0, 1, 1]))
+            value = evaluate(LOSSES[loss], Rows(z, torch.tensor([0, 0, 1, 1])))
         (gradient,) = torch.autograd.grad(value, z)
         assert value.isfinite() and gradient.isfinite().all()
 

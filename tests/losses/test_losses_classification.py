@@ -12,6 +12,7 @@ from sv_ssl.core.errors import InputError
 from sv_ssl.losses.classification import CLAR, Focal, MarginSoftmax
 from sv_ssl.losses.contrastive import NTXent
 from sv_ssl.losses.margin import additive, angular
+from sv_ssl.losses.rows import Rows
 
 TARGETS = torch.tensor([2, 0, 1, 2])
 
@@ -112,7 +113,7 @@ def test_focal_gradient(gamma):
 
 def clar(targets, logits, **options):
     z, labels = rows(6), torch.arange(3).repeat(2)
-    mixed = CLAR(NTXent(0.5), **options)(z, labels, logits, torch.tensor(targets).repeat(2))
+    mixed = CLAR(NTXent(0.5), **options)(Rows(z, labels, targets=torch.tensor(targets).repeat(2), logits=logits))
     return mixed - NTXent(0.5)(z, labels)
 
 
@@ -135,7 +136,8 @@ def test_labelled_views_add_their_cross_entropy():
 
 def test_unlabelled_rows_still_enter_the_contrastive_part():
     z = rows(6).requires_grad_()
-    loss = CLAR(NTXent(0.5))(z, torch.arange(3).repeat(2), rows(6, seed=2), torch.tensor([2, -1, -1]).repeat(2))
+    targets = torch.tensor([2, -1, -1]).repeat(2)
+    loss = CLAR(NTXent(0.5))(Rows(z, torch.arange(3).repeat(2), targets=targets, logits=rows(6, seed=2)))
     (gradient,) = torch.autograd.grad(loss, z)
     assert (gradient.abs().sum(1) > 0).all()
 
@@ -144,7 +146,7 @@ def test_it_takes_the_logits_of_a_margin_softmax():
     classifier, targets = softmax_loss(partial(additive, m=0.2)), torch.tensor([2, -1, 1])
     logits = classifier.logits(rows(3), targets)
     expected = classifier(rows(3)[[0, 2]], targets[[0, 2]])
-    got = CLAR(lambda z, labels: 0.0)(rows(3), targets, logits, targets)
+    got = CLAR(lambda z, labels: 0.0)(Rows(rows(3), targets, targets=targets, logits=logits))
     torch.testing.assert_close(got, expected)
 
 

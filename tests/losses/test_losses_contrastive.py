@@ -12,7 +12,7 @@ from hyperpyyaml import load_hyperpyyaml
 from torch.autograd import gradcheck
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.losses.contrastive import AngularPrototypical, InfoNCE, NTXent, enqueue
+from sv_ssl.losses.contrastive import AngularPrototypical, InfoNCE, NTXent
 from sv_ssl.losses.margin import additive, angular
 
 AM, AAM = partial(additive, m=0.1), partial(angular, m=0.1)
@@ -92,8 +92,8 @@ def test_equal_rows_give_the_logarithm_of_the_candidates():
 
 def test_keys_are_the_only_candidates():
     z = rows(6)
-    assert NTXent(0.2, AM)(z[:3], LABELS[:3], z[3:], LABELS[3:]) == NTXent(0.2, AM, symmetric=False)(z, LABELS)
-    alone = NTXent(0.2)(z[:1], LABELS[:1], z[3:5], LABELS[3:5]).item()
+    assert NTXent(0.2, AM).against(z[:3], LABELS[:3], z[3:], LABELS[3:]) == NTXent(0.2, AM, symmetric=False)(z, LABELS)
+    alone = NTXent(0.2).against(z[:1], LABELS[:1], z[3:5], LABELS[3:5]).item()
     good, bad = (logit(z[0].tolist(), z[k].tolist(), 0.2) for k in (3, 4))
     assert alone == pytest.approx(-math.log(good / (good + bad)))
 
@@ -102,7 +102,7 @@ def test_three_views():
     labels = torch.arange(2).repeat(3)
     assert NTXent(0.2, n_views=3)(rows(6), labels).item() == pytest.approx(by_loops(rows(6), labels, 0.2))
     one_way = NTXent(0.2, symmetric=False, n_views=3)(rows(6), labels)
-    assert one_way == NTXent(0.2)(rows(6)[:2], labels[:2], rows(6)[2:], labels[2:])
+    assert one_way == NTXent(0.2).against(rows(6)[:2], labels[:2], rows(6)[2:], labels[2:])
 
 
 def test_one_positive_makes_the_modes_equal():
@@ -148,7 +148,7 @@ def test_gradient(symmetric, margin, mode):
 def test_gradient_of_keys():
     z, keys = rows(3).requires_grad_(), rows(4, seed=1).requires_grad_()
     key_labels = torch.tensor([2, 1, 0, 0])
-    assert gradcheck(lambda z, keys: NTXent(0.2, AAM)(z, LABELS[:3], keys, key_labels), (z, keys))
+    assert gradcheck(lambda z, keys: NTXent(0.2, AAM).against(z, LABELS[:3], keys, key_labels), (z, keys))
 
 
 @pytest.mark.parametrize(
@@ -157,11 +157,11 @@ def test_gradient_of_keys():
         (lambda: NTXent(0.2)(rows(2), LABELS[[0, 0]]), "a batch of 2 rows is a single utterance and has no negative"),
         (lambda: NTXent(0.2, n_views=3)(rows(3), LABELS[[0, 0, 0]]), "3 rows is a single utterance"),
         (lambda: NTXent(0.2, symmetric=False)(rows(2), LABELS[[0, 0]]), "single utterance"),
-        (lambda: NTXent(0.2)(rows(1), LABELS[:1], rows(1), LABELS[:1]), "single utterance"),
+        (lambda: NTXent(0.2).against(rows(1), LABELS[:1], rows(1), LABELS[:1]), "single utterance"),
         (lambda: AngularPrototypical()(rows(2), LABELS[[0, 0]]), "single utterance"),
         (lambda: NTXent(0.2)(rows(6), LABELS[:3]), "6 rows but 3 labels: give one per row, repeated for each view"),
         (
-            lambda: NTXent(0.2)(rows(3), LABELS[:3], rows(5), LABELS[:3]),
+            lambda: NTXent(0.2).against(rows(3), LABELS[:3], rows(5), LABELS[:3]),
             "5 keys but 3 labels of keys: give one per key",
         ),
         (lambda: NTXent(0.2, symmetric=False)(rows(5), LABELS[:5]), "5 rows are not 2 views of each utterance"),
@@ -190,7 +190,7 @@ def test_temperature_and_margin_follow_schedules(epoch, temperature, m):
     fixed = temperature if epoch < 99 else 0.4 * 0.5**9, partial(angular, m=m)
     loss, queue = NTXent(**given), InfoNCE(**given)
     for scheduled in (loss, queue):
-        scheduled.set_epoch(epoch)
+        scheduled.set_progress(epoch)
     torch.testing.assert_close(loss(rows(6), LABELS), NTXent(*fixed)(rows(6), LABELS))
     negatives = F.normalize(rows(5, seed=2))
     torch.testing.assert_close(queue(rows(3), rows(3, 1), negatives), InfoNCE(*fixed)(rows(3), rows(3, 1), negatives))
@@ -199,7 +199,7 @@ def test_temperature_and_margin_follow_schedules(epoch, temperature, m):
 def test_a_new_loss_is_at_the_start_of_its_schedules_and_numbers_stay():
     assert NTXent(**load_hyperpyyaml(SCHEDULES)).temperature == 0.4
     loss = NTXent(0.2, AM)
-    loss.set_epoch(7.0)
+    loss.set_progress(7.0)
     assert loss.temperature == 0.2 and loss.margin is AM
 
 
@@ -325,31 +325,6 @@ def test_one_utterance_is_enough():
 def test_the_queue_is_not_copied_so_enqueuing_before_backward_is_noticed():
     q, queue = rows(2).requires_grad_(), F.normalize(rows(4, seed=2))
     loss = InfoNCE(0.2)(q, rows(2), queue)
-    enqueue(queue, 0, rows(2))
+    queue[:2] = rows(2)
     with pytest.raises(RuntimeError, match="inplace"):
         loss.backward()
-
-
-# ---------------------------------------------------------------------------------------------------------- queue
-
-
-@pytest.mark.parametrize("size, position", [(1, 0), (3, 2), (4, 1), (7, 0)])
-def test_the_queue_holds_the_latest_keys(size, position):
-    """Like a list whose head moves on: for batches shorter, equal to and longer than the queue."""
-    queue, expected, start = torch.full((size, 2), -1.0), [-1.0] * size, position
-    keys = iter(range(1, 1000))
-    for n in (1, 0, 2, 3, 4, 9, 5):
-        batch = torch.tensor([float(next(keys)) for _ in range(n)])
-        for value in batch.tolist():
-            expected[start] = value
-            start = (start + 1) % size
-        position = enqueue(queue, position, batch[:, None].repeat(1, 2))
-        assert position == start and queue[:, 0].tolist() == expected == queue[:, 1].tolist()
-
-
-def test_labels_and_half_precision_keys_fit_a_queue():
-    labels = torch.full((3,), -1)
-    assert enqueue(labels, 2, torch.tensor([8, 9])) == 1 and labels.tolist() == [9, -1, 8]
-    queue = torch.zeros(2, 2)
-    enqueue(queue, 0, torch.ones(1, 2, dtype=torch.bfloat16, requires_grad=True))
-    assert queue.tolist() == [[1, 1], [0, 0]] and not queue.requires_grad

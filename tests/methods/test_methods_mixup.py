@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from small_batches import facts
 
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.seeds import stream
+from sv_ssl.data.batch import Batch
 from sv_ssl.losses import MarginSoftmax, Penalised, SoftADD, SoftLabels, soft_cross_entropy
-from sv_ssl.methods import Siamese
-from sv_ssl.methods.labelled import Labelled
+from sv_ssl.methods import Labelled, SimCLR
 from sv_ssl.methods.mixup import Mixup
 
 ROWS, CLASSES = torch.eye(6), torch.arange(6)
@@ -54,20 +56,24 @@ def test_it_goes_on_where_it_was_stopped():
 @pytest.mark.parametrize(
     "method",
     [
-        lambda mixup: Siamese(Flat(), Penalised(MarginSoftmax(4, 6), [SoftADD()]), mixup=mixup),
-        lambda mixup: Labelled(Flat(), Penalised(soft_cross_entropy, [SoftADD()]), "full", 6, mixup=mixup),
+        lambda mixup: SimCLR(Flat(), Penalised(MarginSoftmax(4), [SoftADD()]), mixup=mixup, labels="speaker"),
+        lambda mixup: Labelled(Flat(), Penalised(soft_cross_entropy, [SoftADD()]), "full", mixup=mixup),
     ],
 )
 def test_the_methods_hand_both_to_the_loss(method, monkeypatch):
     seen = []
-    mixup = Mixup(1.0, smoothing=0.1, n_classes=6)
+    mixup = Mixup(1.0, smoothing=0.1)
     built = method(mixup).train()
+    built.prepare(facts(CLASSES))
     built.loss.register_forward_pre_hook(lambda module, given: seen.append(given))
-    out = built(ROWS[None], CLASSES)
-    out["loss"].backward()
-    [(z, labels, *_)] = seen
+    step = built(Batch(ROWS[None], torch.arange(6)))
+    step.loss.backward()
+    [(rows,)] = seen
+    labels = rows.labels
     assert isinstance(labels, SoftLabels) and (labels.smoothing, labels.n_classes) == (0.1, 6)
-    assert torch.equal(out["z"], built.embedder(Mixup(1.0).train()(ROWS, CLASSES)[0]))
+    mixed = built.embedder(Mixup(1.0).train()(ROWS, CLASSES)[0])
+    assert torch.equal(rows.h, mixed) and torch.equal(step.z, mixed)
+    assert torch.equal(step.labels, CLASSES)
     assert built.embedder.linear.weight.grad.isfinite().all()
 
 
@@ -81,3 +87,14 @@ def test_the_parts_are_of_the_papers_beta():
     mixup = Mixup(1.0).train()
     parts = torch.tensor([float(mixup(ROWS, CLASSES)[1].shares[0, 0]) for _ in range(600)])
     assert abs(parts.mean() - 0.5) < 0.02 and 0.095 < parts.std() < 0.125  # of Beta(10, 10): 0.109
+
+
+def test_what_is_drawn_is_applied_and_batches_of_ranks_differ():
+    mixup = Mixup(1.0)
+    drawn = mixup.draw(stream(0, "mixup", 0, 1), 6)
+    rows, labels = mixup.apply(ROWS, CLASSES, {key: torch.from_numpy(value) for key, value in drawn.items()})
+    again, of_row = mixup.train()(ROWS, CLASSES)
+    assert torch.equal(rows, again) and torch.equal(labels.shares, of_row.shares)
+    other = mixup.draw(stream(0, "mixup", 1, 1), 6)
+    assert other["part"] != drawn["part"]
+    assert Mixup(0.0).draw(stream(0, "mixup", 0, 1), 6) == {}

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.seeds import stream
+from sv_ssl.embeddings import extraction
 from sv_ssl.models import folder
 from sv_ssl.models.embedder import Embedder, FrameStatistics
 from sv_ssl.models.features import LogMel, SpecAugment
@@ -56,7 +58,8 @@ def frames_of(n_rows=1000, n_frames=50, n_mels=20):
 def masked(augment, frames, seed=0):
     """(B, frames, n_mels) bool: the cells that were changed; all to the mean of their band."""
     before = frames.clone()
-    after = augment(frames, torch.Generator().manual_seed(seed))
+    drawn = augment.draw(stream(seed, "masks"), len(frames))
+    after = augment.apply(frames, {key: torch.from_numpy(value) for key, value in drawn.items()})
     assert torch.equal(frames, before)
     changed = after != frames
     torch.testing.assert_close(after[changed], frames.mean(dim=1, keepdim=True).expand_as(frames)[changed])
@@ -95,8 +98,11 @@ def test_rows_differ_and_a_seed_repeats():
     assert len({tuple(row.flatten().tolist()) for row in changed}) == 50
     assert torch.equal(changed, masked(SpecAugment(), frames_of(50, 200, 40)))
     assert not torch.equal(changed, masked(SpecAugment(), frames_of(50, 200, 40), seed=1))
-    made = [torch.manual_seed(3) and SpecAugment()(frames_of(5, 200, 40)) for _ in range(2)]
-    assert torch.equal(*made)
+    made = [SpecAugment(seed=seed)(frames_of(5, 200, 40)) for seed in (3, 3, 4)]
+    assert torch.equal(*made[:2]) and not torch.equal(*made[1:])
+    augment = SpecAugment(seed=3)
+    assert torch.equal(augment(frames_of(5, 200, 40)), made[0])
+    assert not torch.equal(augment(frames_of(5, 200, 40)), made[0])  # the next batch
 
 
 def test_it_acts_in_training_alone_and_stays_out_of_the_model_folder(tmp_path):
@@ -109,8 +115,12 @@ def test_it_acts_in_training_alone_and_stays_out_of_the_model_folder(tmp_path):
     training = embedder.train().features(wave)
     assert not torch.equal(training, plain.features(wave)) and training.abs().min(dim=2).values.max() > 0
     assert (training.abs() < 1e-5).float().mean() > 0.05  # zeros, up to the rounding of the mean
-    assert embedder.features.config == plain.features.config and not embedder.state_dict()
+    assert embedder.features.config == plain.features.config and [*embedder.state_dict()] == [
+        "features.spec_augment._extra_state"
+    ]
     loaded = folder.load(folder.save(tmp_path / "model", embedder, {}))
+    folder.fill(embedder, tmp_path / "model")
+    assert embedder.features.spec_augment.drawn == 1 and extraction.digest(embedder) == extraction.digest(plain)
     assert loaded.features.spec_augment is None and torch.equal(loaded(wave), plain(wave))
     assert "spec_augment" not in (tmp_path / "model" / "hyperparams.yaml").read_text()
 

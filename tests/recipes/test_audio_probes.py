@@ -167,7 +167,7 @@ def test_a_stopped_run_ends_as_if_it_had_not_been_stopped(clips, tmp_path, monke
         if len(calls) in (3, 8):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Labelled, "after_step", stopping)
+    monkeypatch.setattr(Labelled, "on_step_end", stopping)
     assert [run(clips, parts, "clar", *more) for _ in range(3)] == [130, 130, 0]
     assert "resuming from" in capsys.readouterr().out
     files = [folder / "out" / "model" / "model.safetensors" for folder in (whole, parts)]

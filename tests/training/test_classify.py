@@ -1,28 +1,20 @@
 """Labelled clips and what is learnt from them: parts, views, batches, the method's losses, what is refused."""
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-import torch.nn.functional as F
 
 from sv_ssl import audio
-from sv_ssl.audio.effects import WaveAugment
 from sv_ssl.core.errors import InputError
 from sv_ssl.data import clips, manifest
 from sv_ssl.data import views as data
 from sv_ssl.data.synthetic import sounds
-from sv_ssl.losses import ACL, ADD, CLAR, MarginSoftmax, NTXent, Penalised
-from sv_ssl.losses.margin import angular
-from sv_ssl.methods.labelled import Labelled
-from sv_ssl.methods.mixup import Mixup
 from sv_ssl.models.audio_papers import ResNet18
 from sv_ssl.models.embedder import Embedder
 from sv_ssl.models.features import LogMel
-from sv_ssl.models.heads import mlp
 from sv_ssl.training import classify
 
 
@@ -122,129 +114,6 @@ def test_outputs_are_those_of_each_clip_alone(tmp_path):
     rows = clips.outputs(embedder, waves, np.array([4, 1, 0, 2, 3, 0]), batch=4)
     alone = [embedder(torch.from_numpy(waves[i])[None])[0].detach().numpy() for i in (4, 1, 0, 2, 3, 0)]
     assert np.allclose(rows, alone, atol=1e-5) and not np.allclose(rows[0], rows[1], atol=1e-3)
-
-
-# ------------------------------------------------------------------------------------------------------- the method
-class Flat(torch.nn.Module):
-    """(B, 6) -> (B, 4): an embedder that can be written down."""
-
-    dim = 4
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.linear = torch.nn.Linear(6, 4)
-
-    def forward(self, wave):
-        return self.linear(wave)
-
-
-VIEWS = torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(1))
-CLIPS = torch.arange(3)
-
-
-def head(dim):
-    return mlp(dim, 5, 3)
-
-
-def test_without_labels_the_loss_sees_head_and_embedding():
-    method = Labelled(Flat(), ACL(alpha=0.3), "none", 2, head).eval()
-    h = method.embedder(VIEWS.flatten(0, 1))
-    wanted = ACL(alpha=0.3)(method.head(h), CLIPS.repeat(2), h)
-    assert method(VIEWS, CLIPS)["loss"] == wanted
-    assert wanted != ACL(alpha=0.3)(method.head(h), CLIPS.repeat(2))
-
-
-def test_with_some_labels_it_is_clar():
-    method = Labelled(Flat(), CLAR(NTXent(0.5)), "semi", 2, head).eval()
-    z = method.head(method.embedder(VIEWS.flatten(0, 1)))
-    contrast = NTXent(0.5)(z, CLIPS.repeat(2))
-    method.targets = torch.tensor([-1, -1, -1])
-    assert method(VIEWS, CLIPS)["loss"] == contrast
-    method.targets = torch.tensor([-1, 1, 0])
-    entropy = F.cross_entropy(method.classifier(z)[[1, 2, 4, 5]], torch.tensor([1, 0, 1, 0]))
-    assert method(VIEWS, CLIPS)["loss"].item() == pytest.approx((contrast + entropy).item(), rel=1e-6)
-
-
-def test_a_margin_softmax_can_be_the_classifier_of_those_that_are_known():
-    softmax = MarginSoftmax(4, 2, partial(angular, m=0.2), scale=10.0)
-    method = Labelled(Flat(), CLAR(NTXent(0.5)), "semi", 2, classifier=softmax).eval()
-    method.targets = torch.tensor([1, -1, 0])
-    z, clips = method.embedder(VIEWS.flatten(0, 1)), CLIPS.repeat(2)
-    known = method.targets[clips] >= 0
-    want = NTXent(0.5)(z, clips) + softmax(z[known], method.targets[clips][known])
-    assert torch.allclose(method(VIEWS, CLIPS)["loss"], want, atol=1e-6)
-    method.targets = torch.tensor([-1, -1, -1])
-    assert torch.equal(method(VIEWS, CLIPS)["loss"], NTXent(0.5)(z, clips))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(softmax, "margin", None)
-        method.targets = torch.tensor([1, -1, 0])
-        assert method(VIEWS, CLIPS)["loss"] < want
-
-
-def test_with_all_labels_it_is_a_classifier_with_penalties():
-    method = Labelled(Flat(), Penalised(F.cross_entropy, [ADD()]), "full", 2).eval()
-    h, labels = method.embedder(VIEWS.flatten(0, 1)), torch.tensor([1, 0, 1]).repeat(2)
-    wanted = F.cross_entropy(method.classifier(h), labels) + ADD()(h, labels)
-    assert method(VIEWS, torch.tensor([1, 0, 1]))["loss"] == wanted
-    assert torch.equal(method.logits(VIEWS[0]), method.classifier(method.embedder(VIEWS[0])))
-
-
-def test_supervised_acl_is_cross_entropy_at_alpha_1():
-    method = Labelled(Flat(), ACL(1.0, main=F.cross_entropy), "full", 2).eval()
-    labels = torch.tensor([1, 0, 1])
-    wanted = F.cross_entropy(method.logits(VIEWS.flatten(0, 1)), labels.repeat(2))
-    assert method(VIEWS, labels)["loss"].item() == pytest.approx(wanted.item())
-
-
-def test_augmentations_are_new_each_step_and_the_same_after_a_restart():
-    def losses(method, n):
-        return [method(VIEWS, CLIPS)["loss"].item() for _ in range(n)]
-
-    def made(seed=0):
-        return Labelled(Flat(), ACL(1.0), "none", 2, augment=WaveAugment(["white"], prob=1.0), seed=seed).train()
-
-    method, restarted = made(), made()
-    first = losses(method, 4)
-    assert len(set(first)) == 4 and losses(made(), 4) == first and losses(made(seed=1), 1)[0] != first[0]
-    state = made()
-    losses(state, 2)
-    restarted.load_state_dict(state.state_dict())
-    assert losses(restarted, 2) == first[2:]
-    assert len(set(losses(method.eval(), 2))) == 1  # what is judged is not augmented
-
-
-def test_views_of_a_step_are_augmented_differently():
-    seen = []
-
-    def spy(view, generator):
-        seen.append(torch.rand((), generator=generator).item())
-        return view
-
-    Labelled(Flat(), ACL(1.0), "none", 2, augment=spy).train()(VIEWS, CLIPS)
-    assert len(seen) == 2 and seen[0] != seen[1]
-
-
-def test_two_formats_see_the_same_signal():
-    method = Labelled(Flat(), ACL(1.0), "none", 2, other=Flat())
-    torch.nn.init.zeros_(method.other.linear.weight)
-    first = torch.cat([method.embedder(VIEWS[0]), method.other(VIEWS[0])])
-    assert torch.equal(method(VIEWS, CLIPS)["z"], first.detach())
-
-
-@pytest.mark.parametrize(
-    "arguments, text",
-    [
-        (dict(supervision="some"), "supervision is 'some': choose none, semi, full"),
-        (dict(supervision="semi", mixup=Mixup()), "mixup mixes labels"),
-        (dict(supervision="full", classifier=MarginSoftmax(4)), "is the classifier of supervision semi"),
-        (dict(supervision="semi"), "supervision semi wants the loss CLAR, not ACL"),
-        (dict(supervision="none", other=Embedder(LogMel(20), ResNet18(20, size="tiny"))), "are 4 and 64 wide"),
-    ],
-)
-def test_what_the_method_refuses(arguments, text):
-    with pytest.raises(InputError, match=text):
-        Labelled(Flat(), ACL(1.0), n_classes=2, **arguments)
 
 
 # ------------------------------------------------------------------------------------------------- shares of labels

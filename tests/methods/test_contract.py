@@ -1,0 +1,111 @@
+"""The contract of all methods: hooks, state, what they need, and that none asks what kind of loss it was given."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+from small_batches import Linear, batch, facts
+from torch import nn
+
+from sv_ssl.losses import ACL, CLAR, InfoNCE, NTXent, Penalised, Rows, rows
+from sv_ssl.methods import Labelled, Method, MoCo, Needs, SimCLR, Step
+from sv_ssl.methods.base import Facts
+
+ROOT = Path(__file__).parents[2] / "sv_ssl"
+ROOMS = ["methods"]
+# What a method is handed by others: whatever it is, its attributes say what it can do.
+GIVEN = {"loss", "method", "main", "head", "embedder", "mixup", "classifier"}
+METHODS = {
+    "SimCLR": lambda: SimCLR(Linear(), NTXent(0.1)),
+    "SupCon": lambda: SimCLR(Linear(), NTXent(0.1), labels="speaker"),
+    "MoCo": lambda: MoCo(Linear(), InfoNCE(0.1), queue_size=8),
+    "none": lambda: Labelled(Linear(), ACL(0.5), "none"),
+    "semi": lambda: Labelled(Linear(), CLAR(NTXent(0.1)), "semi"),
+    "full": lambda: Labelled(Linear(), Penalised(nn.functional.cross_entropy), "full"),
+}
+LABELS = {"SupCon": "all", "semi": "some", "full": "all"}
+
+
+@pytest.mark.parametrize(
+    "path", [p for room in ROOMS for p in sorted((ROOT / room).rglob("*.py"))], ids=lambda p: p.name
+)
+def test_no_isinstance_on_a_loss_or_a_method(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance":
+            asked = ast.unparse(node.args[0])
+            assert asked.split(".")[-1].split("[")[0] not in GIVEN, f"{path}:{node.lineno} asks what {asked} is"
+            kinds = ast.unparse(node.args[1])
+            assert "Loss" not in kinds and "Method" not in kinds, f"{path}:{node.lineno}"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_is_prepared_stepped_and_resumed(name):
+    def made():
+        torch.manual_seed(0)
+        method = METHODS[name]().train()
+        method.prepare(facts([0, 1, 1, 0]))
+        return method, torch.optim.SGD(method.parameter_groups(), 0.1)
+
+    def steps(method, optimizer, seeds):
+        losses = []
+        for seed in seeds:
+            method.on_step_start(seed / 2)
+            step = method(batch(seed=seed))
+            optimizer.zero_grad()
+            step.loss.backward()
+            optimizer.step()
+            method.on_step_end(seed / 2)
+            losses.append(step.loss.item())
+        return losses
+
+    method, optimizer = made()
+    assert isinstance(method, Method) and isinstance(method.needs, Needs)
+    assert method.needs.labels == LABELS.get(name, "none") and method.needs.partners == 0
+    method.on_epoch_start(1)
+    whole = steps(method, optimizer, range(4))
+    method.on_epoch_end(1)
+    assert method.embedder_to_keep() is method.embedder and len(set(whole)) == 4
+
+    first, optimizer = made()
+    assert steps(first, optimizer, range(2)) == whole[:2]
+    second, other = made()
+    second.load_state_dict(first.state_dict())
+    assert steps(second, other, range(2, 4)) == whole[2:]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_step_is_what_is_watched(name):
+    method = METHODS[name]().train()
+    method.prepare(facts([0, 1, 1, 0]))
+    step = method(batch())
+    assert isinstance(step, Step) and step.loss.shape == () and step.loss.requires_grad
+    assert step.z.shape == (8, 8) and not step.z.requires_grad and step.labels.shape == (8,) and step.log == {}
+
+
+def test_a_method_of_ones_own_needs_only_a_forward():
+    class Mine(Method):
+        def __init__(self):
+            super().__init__()
+            self.embedder = Linear()
+
+        def forward(self, batch):
+            z = self.embedder(batch.views.flatten(0, 1))
+            return Step(z.square().mean(), z.detach(), batch.rows.repeat(2))
+
+    method = Mine()
+    for hook in (method.on_epoch_start, method.on_step_start, method.on_step_end, method.on_epoch_end):
+        hook(1)
+    method.prepare(Facts(4, None, 0, 1, 1, 0))
+    method.weights_loaded()
+    assert method.needs == Needs() and len(method.parameter_groups()[0]["params"]) == 2
+    with pytest.raises(NotImplementedError, match="Method has no forward"):
+        Method()(batch())
+
+
+def test_a_loss_is_called_the_way_that_it_wants():
+    given = Rows(torch.randn(4, 3), torch.tensor([0, 1, 0, 1]), torch.randn(4, 3))
+    assert rows.evaluate(NTXent(0.1), given) == NTXent(0.1)(given.z, given.labels)
+    assert rows.evaluate(ACL(0.5), given) == ACL(0.5)(given)
+    rows.set_progress(nn.functional.cross_entropy, 1.0)  # no schedule, no classes: nothing to do
+    rows.resize(nn.functional.cross_entropy, 3)

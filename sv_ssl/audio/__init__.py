@@ -1,18 +1,7 @@
-"""Read, write and change waves. `noise` and `effects` are imported by name: they need torch."""
+"""Read, write and change waves. `transform`, `noise` and `effects` are imported by name: the last two need torch."""
 
-from sv_ssl.audio.io import (
-    AUDIO_SUFFIXES,
-    MIN_SECONDS,
-    STEP,
-    AudioError,
-    AudioInfo,
-    crops,
-    find,
-    info,
-    parts,
-    read,
-    write,
-)
+from sv_ssl.audio.decoder import MIN_SECONDS, STEP, AudioError
+from sv_ssl.audio.io import AUDIO_SUFFIXES, AudioInfo, crops, find, fit, info, parts, read, write
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -22,6 +11,7 @@ __all__ = [
     "AudioInfo",
     "crops",
     "find",
+    "fit",
     "info",
     "parts",
     "read",

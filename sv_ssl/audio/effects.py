@@ -1,235 +1,280 @@
-"""CLAR's seven augmentations of waveforms (Al-Tahan and Mohsenzadeh 2021): functions of their parameters, and a drawer.
+"""CLAR's seven augmentations of waves (Al-Tahan and Mohsenzadeh 2021, https://arxiv.org/abs/2010.09542) as transforms.
 
-Fade, mask, shift and noise leave a voice what it is. Pitch shift of more than about a semitone makes another speaker of
-it, and a time stretch another way to speak: as two views of one speaker they teach to ignore what verification needs.
-So `WaveAugment` leaves "pitch" and "stretch" out unless they are named, as is right for sounds and words.
+Each changes a row with probability `prob`; which rows, and by how much, is drawn in the loader's workers. Where noise
+is needed a number is drawn in its place, from which the noise is made when it is applied.
+
+Fade, mask, shift and noise leave a voice what it is. A pitch shift of more than about a semitone makes another speaker
+of it, and a time stretch another way to speak: as two views of one speaker they teach to ignore what verification
+needs. So `named` leaves "pitch" and "stretch" out unless they are asked for, as is right for sounds and words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from sv_ssl.audio.noise import add_noise
+from sv_ssl.audio.transform import Transform
+from sv_ssl.audio.vocoder import pitch, stretch
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.seeds import torch_generator
 
 SAFE = ("fade", "mask", "shift", "white", "mixed")  # for views of one speaker
-QUIET = 1e-12  # an RMS below any sound's
-N_FFT, HOP = 1024, 256  # of the phase vocoder: 64 ms at 16 kHz
-TAPS = 16  # of the interpolation, on either side
+SNR_DB = (0, 20)
+RATE = (0.5, 1.5)
+SEMITONES = 15
+MASK_LEVEL = 0.01  # standard deviation of the noise in a mask
+
+Drawn = dict[str, np.ndarray]
 
 
-def fade(wave: Tensor, fade_in: Tensor, fade_out: Tensor, shape: Tensor) -> Tensor:
-    """(B, T), (B,), (B,), (B,) -> (B, T): from silence over `fade_in` samples, and to silence over `fade_out`.
+def named(
+    names: Sequence[str] = SAFE,
+    prob: float = 0.5,
+    snr_db: Sequence[float] = SNR_DB,
+    rate: Sequence[float] = RATE,
+    semitones: float = SEMITONES,
+) -> list[Transform]:
+    """Return the transforms of these names, in CLAR's order whatever the order of the names.
 
-    `shape` is 0 for a straight ramp, 1 for an exponential, 2 for a logarithmic one.
+    names      of fade, mask, stretch, pitch, shift, white, mixed
+    prob       of each row to be changed by each of them
+    snr_db     the range of "white" and "mixed"
+    rate       the range of "stretch"
+    semitones  the most of "pitch", up or down
+
+    >>> [type(transform).__name__ for transform in named(["shift", "fade"])]
+    ['Fade', 'Shift']
+    """
+    known: dict[str, Transform] = {
+        "fade": Fade(prob),
+        "mask": Mask(prob),
+        "stretch": Stretch(prob, rate),
+        "pitch": Pitch(prob, semitones),
+        "shift": Shift(prob),
+        "white": WhiteNoise(prob, snr_db),
+        "mixed": ColouredNoise(prob, snr_db),
+    }
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(f'no augmentation is called "{unknown[0]}": choose from {", ".join(known)}')
+    return [transform for name, transform in known.items() if name in names]
+
+
+# ------------------------------------------------------------------------------------------------- the transforms
+class Fade:
+    """Begin and end in silence, each over up to half of the crop, along a straight line or a curve."""
+
+    def __init__(self, prob: float = 0.5):
+        self.prob = prob
+
+    def draw(self, rng: np.random.Generator, n_samples: int) -> Drawn:
+        """Draw {"chosen", "fade_in", "fade_out", "shape"}, all ()."""
+        half = max(1, n_samples // 2)
+        fade_in = rng.integers(1, half, endpoint=True)
+        fade_out = rng.integers(1, half, endpoint=True)
+        return _drawn(rng, self.prob, fade_in=fade_in, fade_out=fade_out, shape=rng.integers(3))
+
+    def apply(self, waves: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+        """Fade the chosen rows, (R, T) -> (R, T)."""
+        return _on_chosen(waves, parameters, fade)
+
+
+class Mask:
+    """Replace a piece of up to an eighth of the crop by silence or by faint noise."""
+
+    def __init__(self, prob: float = 0.5):
+        self.prob = prob
+
+    def draw(self, rng: np.random.Generator, n_samples: int) -> Drawn:
+        """Draw {"chosen", "start", "length", "noisy", "seed"}, all ()."""
+        length = rng.integers(1, n_samples // 8, endpoint=True) if n_samples >= 8 else 0
+        start = rng.integers(n_samples - length + 1)
+        return _drawn(rng, self.prob, start=start, length=length, noisy=rng.integers(2), seed=_draw_seed(rng))
+
+    def apply(self, waves: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+        """Mask the chosen rows, (R, T) -> (R, T)."""
+        return _on_chosen(waves, parameters, self._fill)
+
+    def _fill(self, waves: Tensor, start: Tensor, length: Tensor, noisy: Tensor, seed: Tensor) -> Tensor:
+        return mask(waves, start, length, MASK_LEVEL * noisy[:, None] * white(waves, seed))
+
+
+class Stretch:
+    """Play the crop faster or slower at the same pitch, at a rate of this range."""
+
+    def __init__(self, prob: float = 0.5, rate: Sequence[float] = RATE):
+        self.prob = prob
+        self.rate = rate
+
+    def draw(self, rng: np.random.Generator, n_samples: int) -> Drawn:
+        """Draw {"chosen", "rate"}, both ()."""
+        return _drawn(rng, self.prob, rate=rng.uniform(*self.rate))
+
+    def apply(self, waves: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+        """Stretch the chosen rows, (R, T) -> (R, T)."""
+        return _on_chosen(waves, parameters, stretch)
+
+
+class Pitch:
+    """Raise or lower the crop by up to `semitones` at the same speed."""
+
+    def __init__(self, prob: float = 0.5, semitones: float = SEMITONES):
+        self.prob = prob
+        self.semitones = semitones
+
+    def draw(self, rng: np.random.Generator, n_samples: int) -> Drawn:
+        """Draw {"chosen", "semitones"}, both ()."""
+        return _drawn(rng, self.prob, semitones=rng.uniform(-self.semitones, self.semitones))
+
+    def apply(self, waves: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+        """Shift the pitch of the chosen rows, (R, T) -> (R, T)."""
+        return _on_chosen(waves, parameters, pitch)
+
+
+class Shift:
+    """Move the crop in time by up to half of it; what leaves one end comes back at the other."""
+
+    def __init__(self, prob: float = 0.5):
+        self.prob = prob
+
+    def draw(self, rng: np.random.Generator, n_samples: int) -> Drawn:
+        """Draw {"chosen", "samples"}, both ()."""
+        half = n_samples // 2
+        return _drawn(rng, self.prob, samples=rng.integers(-half, half, endpoint=True))
+
+    def apply(self, waves: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+        """Shift the chosen rows, (R, T) -> (R, T)."""
+        return _on_chosen(waves, parameters, shift)
+
+
+class WhiteNoise:
+    """Add white noise at a ratio of this range, in dB."""
+
+    def __init__(self, prob: float = 0.5, snr_db: Sequence[float] = SNR_DB):
+        self.prob = prob
+        self.snr_db = snr_db
+
+    def draw(self, rng: np.random.Generator, n_samples: int) -> Drawn:
+        """Draw {"chosen", "snr_db", "seed"}, all ()."""
+        return _drawn(rng, self.prob, snr_db=np.float32(rng.uniform(*self.snr_db)), seed=_draw_seed(rng))
+
+    def apply(self, waves: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+        """Add noise to the chosen rows, (R, T) -> (R, T)."""
+        return _on_chosen(waves, parameters, self._add)
+
+    def _add(self, waves: Tensor, snr_db: Tensor, seed: Tensor) -> Tensor:
+        return add_noise(waves, white(waves, seed), snr_db)
+
+
+class ColouredNoise:
+    """Add white, pink or brown noise at a ratio of this range, in dB."""
+
+    def __init__(self, prob: float = 0.5, snr_db: Sequence[float] = SNR_DB):
+        self.prob = prob
+        self.snr_db = snr_db
+
+    def draw(self, rng: np.random.Generator, n_samples: int) -> Drawn:
+        """Draw {"chosen", "slope", "snr_db", "seed"}, all ()."""
+        snr_db = np.float32(rng.uniform(*self.snr_db))
+        return _drawn(rng, self.prob, slope=rng.integers(3), snr_db=snr_db, seed=_draw_seed(rng))
+
+    def apply(self, waves: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+        """Add noise to the chosen rows, (R, T) -> (R, T)."""
+        return _on_chosen(waves, parameters, self._add)
+
+    def _add(self, waves: Tensor, slope: Tensor, snr_db: Tensor, seed: Tensor) -> Tensor:
+        return add_noise(waves, coloured(white(waves, seed), slope), snr_db)
+
+
+def _drawn(rng: np.random.Generator, prob: float, **parameters: Any) -> Drawn:
+    """Draw whether the crop is changed; every parameter becomes an array."""
+    return {"chosen": np.array(rng.random() < prob), **{name: np.array(value) for name, value in parameters.items()}}
+
+
+def _draw_seed(rng: np.random.Generator) -> np.int64:
+    return rng.integers(2**62)
+
+
+def _on_chosen(waves: Tensor, parameters: dict[str, Tensor], change: Callable[..., Tensor]) -> Tensor:
+    """Change the chosen rows by their parameters; the others, and the waves that came, stay as they are."""
+    rows = torch.nonzero(parameters["chosen"])[:, 0]
+    changed = waves.clone()
+    if len(rows):
+        own = {name: value[rows] for name, value in parameters.items() if name != "chosen"}
+        changed[rows] = change(waves[rows], **own)
+    return changed
+
+
+# --------------------------------------------------------------------------------------- functions of their parameters
+def white(like: Tensor, seeds: Tensor) -> Tensor:
+    """Return Gaussian noise of deviation 1, each row from its seed; made on the CPU, so that any device gets the same.
+
+    (R, T), (R,) -> (R, T) in float32 at least
+    """
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    rows = [torch.randn(like.shape[1], generator=torch_generator(seed), dtype=dtype) for seed in seeds.tolist()]
+    return torch.stack(rows).to(like.device)
+
+
+def fade(waves: Tensor, fade_in: Tensor, fade_out: Tensor, shape: Tensor) -> Tensor:
+    """Rise from silence over `fade_in` samples and fall to silence over `fade_out`.
+
+    (R, T), (R,), (R,), (R,) -> (R, T); `shape` is 0 for a straight ramp, 1 for an exponential, 2 for a logarithmic one
 
     >>> one = torch.tensor([1])
     >>> fade(torch.ones(1, 6), fade_in=2 * one, fade_out=one, shape=0 * one)
     tensor([[0.0000, 0.5000, 1.0000, 1.0000, 1.0000, 0.0000]])
     """
-    place = torch.arange(wave.shape[1], device=wave.device)
-    both = [_ramp(steps / length[:, None], shape) for steps, length in ((place, fade_in), (place.flip(0), fade_out))]
-    return wave * (both[0] * both[1]).to(wave.dtype)
+    place = torch.arange(waves.shape[1], device=waves.device)
+    rise = _ramp(place / fade_in[:, None], shape)
+    fall = _ramp(place.flip(0) / fade_out[:, None], shape)
+    return waves * (rise * fall).to(waves.dtype)
 
 
 def _ramp(part: Tensor, shape: Tensor) -> Tensor:
-    """(B, T) parts of the way, (B,) -> (B, T) gains, from 0 at 0 to 1 at 1 and beyond."""
+    """Turn parts of the way into gains, from 0 at 0 to 1 at 1 and beyond; (R, T), (R,) -> (R, T)."""
     ramp = part.clamp(max=1)
-    for kind, bent in ((1, lambda x: (10**x - 1) / 9), (2, lambda x: (1 + 9 * x).log10())):
+    for kind, bend in ((1, lambda x: (10**x - 1) / 9), (2, lambda x: (1 + 9 * x).log10())):
         rows = torch.nonzero(shape == kind)[:, 0]  # those alone: powers and logarithms are what takes long
         if len(rows):
-            ramp[rows] = bent(ramp[rows])
+            ramp[rows] = bend(ramp[rows])
     return ramp
 
 
-def mask(wave: Tensor, start: Tensor, length: Tensor, filling: Tensor) -> Tensor:
-    """(B, T), (B,), (B,), (B, T) -> (B, T): `length` samples from `start` on are those of `filling`.
+def mask(waves: Tensor, start: Tensor, length: Tensor, filling: Tensor) -> Tensor:
+    """Take `length` samples from `start` on from `filling`.
+
+    (R, T), (R,), (R,), (R, T) -> (R, T)
 
     >>> mask(torch.ones(1, 5), start=torch.tensor([1]), length=torch.tensor([2]), filling=torch.zeros(1, 5))
     tensor([[1., 0., 0., 1., 1.]])
     """
-    place = torch.arange(wave.shape[1], device=wave.device) - start[:, None]
-    return torch.where((place >= 0) & (place < length[:, None]), filling.to(wave.dtype), wave)
+    place = torch.arange(waves.shape[1], device=waves.device) - start[:, None]
+    return torch.where((place >= 0) & (place < length[:, None]), filling.to(waves.dtype), waves)
 
 
-def shift(wave: Tensor, samples: Tensor) -> Tensor:
-    """(B, T), (B,) -> (B, T): later by so many samples; what leaves the end comes back at the start.
+def shift(waves: Tensor, samples: Tensor) -> Tensor:
+    """Move each row to a later time; what leaves the end comes back at the start.
+
+    (R, T), (R,) -> (R, T)
 
     >>> shift(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([1]))
     tensor([[3., 1., 2.]])
     """
-    n_samples = wave.shape[1]
-    return wave.gather(1, (torch.arange(n_samples, device=wave.device) - samples[:, None]) % n_samples)
+    n_samples = waves.shape[1]
+    return waves.gather(1, (torch.arange(n_samples, device=waves.device) - samples[:, None]) % n_samples)
 
 
-def add_noise(wave: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
-    """(B, T), (B, T), (B,) -> (B, T): noise whose RMS is exactly so far below the row's; silence stays silence.
+def coloured(noises: Tensor, slope: Tensor) -> Tensor:
+    """Filter white noise so that its power falls as frequency ** -slope, and take its mean away.
 
-    >>> add_noise(torch.ones(1, 2), torch.tensor([[5.0, -5.0]]), torch.tensor([20.0]))
-    tensor([[1.1000, 0.9000]])
+    (R, T), (R,) -> (R, T); a slope of 0 is white, 1 pink, 2 brown
     """
-    wide = wave.to(torch.promote_types(wave.dtype, torch.float32))
-    gain = _level(wide) / _level(noise).clamp_min(QUIET) * 10 ** (-snr_db[:, None] / 20)
-    return (wide + gain * noise).to(wave.dtype)
-
-
-def _level(wave: Tensor) -> Tensor:
-    return wave.square().mean(dim=1, keepdim=True).sqrt()
-
-
-def coloured(white: Tensor, slope: Tensor) -> Tensor:
-    """(B, T) white noise, (B,) -> (B, T): its power falls as frequency ** -slope: 0 white, 1 pink, 2 brown; no mean."""
-    spectrum = torch.fft.rfft(white)
-    gain = torch.arange(spectrum.shape[1], device=white.device).clamp_min(1) ** (-slope[:, None] / 2)
+    spectrum = torch.fft.rfft(noises)
+    gain = torch.arange(spectrum.shape[1], device=noises.device).clamp_min(1) ** (-slope[:, None] / 2)
     gain[:, 0] = 0
-    return torch.fft.irfft(spectrum * gain, white.shape[1])
-
-
-def stretch(wave: Tensor, rate: Tensor) -> Tensor:
-    """(B, T), (B,) -> (B, T): `rate` times as fast at the same pitch; the end is cut off, or silent."""
-    return _vocoder(wave, rate, wave.shape[1]).to(wave.dtype)
-
-
-def pitch(wave: Tensor, semitones: Tensor) -> Tensor:
-    """(B, T), (B,) -> (B, T): higher (or lower, below 0) by so many semitones at the same speed."""
-    factor, n_samples = 2 ** (semitones / 12), wave.shape[1]
-    # A window more than the highest row takes: the frames that reach a row's end are there whatever its neighbours are.
-    longer = _vocoder(wave, 1 / factor, int(n_samples * factor.max()) + 2 + N_FFT, highest=0.95 / factor)
-    return _interpolated(longer, factor, n_samples).to(wave.dtype)
-
-
-def _vocoder(wave: Tensor, rate: Tensor, n_samples: int, highest: Tensor | None = None) -> Tensor:
-    """(B, T), (B,) -> (B, n_samples): stretched; without what lies above `highest`, a part of the Nyquist frequency."""
-    window = torch.hann_window(N_FFT, device=wave.device)
-    spectrum = torch.stft(wave.float(), N_FFT, HOP, window=window, pad_mode="constant", return_complex=True)
-    last = spectrum.shape[2] - 1
-    time = torch.arange(n_samples // HOP + 1, device=wave.device) * rate[:, None]  # in frames of the input
-    left = time.long().clamp(max=last)
-    part = (time - left)[:, None].float()
-    before, after = (
-        spectrum.gather(2, at[:, None].expand(-1, N_FFT // 2 + 1, -1)) for at in (left, (left + 1).clamp(max=last))
-    )
-    magnitude = torch.lerp(before.abs(), after.abs(), part.clamp(0, 1)) * (time <= last)[:, None]
-    if highest is not None:
-        bins = torch.arange(magnitude.shape[1], device=wave.device) / (N_FFT // 2)
-        magnitude = magnitude * (bins <= highest[:, None])[:, :, None]
-    turn = after.angle() - before.angle()  # from one frame to the next: the hop of the output is that of the input
-    frames = [torch.polar(magnitude[:, :, 0], before.angle()[:, :, 0])]
-    for i in range(1, magnitude.shape[2]):
-        # The bins of one tone have opposite signs side by side: without a look at the neighbours they drift apart.
-        together = frames[-1] - F.pad(frames[-1], (1, -1)) - F.pad(frames[-1], (-1, 1))
-        frames.append(torch.polar(magnitude[:, :, i], together.angle() + turn[:, :, i - 1]))
-    return torch.istft(torch.stack(frames, dim=2), N_FFT, HOP, window=window, length=n_samples)
-
-
-def _interpolated(wave: Tensor, factor: Tensor, n_samples: int) -> Tensor:
-    """(B, L), (B,) -> (B, n_samples): the values at 0, factor, 2 factor, ..., by a windowed sinc."""
-    place = torch.arange(n_samples, device=wave.device, dtype=torch.float64) * factor[:, None]
-    first = place.long()
-    part = (place - first).to(wave.dtype)
-    padded = F.pad(wave, (TAPS, TAPS))
-    values = torch.zeros_like(part)
-    for tap in range(1 - TAPS, TAPS + 1):
-        away = part - tap
-        values += torch.sinc(away) * torch.cos(torch.pi / 2 * away / TAPS) ** 2 * padded.gather(1, first + tap + TAPS)
-    return values
-
-
-class Rows:
-    """A generator for each row, so that what one draws does not depend on the others, nor on how much they draw."""
-
-    def __init__(self, generators: Iterable[torch.Generator], device: torch.device):
-        self.generators, self.device = list(generators), device
-
-    def uniform(self, low: float = 0.0, high: float = 1.0) -> Tensor:
-        """-> (B,) float64."""
-        drawn = [torch.rand((), generator=g, dtype=torch.float64) for g in self.generators]
-        return (low + (high - low) * torch.stack(drawn)).to(self.device)
-
-    def whole(self, low: int, high: int) -> Tensor:
-        """-> (B,) int64 from low to high, both included."""
-        return self.uniform(low, high + 1).floor().long()
-
-    def normal(self, like: Tensor) -> Tensor:
-        """(B, T) -> (B, T), in float32 at least."""
-        dtype = torch.promote_types(like.dtype, torch.float32)
-        return torch.stack([torch.randn(like.shape[1], generator=g, dtype=dtype) for g in self.generators]).to(
-            self.device
-        )
-
-
-class WaveAugment:
-    """(B, T), generator -> (B, T): each of `names` on each row with probability `prob`, in CLAR's order.
-
-    Row i depends on itself, the generator and i alone. Lengths and dtype are kept, and the input is left as it was.
-    `rate` and `semitones` (up or down) are the ranges of "stretch" and "pitch", `snr_db` that of "white" and "mixed",
-    which is white, pink or brown.
-
-    >>> wave = torch.ones(2, 16000)
-    >>> views = [WaveAugment()(wave, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
-    >>> torch.equal(views[0], views[1]), torch.equal(views[0], views[2])
-    (True, False)
-    """
-
-    def __init__(
-        self,
-        names: Sequence[str] = SAFE,
-        prob: float = 0.5,
-        snr_db: Sequence[float] = (0, 20),
-        rate: Sequence[float] = (0.5, 1.5),
-        semitones: float = 15,
-    ):
-        self.steps = {
-            "fade": self._fade,
-            "mask": self._mask,
-            "stretch": self._stretch,
-            "pitch": self._pitch,
-            "shift": self._shift,
-            "white": self._white,
-            "mixed": self._mixed,
-        }
-        if unknown := [name for name in names if name not in self.steps]:
-            raise InputError(f'no augmentation is called "{unknown[0]}": choose from {", ".join(self.steps)}')
-        self.names, self.prob, self.snr_db, self.rate, self.semitones = names, prob, snr_db, rate, semitones
-
-    def __call__(self, wave: Tensor, generator: torch.Generator) -> Tensor:
-        wave, named = wave.clone(), [name for name in self.steps if name in self.names]
-        if not named:
-            return wave  # a generator a row is not for nothing
-        seeds = torch.randint(2**62, (len(wave),), generator=generator).tolist()
-        every = [torch.Generator().manual_seed(seed) for seed in seeds]
-        for name in named:
-            chosen = torch.nonzero(Rows(every, wave.device).uniform() < self.prob)[:, 0]
-            if len(chosen):
-                wave[chosen] = self.steps[name](wave[chosen], Rows([every[i] for i in chosen.tolist()], wave.device))
-        return wave
-
-    def _fade(self, wave: Tensor, rows: Rows) -> Tensor:
-        half = wave.shape[1] // 2
-        return fade(wave, rows.whole(1, half), rows.whole(1, half), rows.whole(0, 2))
-
-    def _mask(self, wave: Tensor, rows: Rows) -> Tensor:
-        length = rows.whole(1, wave.shape[1] // 8) if wave.shape[1] >= 8 else rows.whole(0, 0)
-        start = (rows.uniform() * (wave.shape[1] - length + 1)).long()
-        noisy = rows.whole(0, 1)[:, None]  # or silent
-        return mask(wave, start, length, 0.01 * noisy * rows.normal(wave))
-
-    def _stretch(self, wave: Tensor, rows: Rows) -> Tensor:
-        return stretch(wave, rows.uniform(*self.rate))
-
-    def _pitch(self, wave: Tensor, rows: Rows) -> Tensor:
-        return pitch(wave, rows.uniform(-self.semitones, self.semitones))
-
-    def _shift(self, wave: Tensor, rows: Rows) -> Tensor:
-        half = wave.shape[1] // 2
-        return shift(wave, rows.whole(-half, half))
-
-    def _white(self, wave: Tensor, rows: Rows) -> Tensor:
-        return add_noise(wave, rows.normal(wave), rows.uniform(*self.snr_db).to(torch.float32))
-
-    def _mixed(self, wave: Tensor, rows: Rows) -> Tensor:
-        noise = coloured(rows.normal(wave), rows.whole(0, 2))
-        return add_noise(wave, noise, rows.uniform(*self.snr_db).to(torch.float32))
+    return torch.fft.irfft(spectrum * gain, noises.shape[1])

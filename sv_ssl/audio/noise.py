@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import wave as pcm
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache, cached_property, lru_cache, reduce
@@ -17,6 +16,8 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 
 from sv_ssl import audio
+from sv_ssl.audio.decoder import fault
+from sv_ssl.audio.plain_wav import HEADER_BYTES, find_samples
 from sv_ssl.core.errors import InputError
 
 KINDS = ("noise", "music", "speech", "babble")
@@ -37,9 +38,9 @@ class Noises:
 
     @cached_property
     def paths(self) -> dict[str, list[str]]:
-        """{kind: paths}, of the kinds that are there."""
+        """The paths of each kind that is there."""
         kinds: dict[str, list[str]] = {kind: [] for kind in KINDS}
-        for path, kind in _listed(self.source, "noise.csv", self.split):
+        for path, kind in _list_files(self.source, "noise.csv", self.split):
             if kind not in kinds:
                 raise InputError(f'{self.source}: {path} is of kind "{kind}", want one of {", ".join(KINDS)}')
             kinds[kind].append(path)
@@ -57,29 +58,28 @@ class Rooms:
 
     @cached_property
     def paths(self) -> list[str]:
-        return [path for path, _ in _listed(self.source, "rir.csv", self.split)]
+        """The paths of the impulse responses."""
+        return [path for path, _ in _list_files(self.source, "rir.csv", self.split)]
 
 
-def _listed(source: str | os.PathLike, usual: str, split: str) -> list[tuple[str, str]]:
-    """[(path, kind)] of the files that a CSV lists for a split, or that a folder holds."""
+def _list_files(source: str | os.PathLike, usual: str, split: str) -> list[tuple[str, str]]:
+    """Return (path, kind) of the files that a CSV lists for a split, or that a folder holds."""
     if source is None or not os.path.exists(source):
         raise InputError(f"{source}: no such file: want a list like {usual} or a folder of audio files")
     table = Path(source, usual) if os.path.isdir(source) else Path(source)
     if table.is_file():
-        files = _rows(table, split)
+        files = _read_table(table, split)
+        fault = f'no audio files listed for split "{split}"'
     else:
         firsts = [(file, file.split("/")[0]) for file in audio.find(os.fspath(source))]
         files = [(os.path.join(source, file), first if first in KINDS else "noise") for file, first in firsts]
+        fault = "no audio files in it or below"
     if not files:
-        raise InputError(
-            f'{source}: no audio files listed for split "{split}"'
-            if table.is_file()
-            else f"{source}: no audio files in it or below"
-        )
+        raise InputError(f"{source}: {fault}")
     return files
 
 
-def _rows(table: Path, split: str) -> list[tuple[str, str]]:
+def _read_table(table: Path, split: str) -> list[tuple[str, str]]:
     try:
         with open(table, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -96,49 +96,79 @@ def _rows(table: Path, split: str) -> list[tuple[str, str]]:
     ]
 
 
-class Augment:
-    """Draws a noise, its SNR and a room for a crop; `apply` does the rest.
+class Reverberation:
+    """Put each crop into a room, at the level that it had.
 
-    The kind of noise is uniform over those at hand, then the file, then the place in it. Of kind "speech", `talkers`
-    files are drawn and summed at equal levels; "babble" is files in which that has been done.
+    rooms    the impulse responses to draw from
+    prob     of a crop to be put into a room; others get a unit impulse, which changes nothing
+    seconds  of an impulse response that are used
+    rate     of the crops; impulse responses of other rates are resampled
+
+    >>> dry = Reverberation(Rooms("/data/rirs"), prob=0.0, seconds=0.01)
+    >>> dry.draw(np.random.default_rng(0), n_samples=32000)["rir"][:3].tolist()
+    [1.0, 0.0, 0.0]
+    """
+
+    def __init__(self, rooms: Rooms, prob: float = 1.0, seconds: float = 0.5, rate: int = 16000):
+        self.rooms = rooms
+        self.prob = prob
+        self.n_taps = round(seconds * rate)
+        self.rate = rate
+
+    def draw(self, rng: np.random.Generator, n_samples: int) -> dict[str, np.ndarray]:
+        """Draw a room: {"rir": (L,)} float32."""
+        if rng.random() < self.prob:
+            path = self.rooms.paths[rng.integers(len(self.rooms.paths))]
+            return {"rir": _impulse_response(path, self.n_taps, self.rate).copy()}
+        return {"rir": np.eye(1, self.n_taps, dtype=np.float32)[0]}
+
+    def apply(self, waves: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+        """Reverberate each row by its impulse response, in float32.
+
+        (R, T), {"rir": (R, L)} -> (R, T)
+        """
+        return reverberate(waves.float(), parameters["rir"].float())
+
+
+class Noise:
+    """Add noise to each crop, by a drawn ratio below the level of the crop as it comes, so after its room.
+
+    The kind is drawn evenly from those at hand, then the file, then the place in it.
+
+    noises   the files to draw from
+    prob     of a crop to get noise
+    snr_db   the range of the ratio for each kind
+    talkers  how many files of the kind "speech" are summed at equal levels; "babble" is files that are such sums
+    rate     of the crops; noises of other rates are resampled
+
+    >>> drawn = Noise(Noises("/data/musan"), prob=0.0).draw(np.random.default_rng(0), n_samples=32000)
+    >>> drawn["noise"].shape, float(drawn["snr_db"])
+    ((32000,), inf)
     """
 
     def __init__(
         self,
-        noises: Noises | None = None,
-        rooms: Rooms | None = None,
-        noise_prob: float = 1.0,
-        reverb_prob: float = 1.0,
+        noises: Noises,
+        prob: float = 1.0,
         snr_db: Mapping[str, Sequence[float]] = SNR_DB,
         talkers: Sequence[int] = (3, 7),
-        rir_seconds: float = 0.5,
         rate: int = 16000,
     ):
-        self.noises, self.rooms = noises, rooms
-        self.noise_prob, self.reverb_prob = noise_prob, reverb_prob
-        self.snr_db, self.talkers, self.rate = snr_db, talkers, rate
-        self.rir_samples = round(rir_seconds * rate) if rooms else 1
+        self.noises = noises
+        self.prob = prob
+        self.snr_db = snr_db
+        self.talkers = talkers
+        self.rate = rate
 
     def draw(self, rng: np.random.Generator, n_samples: int) -> dict[str, np.ndarray]:
-        """-> {"noise": (n_samples,), "snr_db": (), "rir": (L,)} float32; infinite SNR and a unit impulse are none.
-
-        >>> drawn = Augment().draw(np.random.default_rng(0), n_samples=32000)
-        >>> drawn["noise"].shape, float(drawn["snr_db"]), drawn["rir"].tolist()
-        ((32000,), inf, [1.0])
-        """
-        if self.noises and rng.random() < self.noise_prob:
+        """Draw a noise and its ratio: {"noise": (n_samples,), "snr_db": ()} float32; an infinite ratio is no noise."""
+        if rng.random() < self.prob:
             noise, snr_db = self._draw_noise(rng, n_samples)
         else:
             noise, snr_db = np.zeros(n_samples, np.float32), np.inf
-        if self.rooms and rng.random() < self.reverb_prob:
-            path = self.rooms.paths[rng.integers(len(self.rooms.paths))]
-            rir = _impulse_response(path, self.rir_samples, self.rate).copy()
-        else:
-            rir = np.eye(1, self.rir_samples, dtype=np.float32)[0]
-        return {"noise": noise, "snr_db": np.array(snr_db, np.float32), "rir": rir}
+        return {"noise": noise, "snr_db": np.array(snr_db, np.float32)}
 
     def _draw_noise(self, rng: np.random.Generator, n_samples: int) -> tuple[np.ndarray, float]:
-        assert self.noises
         kinds = list(self.noises.paths)
         kind = kinds[rng.integers(len(kinds))]
         if kind not in self.snr_db:
@@ -146,21 +176,28 @@ class Augment:
         paths = self.noises.paths[kind]
         count = int(rng.integers(self.talkers[0], self.talkers[1] + 1)) if kind == "speech" else 1
         chosen = rng.choice(len(paths), count, replace=count > len(paths))
-        pieces = [_crop(paths[i], rng.random(), n_samples, self.rate) for i in chosen]
+        pieces = [_read_crop(paths[i], rng.random(), n_samples, self.rate) for i in chosen]
         if count > 1:
             for piece in pieces:  # in place, as below: what costs is memory
                 piece /= max(_rms(piece), QUIET)
         low, high = self.snr_db[kind]
         return reduce(iadd, pieces), rng.uniform(low, high)
 
+    def apply(self, waves: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+        """Add to each row its noise, in float32.
+
+        (R, T), {"noise": (R, T), "snr_db": (R,)} -> (R, T)
+        """
+        return add_noise(waves.float(), parameters["noise"].float(), parameters["snr_db"].float())
+
 
 def _rms(wave: np.ndarray) -> float:
     return float(np.sqrt(np.dot(wave, wave) / len(wave)))
 
 
-def _crop(path: str, fraction: float, n_samples: int, rate: int) -> np.ndarray:
-    """(n_samples,): what `audio.crops` gives, in a fifth of the time for the files that most noises are."""
-    begin, frames = _plain(path, rate)
+def _read_crop(path: str, fraction: float, n_samples: int, rate: int) -> np.ndarray:
+    """Return the (n_samples,) that `audio.crops` gives, in a fifth of the time where the file is a plain WAV."""
+    begin, frames = _plain_samples(path, rate)
     if frames >= n_samples:
         with suppress(OSError):
             start = begin + 2 * round(fraction * (frames - n_samples))
@@ -171,57 +208,53 @@ def _crop(path: str, fraction: float, n_samples: int, rate: int) -> np.ndarray:
 
 
 @cache
-def _plain(path: str, rate: int) -> tuple[int, int]:
-    """The byte at which the samples of a whole 16-bit mono WAV of this rate begin, and their number; else 0, 0."""
+def _plain_samples(path: str, rate: int) -> tuple[int, int]:
+    """Return where the samples of a plain WAV begin, and their number; (0, 0) for what must be opened to be read."""
     try:
-        with open(path, "rb") as file, pcm.open(file) as header:
-            begin, frames = file.tell(), header.getnframes()
-            kind = header.getsampwidth(), header.getnchannels(), header.getframerate()
-            if kind == (2, 1, rate) and begin + 2 * frames <= os.fstat(file.fileno()).st_size:
-                return begin, frames
-    except (OSError, EOFError, pcm.Error):
-        pass  # another kind of file, or a damaged one: reading it tells
-    return 0, 0
+        with open(path, "rb") as file:
+            return find_samples(file.read(HEADER_BYTES), os.fstat(file.fileno()).st_size, rate)
+    except OSError:
+        return 0, 0
 
 
 @lru_cache(maxsize=ROOMS_KEPT)
 def _impulse_response(path: str, n_samples: int, rate: int) -> np.ndarray:
-    """(n_samples,) from the direct path, the largest sample, which becomes 1: reverberation does not delay."""
+    """Return the (n_samples,) from the direct path on, the largest sample, which becomes 1: no room delays."""
     rir = audio.read(path, rate=rate, strict=False)
     direct = int(np.abs(rir).argmax())
     if rir[direct] == 0:
-        raise audio.AudioError(f"{path}: silent: want the impulse response of a room", "silent")
+        raise fault(path, "silent: want the impulse response of a room", "silent")
     rir = rir[direct : direct + n_samples] / rir[direct]
     return np.pad(rir, (0, n_samples - len(rir)))
 
 
-def apply(wave: Tensor, noise: Tensor, snr_db: Tensor, rir: Tensor) -> Tensor:
-    """(B, T), (B, T), (B,), (B, L) -> (B, T): each row in its room, at its old level, and noise below that by its SNR.
+def reverberate(waves: Tensor, rirs: Tensor) -> Tensor:
+    """Convolve row by row, cut to T samples and bring each row back to the RMS that it had.
 
-    The SNR is between the RMS of the reverberated row and that of the noise. Rows do not affect each other.
-
-    >>> wave, noise = torch.ones(1, 8), torch.full((1, 8), 3.0)
-    >>> apply(wave, noise, snr_db=torch.tensor([20.0]), rir=torch.tensor([[1.0]])).mean()
-    tensor(1.1000)
-    """
-    speech = reverberate(wave.float(), rir.float())
-    noise = noise.float()
-    gain = _level(speech) / _level(noise).clamp_min(QUIET) * 10 ** (-snr_db.float()[:, None] / 20)
-    return speech + gain * noise
-
-
-def reverberate(wave: Tensor, rir: Tensor) -> Tensor:
-    """(B, T), (B, L) -> (B, T): convolved row by row, cut to T and brought back to the RMS it had.
+    (R, T), (R, L) -> (R, T)
 
     >>> reverberate(torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[0.48, 0.6, 0.64]])).round(decimals=4)
     tensor([[0.4800, 0.6000, 0.6400]])
     """
-    n_samples, n_rir = wave.shape[1], rir.shape[1]
-    n_fft = next_fast_len(n_samples + n_rir - 1, real=True)  # long enough that no tail wraps round
-    wet = torch.fft.irfft(torch.fft.rfft(wave, n_fft) * torch.fft.rfft(rir, n_fft), n_fft)[:, :n_samples]
-    return wet * (_level(wave) / _level(wet).clamp_min(QUIET))
+    n_samples, n_taps = waves.shape[1], rirs.shape[1]
+    n_fft = next_fast_len(n_samples + n_taps - 1, real=True)  # long enough that no tail wraps round
+    wet = torch.fft.irfft(torch.fft.rfft(waves, n_fft) * torch.fft.rfft(rirs, n_fft), n_fft)[:, :n_samples]
+    return wet * (_level(waves) / _level(wet).clamp_min(QUIET))
 
 
-def _level(wave: Tensor) -> Tensor:
-    """(B, T) -> (B, 1), the root of the mean square."""
-    return wave.square().mean(dim=1, keepdim=True).sqrt()
+def add_noise(waves: Tensor, noises: Tensor, snr_db: Tensor) -> Tensor:
+    """Add noise whose RMS is exactly so far below that of its row; silence stays silence.
+
+    (R, T), (R, T), (R,) -> (R, T) of the waves' dtype
+
+    >>> add_noise(torch.ones(1, 2), torch.tensor([[5.0, -5.0]]), torch.tensor([20.0]))
+    tensor([[1.1000, 0.9000]])
+    """
+    wide = waves.to(torch.promote_types(waves.dtype, torch.float32))
+    gain = _level(wide) / _level(noises).clamp_min(QUIET) * 10 ** (-snr_db[:, None] / 20)
+    return (wide + gain * noises).to(waves.dtype)
+
+
+def _level(waves: Tensor) -> Tensor:
+    """Return the root of the mean square of each row, (R, T) -> (R, 1)."""
+    return waves.square().mean(dim=1, keepdim=True).sqrt()

@@ -1,22 +1,22 @@
-"""Labelled clips for training and judging: their table, its three parts, and their audio, kept where it is not much."""
+"""Labelled clips to train on and to judge by: their table, its three parts, and their audio, kept if it is not much."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch.utils.data import Dataset
 
 from sv_ssl import audio
 from sv_ssl.core import progress
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import some
 from sv_ssl.data import manifest
+from sv_ssl.data.readers import Wanted
 from sv_ssl.data.subsets import subset
 
 PARTS = ("train", "valid", "test")
@@ -26,34 +26,35 @@ VALID_SHARE = 0.1  # of the training clips, where nothing says what to choose by
 
 
 def table(folder: str | os.PathLike) -> pd.DataFrame:
-    """A prepared folder -> a row a clip, with `label` and `fold`: train.csv, valid.csv and test.csv, or one CSV."""
+    """Read a prepared folder, train.csv, valid.csv and test.csv or one CSV -> a row a clip, with `label` and `fold`."""
     paths = files(folder)
     if len(paths) == 1:
-        return _checked(manifest.read(paths[0]), paths[0])
-    return _checked(
+        return _check(manifest.read(paths[0]), paths[0])
+    return _check(
         pd.concat([manifest.read(path).assign(fold=path.stem) for path in paths], ignore_index=True), Path(folder)
     )
 
 
 def files(folder: str | os.PathLike) -> list[Path]:
-    """The CSVs of a prepared folder: one, or train.csv, valid.csv and test.csv."""
+    """List the CSVs of a prepared folder: one, or train.csv, valid.csv and test.csv."""
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is {'no folder' if folder.exists() else 'not there'}: check --data_folder")
     parts = [folder / f"{part}.csv" for part in PARTS]
     if all(path.is_file() for path in parts):
         return parts
-    found = [folder / "clips.csv"] if (folder / "clips.csv").is_file() else sorted(folder.glob("*.csv"))
-    found = [path for path in found if path.name != "problems.csv"]
-    if len(found) != 1:
+    tables = [folder / "clips.csv"] if (folder / "clips.csv").is_file() else sorted(folder.glob("*.csv"))
+    tables = [path for path in tables if path.name != "problems.csv"]
+    if len(tables) != 1:
         raise InputError(
             f"{folder}: want clips.csv, or train.csv, valid.csv and test.csv, or one CSV; there are "
-            f"{some(p.name for p in found) or 'none'}: prepare it with a command of data_prep/"
+            f"{some(p.name for p in tables) or 'none'}: prepare it with a command of data_prep/"
         )
-    return found
+    return tables
 
 
-def _checked(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+def _check(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Return the table as it came, or raise InputError for what is wrong with it."""
     for column in ("label", "fold"):
         if column not in frame or frame[column].isna().any() or (frame[column] == "").any():
             raise InputError(f"{path}: want a column {column} with a value for every clip")
@@ -67,7 +68,7 @@ def _checked(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def split(frame: pd.DataFrame, test_fold: Any = None, valid_clips: str | None = None) -> pd.DataFrame:
-    """-> the same clips with a column `part`: train, valid or test.
+    """Return the same clips with a column `part`: train, valid or test.
 
     Folds may be called so. Of others `test_fold` is the test part, the fold after it (after the last, the first) the
     validation part, and the rest trains. `valid_clips` (column=value) takes further training clips for validation.
@@ -116,10 +117,12 @@ def split(frame: pd.DataFrame, test_fold: Any = None, valid_clips: str | None = 
 
 
 class Audio:
-    """Clips by number -> (T,) float32 at `rate`; decoded once and kept where they are few hours in all."""
+    """The clips by number, (T,) float32 at `rate`; decoded once and kept where they are few hours in all."""
 
     def __init__(self, frame: pd.DataFrame, rate: int):
-        self.wav, self.start, self.stop = (frame[column].to_numpy() for column in ("wav", "start", "stop"))
+        self.wav = frame["wav"].to_numpy()
+        self.start = frame["start"].to_numpy()
+        self.stop = frame["stop"].to_numpy()
         self.rate = rate
         self.kept: dict[int, np.ndarray] | None = {} if frame.duration.sum() <= 3600 * KEPT_HOURS else None
 
@@ -132,7 +135,7 @@ class Audio:
         return wave
 
     def check(self, *numbers: Iterable[int]) -> None:
-        """Read these clips once, so that one that cannot be used is told of before the training and not after."""
+        """Read these clips once, so that one that cannot be used is reported before the training and not after."""
         every = [int(number) for part in numbers for number in part]
         faults = []
         for number in progress.watched(every, "reading", "clip"):
@@ -150,50 +153,46 @@ class Audio:
             )
 
 
-class ClipViews(Dataset):
-    """(epoch, place in `numbers`) -> V random crops of that clip, and its label; a shorter clip is repeated.
+class ClipReader:
+    """Read crops of clips; row i is the clip `numbers[i]`. A clip that is shorter than a crop is repeated."""
 
-    The batches are those of `sv_ssl.data.views`: what is drawn depends on (seed, epoch, place) alone.
-    """
-
-    n_short = 0
-
-    def __init__(
-        self, waves: Audio, numbers: np.ndarray, labels: np.ndarray, n_views: int, crop_seconds: float, seed: int
-    ):
-        self.waves, self.numbers, self.labels, self.seed = waves, numbers, labels, seed
-        self.n_views, self.n_samples = n_views, round(crop_seconds * waves.rate)
+    def __init__(self, waves: Audio, numbers: np.ndarray):
+        self.waves = waves
+        self.numbers = numbers
+        self.wav = waves.wav[numbers]
+        self.sample_rate = waves.rate
 
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def __getitem__(self, key: tuple[int, ...]) -> dict[str, Any]:
-        place, rng = key[1], np.random.default_rng((self.seed, *key))
-        wave = self.waves[int(self.numbers[place])]
-        if len(wave) < self.n_samples:
-            wave = np.resize(wave, self.n_samples)
-        begins = np.rint(rng.random(self.n_views) * (len(wave) - self.n_samples)).astype(int)
-        views = np.stack([wave[begin : begin + self.n_samples] for begin in begins])
-        return {"views": views, "label": self.labels[place], "notes": [], "drawn": []}
+    def crops(self, row: int, wanted: Sequence[Wanted]) -> tuple[list[np.ndarray], audio.AudioInfo]:
+        """Return the crops of a clip, and what it is like as it is kept."""
+        wave = self.waves[int(self.numbers[row])]
+        crops = [_cut(wave, fractions, n_samples) for fractions, n_samples in wanted]
+        return crops, audio.AudioInfo(self.sample_rate, len(wave), 1)
+
+
+def _cut(wave: np.ndarray, fractions: np.ndarray, n_samples: int) -> np.ndarray:
+    """Cut crops at parts of what the wave has to spare, (T,), (V,) -> (V, n_samples)."""
+    wave = audio.fit(wave, max(len(wave), n_samples))
+    begins = np.rint(fractions * (len(wave) - n_samples)).astype(int)
+    return np.stack([wave[begin : begin + n_samples] for begin in begins])
 
 
 @torch.no_grad()
-def outputs(module: torch.nn.Module, waves: Audio, numbers: np.ndarray, batch: int = 50) -> np.ndarray:
-    """What `module` makes of whole clips, (N, D) float32 in the order of `numbers`; none is padded."""
+def by_length(module: torch.nn.Module, waves: Audio, numbers: np.ndarray, batch: int = 50) -> np.ndarray:
+    """Return what `module` makes of whole clips, (N, D) float32 in the order of `numbers`.
+
+    Of `batch` clips at a time those of one length pass together, so that none is padded.
+    """
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    rows: list[np.ndarray] = []
+    rows: list[np.ndarray] = [np.empty(0)] * len(numbers)
     for begin in range(0, len(numbers), batch):
         block = [waves[int(number)] for number in numbers[begin : begin + batch]]
-        rows.append(_by_length(module, block, device))
-    return np.concatenate(rows)
-
-
-def _by_length(module: torch.nn.Module, block: list[np.ndarray], device: torch.device) -> np.ndarray:
-    """Clips of one length pass together."""
-    lengths = np.array([len(wave) for wave in block])
-    found: dict[int, np.ndarray] = {}
-    for length in np.unique(lengths):
-        places = np.flatnonzero(lengths == length)
-        made = module(torch.from_numpy(np.stack([block[i] for i in places])).to(device)).float().cpu().numpy()
-        found.update(zip(places.tolist(), made))
-    return np.stack([found[i] for i in range(len(block))])
+        lengths = np.array([len(wave) for wave in block])
+        for length in np.unique(lengths):
+            places = np.flatnonzero(lengths == length)
+            together = torch.from_numpy(np.stack([block[place] for place in places])).to(device)
+            for place, row in zip(places.tolist(), module(together).float().cpu().numpy()):
+                rows[begin + place] = row
+    return np.stack(rows)

@@ -1,12 +1,12 @@
-"""Training from tar shards: few large files, read in long pieces and in order, as network file systems like it.
+"""Train from tar shards: few large files, read in long pieces and in order, as network file systems like it.
 
 `data_prep/shards.py` makes a folder of them and a train.csv: a manifest with the columns shard, offset and size, where
 an utterance's bytes are, and first, the sample at which it begins in them. Its `wav` is the file that was packed.
 
-Same batches for the same seed: what is drawn for an utterance depends on (seed, epoch, its line in the manifest), so
-`ShardViews` and `Views` of one train.csv give the same crops, noises and rooms, bit for bit. The order is another one
-than that of `Batches`, since shards are not read at random: `ShardBatches` makes it from the seed, the epoch, the batch
-size and the shards. It is the same for any number of workers and of processes, after an interruption, and for files.
+The same seed gives the same batches: what is drawn for an utterance depends on (seed, epoch, its row), so `ShardReader`
+and `FileReader` of one train.csv give the same crops, noises and rooms, bit for bit. The order is another one than that
+of `Batches`, since shards are not read at random: `ShardBatches` makes it from the seed, the epoch, the batch size and
+the shards. It is the same for any number of workers and of processes, after an interruption, and for files.
 """
 
 from __future__ import annotations
@@ -14,18 +14,20 @@ from __future__ import annotations
 import io
 import math
 import os
-import struct
 from collections import OrderedDict
-from fractions import Fraction
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from sv_ssl import audio
+from sv_ssl.audio.decoder import fault
+from sv_ssl.audio.plain_wav import find_samples
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.seeds import stream
 from sv_ssl.data import manifest
-from sv_ssl.data.views import Batches, Views
+from sv_ssl.data.batches import Batches
+from sv_ssl.data.readers import Wanted
 
 COLUMNS = ("shard", "offset", "size", "first")
 CHUNK = 64  # utterances that are read at once and shuffled: 9 MB of VoxCeleb in FLAC
@@ -57,7 +59,7 @@ class Layout:
         self.bounds = np.append(np.flatnonzero(opens), len(frame))  # of the chunks, in the flow
 
     def check(self) -> None:
-        """InputError unless every shard is there, as long as it should be."""
+        """Raise InputError unless every shard is there, as long as it should be."""
         ends = np.zeros(len(self.paths), np.int64)
         np.maximum.at(ends, self.shard, self.offset + self.size)
         for path, end in zip(self.paths, ends.tolist()):
@@ -69,44 +71,54 @@ class Layout:
                 )
 
 
-class ShardViews(Views):
-    """`Views` of a manifest of shards. A chunk is read when its first utterance is wanted and kept until all were."""
+class ShardReader:
+    """Read crops from a manifest of shards; a chunk is read when the first of its utterances is wanted.
 
-    def __init__(self, frame: pd.DataFrame, *args: Any, **kwargs: Any):
-        super().__init__(frame, *args, **kwargs)
+    It is kept until all of them were.
+    """
+
+    def __init__(self, frame: pd.DataFrame, sample_rate: int):
         self.layout = Layout(frame)
         self.layout.check()
-        self.start, self.stop = self.layout.first, self.layout.first + self.stop - self.start
+        self.wav = frame["wav"].to_numpy()
+        self.start = self.layout.first
+        self.stop = self.layout.first + (frame["stop"] - frame["start"]).to_numpy()
+        self.sample_rate = sample_rate
         self.held: OrderedDict[int, dict[int, bytes]] = OrderedDict()
 
-    def source(self, index: int) -> Any:
-        """-> the bytes of an utterance's file; whoever reads in the order of `ShardBatches` reads each chunk once."""
-        chunk = int(self.layout.chunk[index])
-        if index not in self.held.get(chunk, {}):
-            self.held[chunk] = self._read(chunk)
-        content = self.held[chunk].pop(index)
+    def __len__(self) -> int:
+        return len(self.wav)
+
+    def crops(self, row: int, wanted: Sequence[Wanted]) -> tuple[list[np.ndarray], audio.AudioInfo]:
+        """Return the crops of a row's segment, and its file's info."""
+        member = self.take(row)
+        start, stop = int(self.start[row]), int(self.stop[row])
+        steps = _plain_samples(member.content, self.sample_rate)
+        views, info = [], audio.AudioInfo(self.sample_rate, len(steps), 1)
+        for fractions, n_samples in wanted:
+            crops = _cut_plain(steps, start, stop, fractions, n_samples, self.sample_rate)
+            if crops is None:
+                crops, info = audio.crops(member, start, stop, fractions, n_samples, self.sample_rate)
+            views.append(crops)
+        return views, info
+
+    def take(self, row: int) -> Member:
+        """Return the file of an utterance; whoever reads in the order of `ShardBatches` reads each chunk once."""
+        chunk = int(self.layout.chunk[row])
+        if row not in self.held.get(chunk, {}):
+            self.held[chunk] = self._read_chunk(chunk)
+        content = self.held[chunk].pop(row)
         if not self.held[chunk]:
             del self.held[chunk]
         elif len(self.held) > PARTS * (TURNS + 1):  # of a part of the epoch that is over, or another worker's
             self.held.popitem(last=False)
-        path = self.layout.paths[self.layout.shard[index]]
-        if len(content) < self.layout.size[index]:
-            raise audio.AudioError(f"{path}: cut short in the middle of an utterance", "truncated")
+        path = self.layout.paths[self.layout.shard[row]]
+        if len(content) < self.layout.size[row]:
+            raise fault(path, "cut short in the middle of an utterance", "truncated")
         return Member(content, path)
 
-    def _cut(
-        self, source: Any, index: int, fractions: np.ndarray, n_samples: int, speed: Fraction
-    ) -> tuple[np.ndarray, audio.AudioInfo]:
-        steps, begin, stop = _plain(source.content, self.sample_rate), int(self.start[index]), int(self.stop[index])
-        spare = stop - begin - n_samples
-        if speed == 1 and min(begin, spare) >= 0 and stop <= len(steps):
-            starts = [begin + round(fraction * spare) for fraction in fractions]
-            rows = np.stack([steps[start : start + n_samples] for start in starts])
-            if n_samples >= audio.MIN_SECONDS * self.sample_rate and (rows.max(axis=1) > 1).all():
-                return np.multiply(rows, audio.STEP, dtype=np.float32), audio.AudioInfo(self.sample_rate, len(steps), 1)
-        return super()._cut(source, index, fractions, n_samples, speed)
-
-    def _read(self, chunk: int) -> dict[int, bytes]:
+    def _read_chunk(self, chunk: int) -> dict[int, bytes]:
+        """Read the files of a chunk's rows, which lie side by side, at once."""
         layout = self.layout
         rows = layout.flow[layout.bounds[chunk] : layout.bounds[chunk + 1]]
         path, begin = layout.paths[layout.shard[rows[0]]], int(layout.offset[rows[0]])
@@ -115,7 +127,7 @@ class ShardViews(Views):
                 file.seek(begin)
                 block = file.read(int(layout.offset[rows[-1]] + layout.size[rows[-1]]) - begin)
         except OSError as error:
-            raise audio.AudioError(f"{path}: cannot be read: {error.strerror}", "missing") from None
+            raise fault(path, f"cannot be read: {error.strerror}", "missing") from None
         ends = layout.offset[rows] - begin + layout.size[rows]
         return {row: block[end - size : end] for row, end, size in zip(rows.tolist(), ends, layout.size[rows])}
 
@@ -131,20 +143,34 @@ class Member(io.BytesIO):
         return self.path
 
 
-def _plain(content: bytes, rate: int) -> np.ndarray:
-    """(T,) the samples of a 16-bit mono WAV of this rate with a header of 44 bytes; of other files none.
+def _plain_samples(content: bytes, rate: int) -> np.ndarray:
+    """Return the samples of a plain WAV in memory, (T,) int16; none of any other file.
 
     libsndfile reads any file, but comes back to Python a dozen times for one in memory: a third of an utterance's cost.
     """
-    head = b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, rate, 2 * rate, 2, 16) + b"data"
-    if content[:4] != b"RIFF" or content[8:40] != head:
-        return np.empty(0, np.int16)
-    size = int.from_bytes(content[40:44], "little")
-    return np.frombuffer(content, "<i2", size // 2, 44) if 44 + size <= len(content) else np.empty(0, np.int16)
+    begin, n_samples = find_samples(content, len(content), rate)
+    return np.frombuffer(content, "<i2", n_samples, begin)
+
+
+def _cut_plain(
+    steps: np.ndarray, start: int, stop: int, fractions: np.ndarray, n_samples: int, rate: int
+) -> np.ndarray | None:
+    """Cut the crops of a segment as `audio.crops` does, (V, n_samples) float32.
+
+    None where there is less than a crop, silence, or a fault: `audio.crops` is to see to those.
+    """
+    spare = stop - start - n_samples
+    if min(start, spare) < 0 or stop > len(steps) or n_samples < audio.MIN_SECONDS * rate:
+        return None
+    begins = [start + round(fraction * spare) for fraction in fractions]
+    rows = np.stack([steps[begin : begin + n_samples] for begin in begins])
+    if not (rows.max(axis=1) > 1).all():
+        return None
+    return np.multiply(rows, audio.STEP, dtype=np.float32)
 
 
 class ShardBatches(Batches):
-    """`Batches` whose order reads shards in long pieces; see the module's docstring.
+    """Yield batches in an order that reads shards in long pieces; otherwise as `Batches`.
 
     An epoch's shards, shuffled, are one long row of chunks. It is cut into PARTS x TURNS streams; batch i takes as much
     from each of the streams (part, i modulo TURNS), going through them chunk by chunk, a chunk's utterances shuffled.
@@ -169,7 +195,8 @@ class ShardBatches(Batches):
         self.layout = Layout(frame)
 
     def order(self) -> np.ndarray:
-        rng, layout = np.random.default_rng((self.seed, self.epoch)), self.layout
+        """Return the epoch's rows, batch after batch."""
+        rng, layout = stream(self.seed, "order", self.epoch), self.layout
         place = rng.permutation(len(layout.paths))[layout.shard]
         flow = np.lexsort((rng.random(len(place)), layout.chunk, place))
         parts = math.gcd(self.batch_size, PARTS)

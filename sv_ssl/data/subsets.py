@@ -6,10 +6,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.seeds import stream
 
 
 def subset(labels: ArrayLike, share: float, seed: int, groups: ArrayLike | None = None) -> np.ndarray:
-    """(N,) -> (N,) mask of the clips that keep their label: `share` of the clips of each class, as near as that goes.
+    """Choose the clips that keep their label: `share` of the clips of each class, as near as that goes.
+
+    (N,) -> (N,) bool
 
     With `groups` (N,), such as speakers, it is that share of the groups, whole. With one seed a smaller share lies
     within every greater one. There is always one clip, or group, at least.
@@ -19,14 +22,14 @@ def subset(labels: ArrayLike, share: float, seed: int, groups: ArrayLike | None 
     """
     if not 0 < share <= 1:
         raise InputError(f"a share of {share:g} of the labels: want more than 0, and at most 1")
-    rng = np.random.default_rng(seed)
-    names, code = np.unique(np.asarray(labels if groups is None else groups), return_inverse=True)
+    rng = stream(seed, "labelled part")
+    names, codes = np.unique(np.asarray(labels if groups is None else groups), return_inverse=True)
     if groups is not None:
-        return np.isin(code, rng.permutation(len(names))[: max(1, round(share * len(names)))])
-    place = np.empty(len(code))  # of a clip in its class, from 0 to 1
-    for c in range(len(names)):
-        mine = rng.permutation(np.flatnonzero(code == c))
-        place[mine] = (np.arange(len(mine)) + rng.random()) / len(mine)
-    kept = np.zeros(len(code), dtype=bool)
-    kept[np.argsort(place, kind="stable")[: max(1, round(share * len(code)))]] = True
+        return np.isin(codes, rng.permutation(len(names))[: max(1, round(share * len(names)))])
+    place = np.empty(len(codes))  # of a clip in its class, from 0 to 1
+    for code in range(len(names)):
+        members = rng.permutation(np.flatnonzero(codes == code))
+        place[members] = (np.arange(len(members)) + rng.random()) / len(members)
+    kept = np.zeros(len(codes), dtype=bool)
+    kept[np.argsort(place, kind="stable")[: max(1, round(share * len(codes)))]] = True
     return kept

@@ -7,12 +7,14 @@ import pytest
 import scipy.signal
 import torch
 
-from sv_ssl.audio import effects
-from sv_ssl.audio.effects import SAFE, WaveAugment, add_noise, coloured, fade, mask, pitch, shift, stretch
+from sv_ssl.audio.effects import SAFE, Fade, Pitch, Stretch, coloured, fade, mask, named, shift
+from sv_ssl.audio.noise import add_noise
+from sv_ssl.audio.transform import Pipeline
+from sv_ssl.audio.vocoder import pitch, stretch
 from sv_ssl.core.errors import InputError
 
 RATE = 16000
-ALL = tuple(WaveAugment().steps)
+ALL = ("fade", "mask", "stretch", "pitch", "shift", "white", "mixed")
 
 
 def tone(hertz, seconds=2.0, rows=1):
@@ -30,8 +32,15 @@ def hertz(wave, begin=4000, end=12000):
 
 
 def draw(names=ALL, wave=None, seed=0, **ranges):
+    """Draw for each row with a generator of its own, as the loader's workers do, and apply to all."""
     wave = speechlike() if wave is None else wave
-    return WaveAugment(names, **{"prob": 1.0, **ranges})(wave, torch.Generator().manual_seed(seed))
+    pipeline = Pipeline(named(names, **{"prob": 1.0, **ranges}))
+    drawn = [pipeline.draw(np.random.default_rng((seed, row)), wave.shape[1]) for row in range(len(wave))]
+    return pipeline.apply(wave, stacked(drawn))
+
+
+def stacked(drawn):
+    return {name: torch.from_numpy(np.stack([one[name] for one in drawn])) for name in drawn[0]}
 
 
 # ---------------------------------------------------------------------------------------------------------- each alone
@@ -206,7 +215,8 @@ def test_probability_is_that_of_each_row():
 
 
 def test_what_makes_another_speaker_is_off_unless_named():
-    assert set(ALL) - set(SAFE) == {"stretch", "pitch"} and set(WaveAugment().names) == set(SAFE)
+    assert set(ALL) - set(SAFE) == {"stretch", "pitch"} and len(named()) == len(SAFE)
+    assert not any(isinstance(transform, (Stretch, Pitch)) for transform in named())
 
 
 @pytest.mark.parametrize("n_samples", [1, 7, 100])
@@ -218,26 +228,38 @@ def test_silence_and_short_waves_stay_finite(n_samples):
 
 def test_an_unknown_name_is_refused():
     with pytest.raises(InputError, match='no augmentation is called "echo": choose from fade, mask, stretch, pitch'):
-        WaveAugment(("fade", "echo"))
+        named(("fade", "echo"))
 
 
 def test_the_ranges_are_the_papers():
-    made = WaveAugment()
-    assert (made.prob, list(made.rate), made.semitones, list(made.snr_db)) == (0.5, [0.5, 1.5], 15, [0, 20])
-    assert list(made.steps) == ["fade", "mask", "stretch", "pitch", "shift", "white", "mixed"]
+    made = dict(zip(ALL, named(ALL[::-1])))
+    assert all(transform.prob == 0.5 for transform in made.values())
+    assert list(made["stretch"].rate) == [0.5, 1.5] and made["pitch"].semitones == 15
+    assert list(made["white"].snr_db) == list(made["mixed"].snr_db) == [0, 20]
+    types = ["Fade", "Mask", "Stretch", "Pitch", "Shift", "WhiteNoise", "ColouredNoise"]
+    assert [type(transform).__name__ for transform in made.values()] == types
 
 
-def test_what_is_drawn_fills_the_ranges(monkeypatch):
-    seen = {"fade": [], "stretch": [], "pitch": []}
-    monkeypatch.setattr(effects, "fade", lambda wave, a, b, shape: seen["fade"].append((a, b, shape)) or wave)
-    for name in ("stretch", "pitch"):
-        monkeypatch.setattr(effects, name, lambda wave, drawn, name=name: seen[name].append(drawn) or wave)
-    WaveAugment(["fade", "stretch", "pitch"], prob=1.0)(torch.zeros(600, 1000), torch.Generator().manual_seed(0))
-    [(fade_in, fade_out, shape)], [rate], [semitones] = seen.values()
+def test_what_is_drawn_fills_the_ranges():
+    rng = np.random.default_rng(0)
+    faded, stretched, shifted = (
+        stacked([transform.draw(rng, 1000) for _ in range(600)]) for transform in (Fade(), Stretch(), Pitch())
+    )
+    shape, rate, semitones = faded["shape"], stretched["rate"], shifted["semitones"]
     assert sorted(shape.unique().tolist()) == [0, 1, 2] and shape.bincount().min() > 150
-    assert all(1 <= length.min() < 20 and 480 < length.max() <= 500 for length in (fade_in, fade_out))
+    for length in (faded["fade_in"], faded["fade_out"]):
+        assert 1 <= length.min() < 20 and 480 < length.max() <= 500
     assert 0.5 <= rate.min() < 0.52 and 1.48 < rate.max() <= 1.5
     assert -15 <= semitones.min() < -14.5 and 14.5 < semitones.max() <= 15
+    assert all(0.44 < drawn["chosen"].float().mean() < 0.56 for drawn in (faded, stretched, shifted))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_travels_is_short(name):
+    """Noise is made from a drawn number where it is applied: no array as long as the crop leaves a worker."""
+    [transform] = named([name])
+    drawn = transform.draw(np.random.default_rng(0), 32000)
+    assert all(value.shape == () for value in drawn.values())
 
 
 @pytest.mark.parametrize("semitones", [-12.0, -1.0, 3.0])

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.fft
 import soundfile
 import torch
 
 from sv_ssl import audio
-from sv_ssl.audio import noise as augment
-from sv_ssl.audio.noise import Augment, Noises, Rooms, apply, reverberate
+from sv_ssl.audio.noise import Noise, Noises, Reverberation, Rooms, _read_crop, reverberate
+from sv_ssl.audio.transform import Pipeline
 from sv_ssl.core.errors import InputError
 
 RATE = 16000
@@ -39,6 +40,12 @@ def musan(tmp_path):
     return tmp_path / "musan"
 
 
+def apply(wave, noise, snr_db, rir):
+    """Rooms, then noise, as a pipeline of both applies them."""
+    both = Pipeline([Reverberation(Rooms("unused")), Noise(Noises("unused"))])
+    return both.apply(wave, {"0.rir": rir, "1.noise": noise, "1.snr_db": snr_db})
+
+
 @pytest.fixture
 def batch():
     torch.manual_seed(0)
@@ -52,24 +59,31 @@ def batch():
 
 
 # ------------------------------------------------------------------------------------------------------- drawing
-def test_nothing_is_drawn_without_files_or_with_probability_zero(musan):
-    for nothing in (Augment(), Augment(Noises(musan), Rooms(musan), noise_prob=0.0, reverb_prob=0.0)):
-        drawn = nothing.draw(generator(), 100)
-        assert not drawn["noise"].any() and np.isinf(drawn["snr_db"])
-        assert drawn["rir"][0] == 1 and not drawn["rir"][1:].any()
+def test_nothing_is_drawn_with_probability_zero(musan):
+    noise = Noise(Noises(musan), prob=0.0).draw(generator(), 100)
+    assert not noise["noise"].any() and np.isinf(noise["snr_db"])
+    room = Reverberation(Rooms(musan), prob=0.0).draw(generator(), 100)
+    assert room["rir"][0] == 1 and not room["rir"][1:].any()
 
 
 def test_a_draw_has_fixed_shapes_and_depends_on_the_generator_alone(musan):
-    everything = Augment(Noises(musan), Rooms(musan), rir_seconds=0.25)
+    everything = Pipeline([Reverberation(Rooms(musan), seconds=0.25), Noise(Noises(musan))])
     first, again = (everything.draw(generator(3), 32000) for _ in range(2))
     assert {key: (value.shape, value.dtype) for key, value in first.items()} == {
-        "noise": ((32000,), np.float32),
-        "snr_db": ((), np.float32),
-        "rir": ((4000,), np.float32),
+        "0.rir": ((4000,), np.float32),
+        "1.noise": ((32000,), np.float32),
+        "1.snr_db": ((), np.float32),
     }
     for key in first:
         np.testing.assert_array_equal(first[key], again[key])
-    assert not np.array_equal(first["noise"], everything.draw(generator(4), 32000)["noise"])
+    assert not np.array_equal(first["1.noise"], everything.draw(generator(4), 32000)["1.noise"])
+
+
+def test_a_probability_is_that_of_each_crop(musan):
+    noise, room = Noise(Noises(musan), prob=0.3), Reverberation(Rooms(musan), prob=0.3)
+    rng = generator()
+    assert 60 < sum(np.isfinite(noise.draw(rng, 100)["snr_db"]) for _ in range(300)) < 120
+    assert 60 < sum(room.draw(rng, 100)["rir"][1:].any() for _ in range(300)) < 120
 
 
 def pitch(wave):
@@ -78,7 +92,7 @@ def pitch(wave):
 
 
 def test_kinds_are_drawn_evenly_each_with_its_own_snr(musan):
-    source, rng, seen = Augment(Noises(musan)), generator(), []
+    source, rng, seen = Noise(Noises(musan)), generator(), []
     for _ in range(150):
         drawn = source.draw(rng, 3200)
         kind = {200: "noise", 1000: "music"}.get(round(pitch(drawn["noise"]) / 100) * 100, "speech")
@@ -90,7 +104,7 @@ def test_kinds_are_drawn_evenly_each_with_its_own_snr(musan):
 
 
 def test_speech_is_babble_of_three_to_seven_talkers_at_one_level(musan):
-    source, rng, counts = Augment(Noises(musan), snr_db={"speech": (13, 20)}), generator(), Counter()
+    source, rng, counts = Noise(Noises(musan), snr_db={"speech": (13, 20)}), generator(), Counter()
     source.noises.paths = {"speech": source.noises.paths["speech"]}
     for _ in range(60):
         spectrum = np.abs(np.fft.rfft(source.draw(rng, 3200)["noise"])) / 1600
@@ -103,14 +117,14 @@ def test_speech_is_babble_of_three_to_seven_talkers_at_one_level(musan):
 
 def test_babble_of_few_files_takes_some_twice(tmp_path):
     audio.write(tmp_path / "speech" / "only.wav", tone(1000), RATE)
-    assert Augment(Noises(tmp_path)).draw(generator(), 1600)["noise"].any()
+    assert Noise(Noises(tmp_path)).draw(generator(), 1600)["noise"].any()
 
 
 def test_only_the_needed_part_of_a_noise_is_read(tmp_path, monkeypatch):
     audio.write(tmp_path / "long.flac", np.arange(30 * RATE) % 30000 / 30000, RATE)
     asked, original = [], soundfile.SoundFile.read
     monkeypatch.setattr(soundfile.SoundFile, "read", lambda self, n, **how: asked.append(n) or original(self, n, **how))
-    source, rng = Augment(Noises(tmp_path)), generator()
+    source, rng = Noise(Noises(tmp_path)), generator()
     starts = {float(source.draw(rng, 8000)["noise"][0]) for _ in range(20)}
     assert asked == [8000] * 20 and len(starts) == 20
 
@@ -122,7 +136,7 @@ def test_noises_are_the_crops_that_audio_reads(tmp_path, name, rate, n_samples):
     audio.write(path, generator().uniform(-1, 1, 2000), rate)
     for fraction in (0.0, 0.123, 0.5, 1.0):
         expected, _ = audio.crops(path, 0, None, [fraction], n_samples, RATE, strict=False)
-        np.testing.assert_array_equal(augment._crop(path, fraction, n_samples, RATE), expected[0])
+        np.testing.assert_array_equal(_read_crop(path, fraction, n_samples, RATE), expected[0])
 
 
 def test_a_wav_is_opened_as_audio_unless_it_is_plain(tmp_path, monkeypatch):
@@ -138,7 +152,7 @@ def test_a_wav_is_opened_as_audio_unless_it_is_plain(tmp_path, monkeypatch):
     (tmp_path / "cut.wav").write_bytes(plain[:-1000])
     (tmp_path / "streamed.wav").write_bytes(plain[:40] + b"\xff\xff\xff\x7f" + plain[44:])
     read = {
-        path.name: augment._crop(str(path), 0.7, 1000, RATE)
+        path.name: _read_crop(str(path), 0.7, 1000, RATE)
         for path in sorted(tmp_path.iterdir())
         if path.name != "cut.wav"
     }
@@ -146,36 +160,36 @@ def test_a_wav_is_opened_as_audio_unless_it_is_plain(tmp_path, monkeypatch):
     for name, piece in read.items():
         np.testing.assert_array_equal(piece, original(tmp_path / name, 0, None, [0.7], 1000, RATE, strict=False)[0][0])
     with pytest.raises(audio.AudioError, match="cut.wav: truncated"):
-        augment._crop(str(tmp_path / "cut.wav"), 0.0, 1000, RATE)
+        _read_crop(str(tmp_path / "cut.wav"), 0.0, 1000, RATE)
 
 
 def test_a_noise_that_is_lost_meanwhile_is_named(tmp_path):
     path = tmp_path / "a.wav"
     audio.write(path, tone(200, 0.5), RATE)
-    assert len(augment._crop(str(path), 1.0, 1000, RATE)) == 1000
+    assert len(_read_crop(str(path), 1.0, 1000, RATE)) == 1000
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(audio.AudioError, match="a.wav: truncated"):
-        augment._crop(str(path), 1.0, 1000, RATE)
+        _read_crop(str(path), 1.0, 1000, RATE)
     path.unlink()
     with pytest.raises(audio.AudioError, match="a.wav: no such file"):
-        augment._crop(str(path), 1.0, 1000, RATE)
+        _read_crop(str(path), 1.0, 1000, RATE)
 
 
 def test_a_short_noise_is_tiled_and_a_silent_one_is_no_error(tmp_path):
     audio.write(tmp_path / "a" / "short.wav", np.arange(1, 501) / 32768, RATE)
-    noise = Augment(Noises(tmp_path / "a")).draw(generator(), 1200)["noise"] * 32768
+    noise = Noise(Noises(tmp_path / "a")).draw(generator(), 1200)["noise"] * 32768
     assert noise.tolist() == [1 + i % 500 for i in range(1200)]
     audio.write(tmp_path / "b" / "silent.wav", np.zeros(5000), RATE)
-    assert not Augment(Noises(tmp_path / "b")).draw(generator(), 1200)["noise"].any()
+    assert not Noise(Noises(tmp_path / "b")).draw(generator(), 1200)["noise"].any()
 
 
 def test_noise_and_rooms_of_another_rate_are_resampled(tmp_path):
     audio.write(tmp_path / "noise.flac", tone(1000, rate=44100), 44100)
-    assert pitch(Augment(Noises(tmp_path)).draw(generator(), 16000)["noise"]) == pytest.approx(1000, abs=1)
+    assert pitch(Noise(Noises(tmp_path)).draw(generator(), 16000)["noise"]) == pytest.approx(1000, abs=1)
     impulses = np.zeros(24000)
     impulses[[3000, 6000]] = 0.8, 0.4  # 62.5 ms apart
     audio.write(tmp_path / "rooms" / "room.wav", impulses, 48000)
-    rir = Augment(rooms=Rooms(tmp_path / "rooms")).draw(generator(), 1)["rir"]
+    rir = Reverberation(Rooms(tmp_path / "rooms")).draw(generator(), 1)["rir"]
     assert rir[0] == 1 and rir[1000] == pytest.approx(0.5, abs=0.01)
 
 
@@ -183,7 +197,7 @@ def test_a_room_starts_at_its_direct_path_and_has_a_fixed_length(tmp_path):
     wave = np.zeros(9000)
     wave[[10, 500, 700, 8999]] = 0.2, -0.8, 0.4, 0.1
     audio.write(tmp_path / "room.wav", wave, RATE)
-    longer, shorter = (Augment(rooms=Rooms(tmp_path), rir_seconds=s).draw(generator(), 1)["rir"] for s in (1.0, 0.1))
+    longer, shorter = (Reverberation(Rooms(tmp_path), seconds=s).draw(generator(), 1)["rir"] for s in (1.0, 0.1))
     assert len(longer) == 16000 and np.flatnonzero(longer).tolist() == [0, 200, 8499]
     assert longer[[0, 200, 8499]] == pytest.approx([1, -0.5, -0.125], abs=1e-3)
     assert len(shorter) == 1600 and np.flatnonzero(shorter).tolist() == [0, 200]
@@ -191,7 +205,7 @@ def test_a_room_starts_at_its_direct_path_and_has_a_fixed_length(tmp_path):
 
 def test_a_drawn_room_can_be_changed_without_changing_the_next(tmp_path):
     audio.write(tmp_path / "room.wav", np.array([0.5, 0.25]), RATE)
-    source = Augment(rooms=Rooms(tmp_path))
+    source = Reverberation(Rooms(tmp_path))
     source.draw(generator(), 1)["rir"][:] = 7
     assert source.draw(generator(), 1)["rir"][:2].tolist() == [1, 0.5]
 
@@ -215,7 +229,8 @@ def test_a_plain_folder_gives_kinds_by_its_first_subfolders(musan):
 
 
 def test_nothing_is_opened_before_it_is_used():
-    source = Augment(Noises(None), Rooms("/nowhere"), noise_prob=0.0)
+    Noise(Noises(None), prob=0.0).draw(generator(), 100)
+    source = Reverberation(Rooms("/nowhere"))
     with pytest.raises(InputError, match="^/nowhere: no such file: want a list like rir.csv or a folder"):
         source.draw(generator(), 100)
 
@@ -241,20 +256,59 @@ def test_an_empty_folder_and_a_kind_without_snr_are_refused(tmp_path, musan):
     with pytest.raises(InputError, match="empty: no audio files in it or below"):
         Noises(tmp_path / "empty").paths
     with pytest.raises(InputError, match='snr_db has no range for the kind "noise"'):
-        Augment(Noises(musan / "noise"), snr_db={"music": (5, 15)}).draw(generator(), 100)
+        Noise(Noises(musan / "noise"), snr_db={"music": (5, 15)}).draw(generator(), 100)
 
 
 def test_a_damaged_file_is_named_when_it_is_drawn(tmp_path):
     (tmp_path / "bad.wav").write_text("no audio")
-    for source in (Augment(Noises(tmp_path)), Augment(rooms=Rooms(tmp_path))):
+    for source in (Noise(Noises(tmp_path)), Reverberation(Rooms(tmp_path))):
         with pytest.raises(InputError, match="bad.wav: not readable"):
             source.draw(generator(), 100)
     audio.write(tmp_path / "bad.wav", np.zeros(500), RATE)
-    with pytest.raises(InputError, match="bad.wav: silent"):
-        Augment(rooms=Rooms(tmp_path)).draw(generator(), 100)
+    with pytest.raises(audio.AudioError, match="bad.wav: silent") as caught:
+        Reverberation(Rooms(tmp_path)).draw(generator(), 100)
+    assert (caught.value.kind, caught.value.path) == ("silent", str(tmp_path / "bad.wav"))
 
 
 # ------------------------------------------------------------------------------------------------------ applying
+def as_before(wave, noise, snr_db, rir):
+    """Version 0.1.0's one function for room and noise."""
+
+    def level(rows):
+        return rows.square().mean(dim=1, keepdim=True).sqrt()
+
+    wave, noise, rir = wave.float(), noise.float(), rir.float()
+    n_fft = scipy.fft.next_fast_len(wave.shape[1] + rir.shape[1] - 1, real=True)
+    wet = torch.fft.irfft(torch.fft.rfft(wave, n_fft) * torch.fft.rfft(rir, n_fft), n_fft)[:, : wave.shape[1]]
+    speech = wet * (level(wave) / level(wet).clamp_min(1e-12))
+    return speech + level(speech) / level(noise).clamp_min(1e-12) * 10 ** (-snr_db.float()[:, None] / 20) * noise
+
+
+def test_two_transforms_give_the_numbers_of_the_one_that_they_replace(batch):
+    wave, noise, snr_db, rir = batch
+    for rows in (wave, wave.half(), wave.double(), 1e-4 * wave):
+        assert torch.equal(apply(rows, noise, snr_db, rir), as_before(rows, noise, snr_db, rir))
+    nothing = torch.zeros_like(noise), torch.full((5,), torch.inf), torch.eye(1, 800).expand(5, -1)
+    assert torch.equal(apply(wave, *nothing), as_before(wave, *nothing))
+
+
+def test_a_pipeline_in_which_nothing_was_drawn_gives_the_waves_back(batch):
+    wave = batch[0]
+    assert Pipeline([Noise(Noises("unused"))]).apply(wave, {}) is wave
+    assert Pipeline([]).draw(generator(), 100) == {} and Pipeline([]).apply(wave, {}) is wave
+
+
+def test_a_pipeline_applies_its_steps_in_order(batch):
+    wave, noise, snr_db, rir = batch
+    first = Pipeline([Noise(Noises("unused")), Reverberation(Rooms("unused"))])
+    other_way = first.apply(wave, {"0.noise": noise, "0.snr_db": snr_db, "1.rir": rir})
+    expected = reverberate(Noise(Noises("unused")).apply(wave, {"noise": noise, "snr_db": snr_db}), rir)
+    assert torch.equal(other_way, expected) and not torch.equal(other_way, apply(wave, noise, snr_db, rir))
+    inner = Pipeline([Pipeline([Noise(Noises("unused"))]), Reverberation(Rooms("unused"))])
+    nested = inner.apply(wave, {"0.0.noise": noise, "0.0.snr_db": snr_db, "1.rir": rir})
+    assert torch.equal(nested, other_way)
+
+
 def test_reverberate_convolves_and_keeps_the_level(batch):
     wave, _, _, rir = batch
     wet = reverberate(wave, rir)
@@ -333,9 +387,10 @@ def test_the_noises_and_rooms_at_hand_can_be_used():
     assert {kind: len(paths) for kind, paths in noises.paths.items()} == {"noise": 13, "babble": 16}
     assert all(Path(path).is_file() for path in [*sum(noises.paths.values(), []), *rooms.paths])
     assert not set(rooms.paths) & set(Rooms(DATA / "rir" / "rir.csv", split="test").paths)
-    source, rng = Augment(noises, rooms), generator()
+    source, rng = Pipeline([Reverberation(rooms), Noise(noises)]), generator()
     drawn = [source.draw(rng, 32000) for _ in range(20)]
-    noise, snr_db, rir = (torch.tensor(np.stack([d[key] for d in drawn])) for key in ("noise", "snr_db", "rir"))
+    names = ("1.noise", "1.snr_db", "0.rir")
+    noise, snr_db, rir = (torch.tensor(np.stack([d[name] for d in drawn])) for name in names)
     wave = torch.randn(20, 32000)
     added = apply(wave, noise, snr_db, rir) - reverberate(wave, rir)
     torch.testing.assert_close((level_db(wave) - level_db(added)).float(), snr_db, atol=0.1, rtol=0)

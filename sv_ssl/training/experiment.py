@@ -85,7 +85,7 @@ def perform(kind: type[Task], config: Config) -> Outcome | None:
 # ------------------------------------------------------------------------------------------------------------- threads
 def usual_threads() -> int:
     """Return a thread for each core that this process may use, shared with the others that torchrun has started."""
-    return max(1, host.cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, host.X)
 
 
 @contextmanager

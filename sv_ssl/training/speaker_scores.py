@@ -13,8 +13,8 @@ from torch import nn
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.seeds import stream
 from sv_ssl.data.batch import collate, to_batch
-from sv_ssl.data.sources import Utterance
 from sv_ssl.data.readers import FileReader
+from sv_ssl.data.sources import Utterance
 from sv_ssl.data.views import Views
 from sv_ssl.embeddings import extraction, store
 from sv_ssl.training.dataset import Listed

@@ -13,9 +13,9 @@ from sv_ssl.core.distributed import barrier, is_main, rank, world_size
 from sv_ssl.core.errors import InputError
 from sv_ssl.data.batches import Batches
 from sv_ssl.data.labels import n_classes, speaker_labels
+from sv_ssl.data.readers import FileReader
 from sv_ssl.data.shards import ShardBatches, ShardReader
 from sv_ssl.data.synthetic import corpus
-from sv_ssl.data.readers import FileReader
 from sv_ssl.data.views import Views
 from sv_ssl.embeddings import store
 from sv_ssl.models.embedder import Embedder, FrameStatistics

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sv_ssl.analysis import probe
+from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
 from sv_ssl.core.host import cores
 from sv_ssl.core.seeds import stream
@@ -33,6 +34,7 @@ from sv_ssl.verification import bootstrap
 from sv_ssl.verification.metrics import headline
 
 N = 1000  # draws
+_SIDES = ("better", "worse")
 Lists = Mapping[str, run_files.List]
 
 
@@ -223,6 +225,7 @@ def paired_clips(pair: Mapping[str, str], systems: Mapping[str, Sequence[Result]
         return None
     better, worse = ([side[key] for key in both] for side in runs)
     if pair["by"] in JUDGES:
+        _check_judged(pair, {pair["better"]: better, pair["worse"]: worse})
         right, *codes = hits(better, pair["by"])
         differences = right - hits(worse, pair["by"])[0]
     else:
@@ -231,7 +234,10 @@ def paired_clips(pair: Mapping[str, str], systems: Mapping[str, Sequence[Result]
     return Difference(*probe.across(differences, *codes), len({seed for seed, _ in both}))
 
 
-_SIDES = ("better", "worse")
+def _check_judged(pair: Mapping[str, str], systems: Mapping[str, Sequence[Result]]) -> None:
+    for name, results in systems.items():
+        if any(pair["by"] not in result["right"] for result in results):
+            raise InputError(f"the claim {pair['claim']} is by {pair['by']}, by which {name} was not judged")
 
 
 def statistic(result: Result, name: str) -> float:

@@ -153,6 +153,10 @@ def _again(results: Results) -> str:
     return AGAIN if all("--threads=" in command for command in commands) else AGAIN_WITHOUT_THREADS
 
 
+def _tell_commands(results: Results) -> bool:
+    return all("command" in result for result in results.values())
+
+
 # --- clips ----------------------------------------------------------------------------------------------------------
 
 
@@ -179,11 +183,7 @@ def clips_page(folder: Path, grid: Grid, results: Results) -> str:
         *clips_table.systems(by_name),
         "",
         f"![accuracies with their intervals]({folder.name}.png)",
-        *(
-            ["", "## To run one again", "", _again(results)]
-            if any("command" in run for run in results.values())
-            else []
-        ),
+        *(["", "## To run one again", "", _again(results)] if _tell_commands(results) else []),
         "",
     ]
     return "\n".join(lines)

@@ -259,7 +259,7 @@ def running(tmp_path):
         ({"pairs": [{"claim": "x", "better": "good", "worse": "bat"}]}, "pair 1 names the system 'bat'"),
         (
             {"pairs": [{"claim": "x", "better": "good", "worse": "bad", "by": "luck"}]},
-            "is by 'luck': choose eer, alignment, classifier",
+            "is by 'luck': choose eer",
         ),
         ({"pairs": [{"claim": "x", "better": "good"}]}, "pair 1 lacks the key worse"),
         ({"systems": {"a": {"recipe": "no.py", "yaml": "x"}}, "pairs": [], "drawn": []}, "there is no"),

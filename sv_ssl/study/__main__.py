@@ -13,21 +13,25 @@ from types import FrameType
 from sv_ssl.core import command
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import alone
-from sv_ssl.study import errors, grid, kept, runner, tables
+from sv_ssl.study import command_lines, grid, hard_pairs, run_files, runner, tables
 
 ABOUT = """\
-Run a study: every system of FILE with every seed, and make its tables. The same command goes on where it was stopped;
-what is done is not done again.
+Run a study: every system of FILE with every seed (and fold), and make its tables. The same command goes on where it was
+stopped; what is done is not done again.
 """
 MORE = """\
-FILE says what is run; sv_ssl/study/grid.py and recipes/study/*.yaml show how. The results are small enough for git:
-  results/study/NAME/README.md     the tables, made of
+FILE says what is run; sv_ssl/study/grid.py and recipes/study/*.yaml show how. Whether a study is of speakers or of
+labelled clips follows from what its recipes measure. The results are small enough for git:
+  results/study/NAME/README.md     of speakers: the tables, made of
   results/study/NAME/runs/*.json   one a run, with its command line, and
   results/study/NAME/scores/*.npz  the scores that the paired tests need
-Checkpoints, models and logs are below exp/study/NAME.
+  results/audio/NAME.md            of clips: the tables, made of
+  results/audio/NAME/*.json        one a run, with its command line
+Checkpoints, models and logs are below exp/study/NAME. To do a run again, remove its JSON.
 
 examples
   python -m sv_ssl.study recipes/study/small.yaml --data /data --jobs 2
+  python -m sv_ssl.study recipes/study/words.yaml --data /data/words5 --jobs 2
   python -m sv_ssl.study recipes/study/small.yaml --data /data --only 'am*' --list
   python -m sv_ssl.study recipes/study/small.yaml --tables-only
   python -m sv_ssl.study recipes/study/small.yaml --data /data --pairs am
@@ -35,7 +39,7 @@ examples
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line -> exit code: 2 if a run failed, 130 after Ctrl-C."""
+    """Return the exit code of a command line: 2 if a run failed, 130 after Ctrl-C."""
     before = signal.signal(signal.SIGTERM, _interrupted)  # the runs must not outlive us
     try:
         return command.run(lambda: _study(argv))
@@ -47,61 +51,67 @@ def _interrupted(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _study(argv: Sequence[str] | None) -> int:
+def _parser() -> command.Parser:
     parser = command.Parser(prog="python -m sv_ssl.study", description=ABOUT, epilog=MORE)
     add = parser.add_argument
     add("file", metavar="FILE", help="the study's YAML")
-    add("--data", metavar="FOLDER", help="what $data in FILE stands for: where the speech is")
-    add("--out", metavar="FOLDER", help="where results are kept (default: results/study/NAME)")
+    add("--data", metavar="FOLDER", help="what $data in FILE stands for: where the recordings are")
+    add("--out", metavar="FOLDER", help="where results are kept (default: `out` of FILE, or results/study/NAME)")
     add("--work", metavar="FOLDER", help="where runs work (default: exp/study/NAME)")
     add("--jobs", metavar="N", type=int, default=1, help="runs at a time, which share the cores (default: 1)")
+    add("--device", metavar="DEVICE", help="of every run: cpu, cuda, cuda:1 (default: the recipe's choice)")
     add("--only", metavar="PATTERN", default="*", help="systems, or system/seed, such as 'am*' or '*/0'")
     add("--list", action="store_true", help="show the runs and their commands, and run nothing")
     add("--tables-only", action="store_true", help="make the tables of what is there, and run nothing")
     add("--pairs", metavar="SYSTEM", help="show by what SYSTEM errs, and its hardest pairs; run nothing")
-    given = parser.parse_args(argv)
-    found = grid.read(given.file)
+    return parser
+
+
+def _study(argv: Sequence[str] | None) -> int:
+    given = _parser().parse_args(argv)
+    plan = grid.read(given.file)
     if given.jobs < 1:
         raise InputError(f"--jobs is {given.jobs}: wanted at least 1")
-    study = runner.Study(
-        found, Path(given.out or f"results/study/{found.name}"), Path(given.work or f"exp/study/{found.name}"), None
-    )
+    folder = Path(given.out or plan.out or f"results/study/{plan.name}")
     if given.tables_only:
-        return tables.write(study.folder, found, given.file)
+        return tables.write(folder, plan, given.file)
     if given.pairs:
-        print(f"wrote {errors.write(study.folder, found, given.pairs, _data(found, given.data))}")
-        return tables.write(study.folder, found, given.file)
-    runs = _chosen(found, given.only)
+        print(f"wrote {hard_pairs.write(folder, plan, given.pairs, _data(plan, given.data))}")
+        return tables.write(folder, plan, given.file)
+    work = Path(given.work or f"exp/study/{plan.name}")
+    threads = runner.threads(plan, given.jobs)
+    study = runner.Study(plan, folder, work, threads=threads, device=given.device)
+    runs = _chosen(plan, given.only)
     if given.list:
         return _list(study, runs)
-    study = study._replace(data=_data(found, given.data))
+    study = study._replace(data=_data(plan, given.data))
     with alone(study.work, "a study", "--work"):
         failures = runner.run_all(study, runs, given.jobs)
-    tables.write(study.folder, found, given.file)
+    tables.write(folder, plan, given.file)
     for line in failures:
         print(line, file=sys.stderr)
     return 2 if failures else 0
 
 
-def _chosen(found: grid.Grid, pattern: str) -> list[grid.Run]:
-    runs = [run for run in found.runs() if fnmatch(run.system, pattern) or fnmatch(run.title, pattern)]
+def _chosen(plan: grid.Grid, pattern: str) -> list[grid.Run]:
+    runs = [run for run in plan.runs() if fnmatch(run.system, pattern) or fnmatch(run.title, pattern)]
     if not runs:
-        raise InputError(f"--only {pattern} fits no run; the systems are {', '.join(found.systems)}")
+        raise InputError(f"--only {pattern} fits no run; the systems are {', '.join(plan.systems)}")
     return runs
 
 
 def _list(study: runner.Study, runs: list[grid.Run]) -> int:
     for run in runs:
-        there = kept.result(study.folder, run)
-        found = runner.told(study.grid, there) if there else "to do"
-        print(f"{run.title:24s} {found}\n    {grid.shown(study.grid, run)}")
+        result = run_files.read_result(study.folder, run)
+        state = run_files.summary(study.grid, result) if result else "to do"
+        print(f"{run.title:24s} {state}\n    {command_lines.shown(study.grid, run, **study.machine())}")
     return 0
 
 
-def _data(found: grid.Grid, folder: str | None) -> str | None:
-    """The folder of --data, which must be there if the study speaks of it."""
-    if folder is None and grid.needs_data(found):
-        raise InputError(f"the study {found.name} speaks of $data: say with --data FOLDER where that is")
+def _data(plan: grid.Grid, folder: str | None) -> str | None:
+    """Return the folder of --data, which must be there if the study names it."""
+    if folder is None and command_lines.needs_data(plan):
+        raise InputError(f"the study {plan.name} speaks of $data: say with --data FOLDER where that is")
     if folder is not None and not Path(folder).is_dir():
         raise InputError(f"--data {folder} is not a folder")
     return os.path.abspath(folder) if folder else None

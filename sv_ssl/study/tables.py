@@ -1,21 +1,21 @@
-"""The page of a study, README.md: tables made of its JSONs alone, beside pictures made of the scores and epochs."""
+"""The page of a study: tables made of its JSONs alone, beside pictures made of what its runs left.
+
+Of speakers it is README.md in the study's folder; of labelled clips it is <folder>.md beside the folder.
+"""
 
 from __future__ import annotations
 
 import json
-import statistics
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
-from sv_ssl.reporting.record import markdown
-from sv_ssl.study import compare, figures, kept
-from sv_ssl.study.grid import Grid, Run
-from sv_ssl.study.runner import reports
+from sv_ssl.study import cells, clips_table, compare, figures, run_files, speakers_table
+from sv_ssl.study.clips_table import Systems
+from sv_ssl.study.grid import Grid
+from sv_ssl.study.speakers_table import Results
 
-Results = dict[Run, dict[str, Any]]
 HOW = """\
 Error rates are in percent, means over the lists of a group and then over seeds; ± is the standard deviation over seeds.
 [ , ] is a 95 % interval: in each of {draws:,} draws the speakers of the test lists are drawn with replacement, and what
@@ -31,27 +31,50 @@ meet the same speakers and the same seeds. "yes" and "no, the reverse" are said 
 p is twice the share of draws on the other side of it. No correction for the number of tests was made: of twenty claims
 without any substance one would pass."""
 AGAIN = """\
+Every JSON says its command line, in which `$data` is the folder of the recordings and `$work` that of the other runs'
+models: `export data=FOLDER work=FOLDER` and paste it. The same numbers come out."""
+# Of results whose command does not name the threads.
+AGAIN_WITHOUT_THREADS = """\
 Every JSON in `runs/` says its command line, in which `$data` is the folder of the recordings: `export data=FOLDER`, set
-OMP_NUM_THREADS to the threads that its "device" names, and paste it. The same numbers come out. `scores/` and
+OMP_NUM_THREADS to the threads that its "device" names, and paste it. The same numbers come out."""
+SCORES = """ `scores/` and
 `trials/` hold all scores, so that another test needs no training."""
 
 
 def write(folder: Path, grid: Grid, file: str) -> int:
-    """Measure what is there and write measured.json, README.md and the pictures -> exit code."""
-    results = kept.results(folder, grid)
+    """Write the page and the pictures of what is there; return the exit code."""
+    results = run_files.read_results(folder, grid)
     if not results:
         print(f"no run of {file} is recorded in {folder} yet, so there are no tables")
         return 0
-    measured = compare.measure(folder, grid, list(results))
-    figures.draw(folder, grid, results)
-    with aside(folder / "README.md") as temporary:
-        temporary.write_text(page(folder, grid, results, measured), encoding="utf-8")
-    print(f"wrote {folder}/README.md: {len(results)} of {len(grid.runs())} runs")
+    if is_of_clips(folder, results):
+        path = folder.parent / f"{folder.name}.md"
+        text = clips_page(folder, grid, results)
+        figures.accuracies(path.with_name(f"{folder.name}.png"), grid, run_files.by_system(results))
+    else:
+        path = folder / "README.md"
+        measured = compare.measure(folder, grid, list(results))
+        figures.draw(folder, grid, results)
+        text = page(folder, grid, results, measured)
+    with aside(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print(f"wrote {path}: {len(results)} of {len(grid.runs())} runs")
     return 0
 
 
+def is_of_clips(folder: Path, results: Results) -> bool:
+    """Return whether a study is of clips; its results say it, and those of both kinds are refused."""
+    kinds = {run_files.is_of_clips(result) for result in results.values()}
+    if len(kinds) > 1:
+        raise InputError(f"{folder} has results of speakers and of labelled clips: make two studies of them")
+    return kinds.pop()
+
+
+# --- speakers -------------------------------------------------------------------------------------------------------
+
+
 def read_measured(folder: Path, results: Results) -> dict[str, Any]:
-    """measured.json, which must be of these runs."""
+    """Return measured.json, which must be of these runs."""
     try:
         measured = json.loads((folder / "measured.json").read_text(encoding="utf-8"))
         if measured["runs"] != [run.title for run in results]:
@@ -62,254 +85,105 @@ def read_measured(folder: Path, results: Results) -> dict[str, Any]:
 
 
 def page(folder: Path, grid: Grid, results: Results, measured: dict[str, Any]) -> str:
-    """The text of README.md."""
+    """Return the text of README.md of a study of speakers."""
     groups = list(measured["speakers"])
     count = " + ".join(str(n) for n in measured["speakers"][groups[0]].values())
-    how = HOW.format(draws=measured["draws"], speakers=count)
     lines = [
-        f"# Study: {grid.name}",
+        f"# {grid.title or f'Study: {grid.name}'}",
         "",
         *grid.about.strip().splitlines(),
         "",
         f"Generated by `python -m sv_ssl.study` from recipes/study; do not edit. {_made(grid, results)}",
+        *cells.mark(results.values()),
         "",
         "## Systems",
         "",
-        *_systems(grid, results, measured, groups),
+        *speakers_table.systems(grid, results, measured, groups),
         "",
-        how,
+        HOW.format(draws=measured["draws"], speakers=count),
         "",
         "## Claims",
         "",
-        *_claims(measured["pairs"]),
+        *speakers_table.claims(measured["pairs"]),
         "",
         TESTED,
         *(["", "## What follows", "", *grid.conclusions.strip().splitlines()] if grid.conclusions else []),
         "",
         "## Each list: EER",
         "",
-        *_lists(results, lambda report: 100 * report["eer"], 2),
+        *speakers_table.lists(results, lambda report: 100 * report["eer"], 2),
         "",
         "## Each list: minDCF",
         "",
-        *_lists(results, lambda report: report["min_dcf"]["0.01"], 3),
+        *speakers_table.lists(results, lambda report: report["min_dcf"]["0.01"], 3),
         "",
         "## How they learn",
         "",
-        *_learning(results, measured, groups),
+        *speakers_table.learning(results, measured, groups),
         "",
-        *(f"![{title}]({name})\n" for name, title in figures.PICTURES.items() if (folder / name).exists()),
-        *(
-            f"[What {path.stem.removeprefix('errors-')} gets wrong]({path.name}): by gender, session and duration; the "
-            "hardest pairs.\n"
-            for path in sorted(folder.glob("errors-*.md"))
-        ),
+        *_links(folder),
         "## To run one again",
         "",
-        AGAIN,
+        _again(results) + SCORES,
         "",
     ]
     return "\n".join(lines)
 
 
 def _made(grid: Grid, results: Results) -> str:
-    devices = sorted({str(found.get("device")) for found in results.values()})
-    commits = sorted({str(found.get("commit"))[:12] for found in results.values()})
-    return (
-        f"{len(results)} of {len(grid.runs())} runs, on {'; '.join(devices)}; "
-        f"commit{'s' * (len(commits) > 1)} {', '.join(commits)}."
-    )
+    devices = sorted({str(result.get("device")) for result in results.values()})
+    commits = cells.commits(results.values())
+    several = "s" if "," in commits else ""
+    return f"{len(results)} of {len(grid.runs())} runs, on {'; '.join(devices)}; commit{several} {commits}."
 
 
-def _by_system(results: Results) -> dict[str, list[dict[str, Any]]]:
-    names = dict.fromkeys(run.system for run in results)
-    return {name: [found for run, found in results.items() if run.system == name] for name in names}
+def _links(folder: Path) -> list[str]:
+    """Return the lines that show the pictures, and lead to the pages of hard pairs."""
+    pictures = [f"![{title}]({name})\n" for name, title in figures.PICTURES.items() if (folder / name).exists()]
+    pages = [
+        f"[What {path.stem.removeprefix('errors-')} gets wrong]({path.name}): by gender, session and duration; the "
+        "hardest pairs.\n"
+        for path in sorted(folder.glob("errors-*.md"))
+    ]
+    return pictures + pages
 
 
-# --- the systems ----------------------------------------------------------------------------------------------------
+def _again(results: Results) -> str:
+    commands = [result.get("command", "") for result in results.values()]
+    return AGAIN if all("--threads=" in command for command in commands) else AGAIN_WITHOUT_THREADS
 
 
-def _systems(grid: Grid, results: Results, measured: dict, groups: list[str]) -> list[str]:
-    """The main table, best first; what was not trained is at its place among the others."""
-    head = [
-        "system",
+def _tell_commands(results: Results) -> bool:
+    return all("command" in result for result in results.values())
+
+
+# --- clips ----------------------------------------------------------------------------------------------------------
+
+
+def clips_page(folder: Path, grid: Grid, results: Results) -> str:
+    """Return the text of <folder>.md of a study of labelled clips."""
+    by_name: Systems = run_files.by_system(results)
+    lines = [
+        f"# {grid.title or f'Study: {grid.name}'}",
         "",
-        "seeds",
-        *(f"{group}: EER" for group in groups),
-        *(f"{group}: pooled" for group in groups),
-        *(f"{group}: minDCF" for group in groups),
-        f"{groups[0]}: of no learning",
-        f"{groups[0]}: of untrained",
-        *(f"{group}: of untrained" for group in groups[1:]),
-        "CPU min",
-        "GB",
-        "parameters",
-    ]
-    below = baselines(grid, results, groups)
-    rows = [
-        (
-            measured["systems"][name][groups[0]]["eer"]["mean"],
-            _system(grid, name, runs, measured["systems"][name], groups, below),
-        )
-        for name, runs in _by_system(results).items()
-    ]
-    for (system, kind), values in below.items():
-        title = "no learning" if kind == "no_learning" else f"untrained ({system})"
-        cells = [_mean_sd([100 * value for value in values[group]], 2) for group in groups]
-        rows.append((statistics.mean(values[groups[0]]), [title, "", str(len(values[groups[0]])), *cells]))
-    rows.sort(key=lambda row: row[0])
-    return markdown(head, [cells + [""] * (len(head) - len(cells)) for _, cells in rows])
-
-
-def _system(grid: Grid, name: str, runs: list[dict], measured: dict, groups: list[str], below: dict) -> list[str]:
-    eers = {group: [_over(grid, found, group, lambda report: report["eer"]) for found in runs] for group in groups}
-    costs = [
-        [_over(grid, found, group, lambda report: report["min_dcf"]["0.01"]) for found in runs] for group in groups
-    ]
-    cells = [
-        f"{_mean_sd([100 * eer for eer in eers[group]], 2)} {_interval(measured[group]['eer']['ci'], 100)}"
-        for group in groups
-    ]
-    parts = [("no_learning", groups[0]), *(("untrained", group) for group in groups)]
-    seeds = ", ".join(str(found["seed"]) for found in runs)
-    return [
-        name,
-        grid.systems[name].get("about", ""),
-        seeds,
-        *cells,
-        *(f"{100 * measured[group]['pooled']:.2f}" for group in groups),
-        *(_mean_sd(cost, 3) for cost in costs),
-        *(_part(measured[group]["eer"], _base(below, name, kind, group)) for kind, group in parts),
-        *(_mean_of(runs, *what) for what in (("cpu_minutes", 1), ("peak_gb", 2), ("parameters", 0))),
-    ]
-
-
-def _over(grid: Grid, found: dict, group: str, of: Callable[[dict], float]) -> float:
-    """A metric of one run, averaged over the lists of a group."""
-    there = reports(found)
-    return statistics.mean(of(there[stem]) for stem in grid.lists.get(group, sorted(there)))
-
-
-def baselines(grid: Grid, results: Results, groups: Sequence[str]) -> dict[tuple[str, str], dict[str, list[float]]]:
-    """{(system that measured it, no_learning or untrained): {group: EERs of its seeds}}; no learning is one for all."""
-    found: dict[tuple[str, str], dict[str, list[float]]] = {}
-    for system, runs in _by_system(results).items():
-        each = [run.get("baseline_lists") or {next(iter(reports(run))): run.get("baselines")} for run in runs]
-        each = [lists for lists in each if all(lists.values()) and lists]
-        for kind in ("no_learning", "untrained") if each else ():
-            if kind == "no_learning" and any(key[1] == kind for key in found):
-                continue
-            lists = each[:1] if kind == "no_learning" else each  # it has no seed
-            found[system, kind] = {group: [_base_over(grid, one, group, kind) for one in lists] for group in groups}
-    return found
-
-
-def _base_over(grid: Grid, lists: dict[str, dict[str, float]], group: str, kind: str) -> float:
-    return statistics.mean(lists[stem][kind] for stem in grid.lists.get(group, sorted(lists)))
-
-
-def _base(below: dict, system: str, kind: str, group: str) -> float | None:
-    """The system's own baseline, else the first that was measured."""
-    of = below.get((system, kind)) or next((values for key, values in below.items() if key[1] == kind), None)
-    return statistics.mean(of[group]) if of else None
-
-
-def _part(eer: dict[str, Any], base: float | None) -> str:
-    return f"{eer['mean'] / base:.2f} {_interval(eer['ci'], 1 / base)}" if base else ""
-
-
-# --- the other tables -----------------------------------------------------------------------------------------------
-
-
-def _claims(pairs: list[dict]) -> list[str]:
-    head = ["claim", "better", "worse", "lists", "measure", "difference", "95 %", "seeds that agree", "p", "verdict"]
-    rows = [
-        [
-            pair["claim"],
-            pair["better"],
-            pair["worse"],
-            pair["lists"],
-            pair["by"].replace("eer", "EER, points"),
-            f"{_scale(pair) * pair['difference']:+.2f}",
-            _interval(pair["ci"], _scale(pair)),
-            f"{pair['agree']} of {len(pair['seeds'])}",
-            f"{pair['p']:.3f}",
-            f"**{pair['verdict']}**",
-        ]
-        for pair in pairs
-    ]
-    return markdown(head, rows)
-
-
-def _scale(pair: dict) -> float:
-    return 100 if pair["by"] == "eer" else 1
-
-
-def _lists(results: Results, of: Callable[[dict], float], digits: int) -> list[str]:
-    stems = list(dict.fromkeys(stem for found in results.values() for stem in reports(found)))
-    rows = []
-    for name, runs in _by_system(results).items():
-        values = [[of(reports(found)[stem]) for found in runs if stem in reports(found)] for stem in stems]
-        rows.append([name, *(_mean_sd(each, digits) for each in values)])
-    return markdown(["system", *(stem.removeprefix("trials_") for stem in stems)], rows)
-
-
-def _learning(results: Results, measured: dict, groups: list[str]) -> list[str]:
-    """What training saw and said: means over seeds."""
-    head = [
-        "system",
-        "validation EER",
-        "best epoch",
-        "crops seen",
-        "minutes",
-        "loss",
-        "spread",
-        "uniformity",
-        "alignment",
-        *(f"{group}: alignment" for group in groups),
-    ]
-    rows = []
-    for name, runs in _by_system(results).items():
-        ends = [
-            [found["curve"][key][-1] for found in runs if found["curve"][key]]
-            for key in ("loss", "spread", "uniformity", "alignment")
-        ]
-        last = [_mean_sd([value for value in values if value is not None], 2) for values in ends]
-        best = [100 * found["valid_eer"] for found in runs if found.get("valid_eer") is not None]
-        took = [_mean_of(runs, *what) for what in (("best_epoch", 1), ("crops", 0), ("minutes", 1))]
-        tests = [
-            ""
-            if runs[0].get("cohort")
-            # its scores are no cosines
-            else f"{measured['systems'][name][group]['alignment']['mean']:.3f}"
-            for group in groups
-        ]
-        rows.append([name, _mean_sd(best, 2), *took, *last, *tests])
-    return [
-        *markdown(head, rows),
+        f"Generated by `python -m sv_ssl.study` from recipes/study and the JSONs in `{folder.name}/`; do not edit.",
         "",
-        "Loss, spread, uniformity and alignment are of the last epoch's training crops; the last columns are of",
-        "the test lists' target trials.",
+        " ".join(grid.about.split()),
+        "",
+        f"{clips_table.about_runs(by_name)} Commit {cells.commits(results.values())}.",
+        *cells.mark(results.values()),
+        "",
+        *(["## What follows", "", grid.conclusions.strip(), ""] if grid.conclusions else []),
+        "## Claims",
+        "",
+        *clips_table.claims(grid, by_name),
+        "",
+        "## Settings",
+        "",
+        *clips_table.systems(by_name),
+        "",
+        f"![accuracies with their intervals]({folder.name}.png)",
+        *(["", "## To run one again", "", _again(results)] if _tell_commands(results) else []),
+        "",
     ]
-
-
-def _mean_sd(values: Sequence[float], digits: int) -> str:
-    """Mean and deviation over seeds.
-
-    >>> _mean_sd([1.0, 3.0], 1), _mean_sd([1.0], 1), _mean_sd([], 1)
-    ('2.0 ± 1.4', '1.0', '')
-    """
-    if not values:
-        return ""
-    return f"{statistics.mean(values):.{digits}f}" + (
-        f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    )
-
-
-def _interval(ends: Sequence[float], scale: float) -> str:
-    return f"[{scale * ends[0]:.2f}, {scale * ends[1]:.2f}]"
-
-
-def _mean_of(runs: Sequence[dict], key: str, digits: int) -> str:
-    values = [run[key] for run in runs if run.get(key) is not None]
-    return f"{statistics.mean(values):,.{digits}f}" if values else ""
+    return "\n".join(lines)

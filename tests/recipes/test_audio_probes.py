@@ -1,12 +1,7 @@
 """Whole runs of the audio recipes on a few clips: what they write, how they resume, what they say of bad input."""
 
-import importlib.util
 import json
 import re
-import signal
-import subprocess
-import sys
-import time
 from functools import lru_cache
 from pathlib import Path
 
@@ -34,9 +29,6 @@ SIZES = [
     "--sample_rate=16000",
     "--device=cpu",
 ]
-spec = importlib.util.spec_from_file_location("audio_comparison", HERE / "compare.py")
-compare = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(compare)
 
 
 @pytest.fixture(scope="module")
@@ -240,196 +232,7 @@ def test_bad_input_is_one_line(clips, tmp_path, capsys, name, more, text):
     assert text in said and said.count("\n") == 1
 
 
-# -------------------------------------------------------------------------------------------------------- comparing
-@pytest.mark.parametrize("name, n_runs, n_claims", [("words", 120, 20), ("esc50", 60, 3), ("fsdnoisy18k", 48, 2)])
-def test_the_grids_are_as_their_claims_want_them(name, n_runs, n_claims):
-    _, grid = compare.read(f"{name}.yaml")
-    runs = compare.planned(grid)
-    names = {run.name for run in runs}
-    assert len(runs) == len({run.file(Path()) for run in runs}) == n_runs and len(grid["claims"]) >= n_claims
-    for run in runs:
-        assert set(run.changes) <= set(plain(HERE / "hparams" / run.yaml)) and (not run.after or run.after in names)
-    assert all({claim["better"], claim["worse"]} <= names for claim in grid["claims"])
-    assert all(claim["by"] in (*compare.JUDGES, *classify.TERMS) for claim in grid["claims"])
-    known = {key for path in YAMLS for key in plain(path)}
-    assert set(grid.get("sizes", {})) <= known
-
-
-def test_every_seed_is_tested_on_all_folds_that_it_is_given():
-    settings = {"a": {"yaml": "add.yaml"}, "b": {"yaml": "add.yaml", "after": "a"}}
-    runs = compare.planned({"seeds": [0, 1], "folds": [[1, 2], [1, 2]], "settings": settings})
-    assert [(run.name, run.seed, run.changes["test_fold"], run.key) for run in runs[:4]] == [
-        ("a", 0, 1, "0-1"),
-        ("b", 0, 1, "0-1"),
-        ("a", 0, 2, "0-2"),
-        ("b", 0, 2, "0-2"),
-    ]
-    done = {
-        name: [
-            {
-                **made(right),
-                "seed": seed,
-                "run": {"changes": {"test_fold": fold}},
-                "speakers": None,
-                "accuracy": {"linear": {"accuracy": right.count("1") / 4}},
-            }
-            for seed in (0, 1)
-            for fold, right in ((1, rights[0]), (2, rights[1]))
-        ]
-        for name, rights in (("a", ("1111", "1100")), ("b", ("0000", "1100")))
-    }
-    assert compare.accuracy(done["a"], "linear").startswith("75.0 ± 0.0 [")  # over seeds, not over folds
-    claim = {"paper": "P", "claim": "C", "better": "a", "worse": "b", "by": "linear"}
-    assert compare.judged(claim, done)[3].startswith("+50.0 [")
-
-
-def test_a_comparison_runs_goes_on_and_makes_its_table(clips, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    sizes = {"encoder_size": "tiny", "n_mels": 20, "crop_seconds": 0.2, "batch_size": 8, "epochs": 1, "num_workers": 0}
-    grid = {
-        "title": "A title",
-        "about": "About.",
-        "seeds": [0, 1],
-        "sizes": sizes,
-        "settings": {
-            "add": {"yaml": "add.yaml", "each": {"lambdas": [[0, 0, 0, 0], [1, 0, 0, 0]]}},
-            "tuned": {"yaml": "add.yaml", "after": "add-0_0_0_0"},
-        },
-        "claims": [{"paper": "ADD", "claim": "tight", "better": "add-1_0_0_0", "worse": "add-0_0_0_0", "by": "mu_p"}],
-    }
-    (tmp_path / "grid.yaml").write_text(yaml.safe_dump(grid))
-    runs = compare.planned(grid)
-    assert [run.name for run in runs] == 2 * ["add-0_0_0_0", "add-1_0_0_0", "tuned"]
-    for run in runs:
-        said = compare.one(run, sizes, tmp_path / "out", tmp_path / "work", str(clips))
-        assert re.match(r"classifier \d+\.\d %, linear", said)
-    capsys.readouterr()
-    assert compare.main(["grid.yaml", "--out", "out", "--data_folder", str(clips)]) == 0
-    assert "6 runs, 0 to do" in capsys.readouterr().out
-    text = (tmp_path / "out.md").read_text()
-    assert text.count("| add-") == 2 and re.search(r"\| ADD \| tight .*\(mu_p\) \| (holds|does not|cannot)", text)
-    before = (tmp_path / "out" / "tuned-0.json").read_text()
-    assert json.loads(before)["init_from"] and json.loads(before)["setting"] == "tuned"
-
-
-def made(right, **terms):
-    return {"right": {"linear": right}, "analysis": {"add": terms}, "speakers": None, "run": {"changes": {}}}
-
-
-@pytest.mark.parametrize(
-    "better, worse, verdict",
-    [
-        (["1111111011"] * 3, ["0000000011"] * 3, "holds"),
-        (["0000000011"] * 3, ["1111111011"] * 3, "does not hold"),
-        (["1010101010"] * 3, ["0101010101"] * 3, "cannot be told at this size"),
-        (["1111111011", "0000000000", "1111111111"], ["0101010101"] * 3, "cannot be told at this size"),
-    ],
-)
-def test_verdicts(better, worse, verdict):
-    done = {
-        name: [{**made(right), "seed": seed} for seed, right in enumerate(side)]
-        for name, side in (("a", better), ("b", worse))
-    }
-    claim = {"paper": "P", "claim": "C", "better": "a", "worse": "b", "by": "linear"}
-    assert compare.judged(claim, done)[-1] == verdict
-    assert compare.judged(claim, {"a": done["a"]})[-1] == "not run yet"
-    assert compare.judged(claim, {name: runs[:1] for name, runs in done.items()})[-1].endswith("(one seed)")
-
-
-@pytest.mark.parametrize(
-    "better, worse, verdict",
-    [
-        ([0.1, 0.11, 0.12], [0.5, 0.52, 0.51], "holds"),
-        ([0.5, 0.52, 0.51], [0.1, 0.11, 0.12], "does not hold"),
-        ([0.1, 0.5, 0.3], [0.2, 0.3, 0.4], "cannot be told at this size"),
-    ],
-)
-def test_of_a_statistic_less_is_claimed(better, worse, verdict):
-    done = {
-        name: [{**made("1", mu_p=value), "seed": seed} for seed, value in enumerate(side)]
-        for name, side in (("a", better), ("b", worse))
-    }
-    assert compare.judged({"paper": "P", "claim": "C", "better": "a", "worse": "b", "by": "mu_p"}, done)[-1] == verdict
-
-
-def test_folds_of_other_sizes_and_speakers_are_one_table():
-    """Two seeds that are tested on other clips: of three speakers and of two."""
-    runs = [
-        {**made("1111"), "seed": 0, "speakers": [0, 0, 1, 2], "accuracy": {"linear": {"accuracy": 1.0}}},
-        {**made("10"), "seed": 1, "speakers": [3, 4], "accuracy": {"linear": {"accuracy": 0.5}}},
-    ]
-    right, seeds, speakers = compare.hits(runs, "linear")
-    assert right.tolist() == [1, 1, 1, 1, 1, 0] and seeds.tolist() == [0] * 4 + [1] * 2
-    assert speakers.tolist() == [0, 0, 1, 2, 3, 4]
-    assert compare.accuracy(runs, "linear").startswith("83.3 ± 35.4 [0.0, 100.0]")
-
-
-@pytest.mark.parametrize(
-    "text, wanted",
-    [
-        ("", "there is no title"),
-        ("title: [", "is not YAML"),
-        ("title: a", "there is no about"),
-        ("{title: a, about: b, seeds: [0], settings: {x: {}}}", "the setting x wants a yaml"),
-        ("{title: a, about: b, seeds: [0], folds: [1, 2], settings: {}}", "2 folds for 1 seeds"),
-        ("{title: a, about: b, seeds: [0], settings: {}, claims: [{by: foo}]}", "a claim is by foo"),
-    ],
-)
-def test_a_grid_that_is_none_is_one_line(tmp_path, capsys, text, wanted):
-    (tmp_path / "g.yaml").write_text(text)
-    assert compare.main([str(tmp_path / "g.yaml")]) == 2
-    said = capsys.readouterr().err
-    assert wanted in said and said.count("\n") == 1
-    assert compare.main(["nowhere.yaml"]) == 2
-    assert "choose one of esc50.yaml, fsdnoisy18k.yaml, words.yaml" in capsys.readouterr().err
-
-
-def test_a_run_that_fails_does_not_end_the_others(clips, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    grid = {
-        "title": "T",
-        "about": "A",
-        "seeds": [0],
-        "sizes": {"encoder_size": "tiny", "n_mels": 20, "crop_seconds": 0.2, "batch_size": 8, "epochs": 1},
-        "settings": {"bad": {"yaml": "add.yaml", "lambdas": [1]}, "good": {"yaml": "add.yaml", "num_workers": 0}},
-    }
-    (tmp_path / "g.yaml").write_text(yaml.safe_dump(grid))
-    ended = subprocess.run(
-        [sys.executable, HERE / "compare.py", "g.yaml", "--out", "out", "--data_folder", clips],
-        capture_output=True,
-        text=True,
-    )
-    assert ended.returncode == 2 and not ended.stderr, ended.stderr
-    assert "bad, seed 0: failed: lambdas is [1]" in ended.stdout and "1 runs failed" in ended.stdout
-    assert (tmp_path / "out" / "good-0.json").is_file()
-    (tmp_path / "other").mkdir()
-    assert compare.main(["g.yaml", "--out", "out", "--data_folder", "other"]) == 2
-    assert "name another --out" in capsys.readouterr().err
-
-
-def test_ctrl_c_ends_a_comparison_at_once(clips, tmp_path):
-    grid = {
-        "title": "T",
-        "about": "A",
-        "seeds": [0, 1],
-        "sizes": {"encoder_size": "tiny", "n_mels": 20, "crop_seconds": 0.2, "batch_size": 8, "epochs": 5000},
-        "settings": {"a": {"yaml": "add.yaml", "num_workers": 0}, "b": {"yaml": "acl.yaml", "num_workers": 0}},
-    }
-    (tmp_path / "g.yaml").write_text(yaml.safe_dump(grid))
-    process = subprocess.Popen(
-        [sys.executable, HERE / "compare.py", "g.yaml", "--out", "out", "--jobs", "2", "--data_folder", clips],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    log = tmp_path / "exp" / "audio_probes" / "out" / "a" / "0" / "log.txt"
-    while process.poll() is None and not (log.is_file() and "epoch 1/" in log.read_text()):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130 and said == "\nstopped\n" and not list((tmp_path / "out").glob("*"))
-
-
+# ------------------------------------------------------------------------------------------------- folders of runs
 def test_two_runs_in_one_folder_are_told(clips, tmp_path, capsys):
     with alone(tmp_path / "out", "a run", "--output_folder"):
         assert run(clips, tmp_path, "acl") == 2
@@ -440,12 +243,3 @@ def test_a_run_for_debugging_is_not_taken_for_a_real_one(clips, tmp_path, capsys
     assert run(clips, tmp_path, "acl", "--debug") == 0
     assert result(tmp_path)["overrides"]["debug"] is True
     assert run(clips, tmp_path, "acl") == 2 and "holds a run with debug True" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("page", sorted((ROOT / "results" / "audio").glob("*.md")), ids=lambda page: page.stem)
-def test_the_committed_pages_are_those_of_the_committed_runs(page):
-    path, grid = compare.read(f"{page.stem}.yaml")
-    out, runs = page.with_suffix(""), compare.planned(grid)
-    lines, done = compare.page(grid, runs, out, path.name)
-    assert "\n".join(lines) + "\n" == page.read_text(), "make the tables again"
-    assert sum(map(len, done.values())) == len(list(out.glob("*.json"))) and page.with_suffix(".png").is_file()

@@ -14,7 +14,7 @@ import yaml
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import alone
-from sv_ssl.study import compare, errors, grid, kept, runner, tables
+from sv_ssl.study import command_lines, compare, grid, hard_pairs, run_files, tables
 from sv_ssl.study.__main__ import main
 from sv_ssl.training import settings
 from sv_ssl.verification.metrics import headline
@@ -29,7 +29,7 @@ given = dict(argument[2:].split("=", 1) for argument in sys.argv[2:])
 out, results = pathlib.Path(given["output_folder"]), pathlib.Path(given["results_folder"])
 seed, skill = int(given["seed"]), float(given["skill"])
 with open(out / "starts.txt", "a") as file:
-    file.write(" ".join([*sys.argv[1:], os.environ["OMP_NUM_THREADS"]]) + "\\n")
+    file.write(" ".join([*sys.argv[1:], given["threads"], os.environ["OMP_NUM_THREADS"]]) + "\\n")
 time.sleep(float(given.get("sleep", 0)))
 if given.get("broken") == "True":
     print("first words")
@@ -44,7 +44,7 @@ for number, stem in enumerate(stems):
                 score = draw.gauss(skill * (a == b) - 0.1 * number, 1)
                 lines.append(f"{a}/1 {b}/{k + 2} {score:.6f} {'target' if a == b else 'nontarget'}")
     (out / ("scores.txt" if number == 0 else f"scores-{stem}.txt")).write_text("\\n".join(lines) + "\\n")
-    eer = 0.5 - 0.1 * skill + 0.01 * seed + 0.02 * number
+    eer = 0.5 - 0.1 * skill + 0.01 * seed + 0.02 * number + 1e-9 * int(given["threads"])
     reports[stem] = {"list": f"{stem}.txt", "sha1": "0" * 40, "eer": eer, "min_dcf": {"0.01": 2 * eer, "0.05": eer},
                      "n_trials": 192, "n_target": 24, "n_nontarget": 168, "ci": {"eer": [eer - 0.05, eer + 0.05]}}
 log = [{"epoch": e, "loss": 3.0 / e, "seconds": 6.0, "spread": 0.5, "alignment": 0.5 / e, "uniformity": -e,
@@ -54,6 +54,7 @@ baselines = {stem: {"no_learning": 0.5, "untrained": 0.45 + 0.01 * seed} for ste
 run = {"name": given["name"], "corpus": "toy", "seed": seed, "yaml": sys.argv[1], "test": reports[stems[0]],
        "lists": reports, "epochs": 4, "best_epoch": 4, "parameters": 7, "minutes": 0.4, "cpu_minutes": 0.5,
        "peak_gb": 0.3, "crops": 4000, "valid_eer": 0.1, "device": "CPU, 1 threads", "commit": "0" * 40, "versions": {},
+       "streams": int(given.get("streams", 2)),
        "training_utterances": 10, "training_hours": 0.1, "overrides": given,
        **({"baselines": baselines[stems[0]], "baseline_lists": baselines} if given.get("baselines") == "True" else {})}
 (results / "runs").mkdir(parents=True, exist_ok=True)
@@ -136,7 +137,7 @@ def test_scores_and_lists_read_back_exactly(toy, tmp_path):
     assert main(toy()) == 0
     folder, [run, *_] = tmp_path / "results" / "study" / "toy", grid.read("home/toy.yaml").runs()
     (folder / "trials" / "dropped.npz").write_bytes(b"a list that the study has no more")
-    scores, lists = kept.read_scores(folder, run), kept.read_lists(folder, [run])
+    scores, lists = run_files.read_scores(folder, run), run_files.read_lists(folder, [run])
     assert scores.keys() == lists.keys() == {"one", "one_far"}
     lines = next(tmp_path.glob("exp/study/toy/good-0-*/scores-one.txt")).read_text().splitlines()
     assert scores["one"].tolist() == [np.float32(line.split()[2]) for line in lines]
@@ -159,7 +160,35 @@ def test_what_is_done_is_not_done_again(toy, tmp_path, capsys):
 def test_cores_are_shared(toy, tmp_path, monkeypatch):
     monkeypatch.setattr("sv_ssl.study.runner.cores", lambda: 7)
     assert main([*toy(), "--jobs", "2", "--only", "*/0"]) == 0
-    assert [text.split()[-1] for text in starts(tmp_path)] == ["3", "3"]
+    assert [text.split()[-2:] for text in starts(tmp_path)] == [["3", "3"], ["3", "3"]]
+    assert main([*toy(threads=2, seeds=[2]), "--jobs", "2"]) == 0  # the study's own word comes first
+    assert sorted(text.split()[-2:] for text in starts(tmp_path)) == [["2", "2"]] * 2 + [["3", "3"]] * 2
+
+
+def test_a_run_and_its_repetition_have_the_same_threads(toy, tmp_path, monkeypatch):
+    """The toy's error rate depends on them, as the last digits of true runs do."""
+    monkeypatch.setattr("sv_ssl.study.runner.cores", lambda: 5)
+    assert main([*toy(), "--only", "good/0"]) == 0
+    found = json.loads((tmp_path / "results/study/toy/runs/good-0.json").read_text())
+    assert " --threads=5" in found["command"]
+    for threads in ("1", "3"):
+        (tmp_path / threads).mkdir()
+        subprocess.run(
+            f"{found['command']} --output_folder={tmp_path / threads} --results_folder={tmp_path / threads}",
+            shell=True,
+            check=True,
+            env={**os.environ, "OMP_NUM_THREADS": threads, "data": "speech", "work": "exp/study/toy"},
+        )
+        again = json.loads((tmp_path / threads / "runs" / "toy.json").read_text())
+        assert again["test"]["eer"] == found["test"]["eer"]
+
+
+def test_the_device_is_passed_on_and_no_part_of_what_was_run(toy, tmp_path, capsys):
+    assert main([*toy(), "--only", "good/0", "--device", "cuda:1"]) == 0
+    found = json.loads((tmp_path / "results/study/toy/runs/good-0.json").read_text())
+    assert " --device=cuda:1" in found["command"] and "device" not in found["run"]["options"]
+    assert main([*toy(), "--only", "good/0"]) == 0
+    assert "1 runs, 1 of them done" in capsys.readouterr().out
 
 
 def test_only_some_runs(toy, tmp_path, capsys):
@@ -228,10 +257,14 @@ def running(tmp_path):
         ({"name": "a/b"}, "is 'a/b': it names files"),
         ({"drawn": ["god"]}, "drawn names the system 'god', which is not there: did you mean good"),
         ({"pairs": [{"claim": "x", "better": "good", "worse": "bat"}]}, "pair 1 names the system 'bat'"),
-        ({"pairs": [{"claim": "x", "better": "good", "worse": "bad", "by": "luck"}]}, "is by 'luck': choose eer or"),
+        (
+            {"pairs": [{"claim": "x", "better": "good", "worse": "bad", "by": "luck"}]},
+            "is by 'luck': choose eer",
+        ),
         ({"pairs": [{"claim": "x", "better": "good"}]}, "pair 1 lacks the key worse"),
         ({"systems": {"a": {"recipe": "no.py", "yaml": "x"}}, "pairs": [], "drawn": []}, "there is no"),
         ({"systems": {"a": {"yaml": "x"}}, "pairs": [], "drawn": []}, "system a lacks the key recipe"),
+        ({"threads": 0}, "threads is 0, wanted at least 1"),
     ],
 )
 def test_a_bad_study_is_refused_in_one_line(toy, capsys, changes, message):
@@ -261,15 +294,15 @@ def test_a_damaged_record_is_named(toy, tmp_path):
     path = tmp_path / "results/study/toy/runs/good-0.json"
     path.write_text("{}")
     with pytest.raises(InputError, match="good-0.json is not the record of a study's run"):
-        kept.results(tmp_path / "results/study/toy", grid.read("home/toy.yaml"))
+        run_files.read_results(tmp_path / "results/study/toy", grid.read("home/toy.yaml"))
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("recipes/study/*.yaml")), ids=lambda path: path.stem)
-def test_the_studies_give_no_option_that_their_recipes_refuse(path):
-    found = grid.read(path)
+@pytest.mark.parametrize("name", ["built_in", "small"])
+def test_the_studies_give_no_option_that_their_recipes_refuse(name):
+    found = grid.read(ROOT / "recipes" / "study" / f"{name}.yaml")
     assert len(found.systems) > 3 and found.pairs and found.drawn and found.lists
     for run in found.runs():
-        _, recipe, *arguments = grid.command(found, run, "/data", output_folder="x", results_folder="y")
+        _, recipe, *arguments = command_lines.command(found, run, "/data", output_folder="x", results_folder="y")
         name, given = settings.arguments(arguments)
         yaml_file = settings.find_yaml(recipe, name)
         known = {**settings.OPTIONAL, **settings.top_level(yaml_file.read_text(), yaml_file)}
@@ -301,6 +334,13 @@ def test_the_page_says_what_the_jsons_say(tabled, tmp_path):
     assert text.index("| good |") < text.index("| untrained (good) |") < text.index("| bad |")
     assert {path.name for path in folder.glob("*.png")} == {"learning.png", "sphere.png", "det.png"}
     assert "![DET curves](det.png)" in text and "4 of 4 runs, on CPU, 1 threads; commit 000000000000." in text
+    assert "random streams" not in text and "export data=FOLDER work=FOLDER" in text
+
+
+def test_results_of_older_random_streams_are_marked(tabled, tmp_path):
+    assert main(tabled(systems=systems(bad={"streams": 1}))) == 0
+    text = (tmp_path / "results/study/toy/README.md").read_text()
+    assert "\n2 of 4 runs were made with the random streams of version 1, until they are made again.\n" in text
 
 
 def test_claims_are_answered(tabled, tmp_path):
@@ -320,14 +360,14 @@ def test_the_page_can_be_made_again_from_what_is_kept(tabled, tmp_path, capsys):
     assert main(tabled()) == 0
     folder, found = tmp_path / "results/study/toy", grid.read("home/toy.yaml")
     before = (folder / "README.md").read_text()
-    results = kept.results(folder, found)
+    results = run_files.read_results(folder, found)
     assert tables.page(folder, found, results, tables.read_measured(folder, results)) == before
     (folder / "README.md").unlink()
     assert main(["home/toy.yaml", "--tables-only"]) == 0  # no --data
     assert (folder / "README.md").read_text() == before
     (folder / "runs" / "bad-1.json").unlink()
     with pytest.raises(InputError, match="is of other runs"):
-        tables.read_measured(folder, kept.results(folder, found))
+        tables.read_measured(folder, run_files.read_results(folder, found))
 
 
 def test_tables_of_nothing(tabled, capsys):
@@ -349,7 +389,7 @@ def test_lists_of_the_same_speakers_draw_the_same():
     sides = np.repeat(np.arange(6), 6), np.tile(np.arange(6), 6)
     names = [np.array([f"{letter}{i}" for i in range(6)]) for letter in "ab"]
     lists = {
-        stem: kept.List(sides[0] == sides[1], *sides, of)
+        stem: run_files.List(sides[0] == sides[1], *sides, of)
         for stem, of in (("near", names[0]), ("far", names[0]), ("other", names[1]))
     }
     scores = rng.standard_normal(36)
@@ -360,7 +400,7 @@ def test_lists_of_the_same_speakers_draw_the_same():
 
 def test_alignment_is_the_mean_squared_distance_of_targets():
     codes = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 0])
-    lists = {"a": kept.List(codes[0] == codes[1], *codes, np.array(["x", "y"]))}
+    lists = {"a": run_files.List(codes[0] == codes[1], *codes, np.array(["x", "y"]))}
     found = compare.draw("alignment", lists, "a", np.array([0.5, -1.0, 1.0, -1.0]))
     assert found.whole == 0.5  # of 1 and 0
     assert {round(value, 6) for value in found.draws} == {0.0, 0.5, 1.0}
@@ -371,14 +411,14 @@ def test_the_committed_pages_are_those_of_the_committed_runs(page):
     if page is None:
         pytest.skip("no study is recorded in results/study")
     found = grid.read(ROOT / "recipes" / "study" / f"{page.parent.name}.yaml")
-    results = kept.results(page.parent, found)
+    results = run_files.read_results(page.parent, found)
     assert len(results) == len(list(page.parent.glob("runs/*.json"))), "runs of other options than the grid's"
     measured = tables.read_measured(page.parent, results)
     assert tables.page(page.parent, found, results, measured) == page.read_text(), "make the tables again"
-    run, lists = next(iter(results)), kept.read_lists(page.parent, results)
-    for stem, scores in kept.read_scores(page.parent, run).items():
-        told = runner.reports(results[run])[stem]["eer"]
-        assert headline(scores, lists[stem].labels, ())["eer"] == pytest.approx(told)
+    run, lists = next(iter(results)), run_files.read_lists(page.parent, results)
+    for stem, scores in run_files.read_scores(page.parent, run).items():
+        wanted = run_files.reports(results[run])[stem]["eer"]
+        assert headline(scores, lists[stem].labels, ())["eer"] == pytest.approx(wanted)
 
 
 def test_a_true_run_goes_all_the_way(tiny, tabled, tmp_path):
@@ -401,6 +441,7 @@ def test_a_true_run_goes_all_the_way(tiny, tabled, tmp_path):
     }
     [file, *_] = tabled(
         recipes=str(ROOT / "recipes" / "voxceleb"),
+        threads=1,
         options=options,
         lists={},
         seeds=[0],
@@ -413,7 +454,7 @@ def test_a_true_run_goes_all_the_way(tiny, tabled, tmp_path):
     folder = tmp_path / "results/study/toy"
     found = json.loads((folder / "runs" / "am-0.json").read_text())
     run = grid.read(file).runs()[0]
-    scores, labels = kept.read_scores(folder, run)["trials"], kept.read_lists(folder, [run])["trials"].labels
+    scores, labels = run_files.read_scores(folder, run)["trials"], run_files.read_lists(folder, [run])["trials"].labels
     assert headline(scores, labels, ())["eer"] == pytest.approx(found["test"]["eer"])
     assert len(found["curve"]["eer"]) == 2 and found["curve"]["crops"][-1] == found["crops"]
     assert table((folder / "README.md").read_text(), "no learning")
@@ -427,7 +468,7 @@ def test_a_true_run_goes_all_the_way(tiny, tabled, tmp_path):
     again = subprocess.run(
         f"{found['command']} --output_folder={tmp_path}/again --results_folder={tmp_path}/again",
         shell=True,
-        env={**os.environ, "data": str(tiny)},
+        env={**os.environ, "data": str(tiny), "OMP_NUM_THREADS": "2"},  # --threads comes first
         capture_output=True,
         text=True,
     )
@@ -438,17 +479,17 @@ def test_a_true_run_goes_all_the_way(tiny, tabled, tmp_path):
 
 def test_the_hardest_pairs_are_the_low_targets_and_the_high_non_targets():
     labels = np.array([True, False] * 6)
-    one = errors.Judged(
+    judged = hard_pairs.Judged(
         "x",
         Trials("x", "", "", list("ab"), np.zeros(12, int), np.ones(12, int), labels, None),
         {},
         [np.arange(12.0), np.arange(12.0)],
     )
-    assert errors.hardest(one) == {
+    assert hard_pairs.hardest(judged) == {
         "same speaker, low score": [0, 2, 4, 6],
         "different speakers, high score": [11, 9, 7, 5],
     }
-    assert one.ranks[0] == 0 and one.ranks[-1] == 1
+    assert judged.ranks[0] == 0 and judged.ranks[-1] == 1
 
 
 def test_pairs_of_a_system_that_was_not_run(toy, capsys):

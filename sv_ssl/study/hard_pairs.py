@@ -15,8 +15,9 @@ from sv_ssl import audio
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
 from sv_ssl.reporting.record import markdown
-from sv_ssl.study import kept
-from sv_ssl.study.grid import DATA, Grid, Run
+from sv_ssl.study import run_files
+from sv_ssl.study.command_lines import DATA
+from sv_ssl.study.grid import Grid, Run
 from sv_ssl.verification import conditions
 from sv_ssl.verification.trials import Trials, read_trials
 
@@ -40,23 +41,27 @@ class Judged(NamedTuple):
 
     @property
     def ranks(self) -> np.ndarray:
-        """(T,) mean over seeds of the place among all scores of the list, from 0 to 1."""
-        return np.mean([one.argsort().argsort() for one in self.scores], axis=0) / max(len(self.trials.enroll) - 1, 1)
+        """Return the mean over seeds of the place among all scores of the list, from 0 to 1: (T,)"""
+        places = [scores.argsort().argsort() for scores in self.scores]
+        return np.mean(places, axis=0) / max(len(self.trials.enroll) - 1, 1)
 
 
 def write(folder: Path, grid: Grid, system: str, data: str | None) -> Path:
-    """errors-<system>.md and a picture of spectrograms for each list -> the page's path."""
-    runs = [run for run in kept.results(folder, grid) if run.system == system]
-    if not runs:
+    """Write errors-<system>.md and a picture of spectrograms for each list; return the page's path."""
+    results = {run: result for run, result in run_files.read_results(folder, grid).items() if run.system == system}
+    if not results:
         raise InputError(f"{folder} has no run of {system!r} yet; the systems are {', '.join(grid.systems)}")
+    if any(map(run_files.is_of_clips, results.values())):
+        raise InputError(f"--pairs {system}: the study {grid.name} is of labelled clips, which have no trials")
+    runs = list(results)
     options = {key: _placed(value, data) for key, value in runs[0].options.items()}
     if absent := [key for key in ("test_trials", "data_folder") if key not in options]:
         raise InputError(f"the study {grid.name} leaves it to its recipes to find {absent[0]}: name it in its options")
     root = Path(options.get("audio_root") or options["data_folder"])
-    named = options["test_trials"] if isinstance(options["test_trials"], list) else [options["test_trials"]]
-    lists = [_judged(folder, runs, path, _placed(grid.manifests, data)) for path in named]
-    for one in lists:
-        _picture(folder / f"errors-{system}-{one.stem}.jpg", one, root)
+    paths = options["test_trials"] if isinstance(options["test_trials"], list) else [options["test_trials"]]
+    lists = [_judged(folder, runs, path, _placed(grid.manifests, data)) for path in paths]
+    for judged in lists:
+        _picture(folder / f"errors-{system}-{judged.stem}.jpg", judged, root)
     path = folder / f"errors-{system}.md"
     with aside(path) as temporary:
         temporary.write_text("\n".join(_page(system, runs, lists)), encoding="utf-8")
@@ -64,7 +69,7 @@ def write(folder: Path, grid: Grid, system: str, data: str | None) -> Path:
 
 
 def _placed(value: Any, data: str | None) -> Any:
-    """An option with the folder of --data in the place of $data."""
+    """Return an option with the folder of --data in the place of $data."""
     if isinstance(value, list):
         return [_placed(item, data) for item in value]
     return value.replace(DATA, data) if data and isinstance(value, str) else value
@@ -74,11 +79,11 @@ def _judged(folder: Path, runs: Sequence[Run], path: str, manifests: Sequence[st
     trials = read_trials(path)
     stem = Path(path).stem
     columns = _columns(manifests, trials.ids) if manifests else {}
-    return Judged(stem, trials, columns, [kept.read_scores(folder, run)[stem] for run in runs])
+    return Judged(stem, trials, columns, [run_files.read_scores(folder, run)[stem] for run in runs])
 
 
 def _columns(manifests: Sequence[str], ids: Sequence[str]) -> dict[str, list[str]]:
-    """The columns of several manifests as of one: a list may name recordings of each."""
+    """Return the columns of several manifests as of one: a list may name recordings of each."""
     rows: list[dict[str, str]] = []
     for path in manifests:
         try:
@@ -100,62 +105,58 @@ def _columns(manifests: Sequence[str], ids: Sequence[str]) -> dict[str, list[str
 def _page(system: str, runs: Sequence[Run], lists: Sequence[Judged]) -> list[str]:
     about = ABOUT.format(seeds=", ".join(str(run.seed) for run in runs))
     lines = [f"# What {system} gets wrong", "", about, "", "## By gender, session and duration", ""]
-    lines += markdown(
-        ["list", "by", "value", "targets", "non-targets", "EER", "note"],
-        [row for one in lists for row in _broken_down(one)],
-    )
-    for one in lists:
-        lines += ["", f"## Hardest pairs of {one.stem}", ""]
-        lines += markdown(
-            ["pair", "one", "other", "rank"],
-            [
-                [kind, one.trials.ids[one.trials.enroll[i]], one.trials.ids[one.trials.test[i]], f"{one.ranks[i]:.3f}"]
-                for kind, chosen in hardest(one).items()
-                for i in chosen
-            ],
-        )
-        lines += ["", f"![their spectrograms](errors-{system}-{one.stem}.jpg)"]
+    head = ["list", "by", "value", "targets", "non-targets", "EER", "note"]
+    lines += markdown(head, [row for judged in lists for row in _broken_down(judged)])
+    for judged in lists:
+        lines += ["", f"## Hardest pairs of {judged.stem}", ""]
+        lines += markdown(["pair", "one", "other", "rank"], _pair_rows(judged))
+        lines += ["", f"![their spectrograms](errors-{system}-{judged.stem}.jpg)"]
     return [*lines, ""]
 
 
-def _broken_down(one: Judged) -> list[list[str]]:
-    """Rows of a list: what all its seeds make of each condition."""
-    by = [name for name in BY if len(set(one.columns.get(name, []))) > 1]
-    parts = conditions.split(one.trials, by, one.columns)
-    everything: list[conditions.Condition] = [("all", "", np.ones(len(one.trials.enroll), bool))]
-    each = [conditions.evaluate_each(one.trials, scores, [*everything, *parts]) for scores in one.scores]
+def _pair_rows(judged: Judged) -> list[list[str]]:
+    trials = judged.trials
+    return [
+        [kind, trials.ids[trials.enroll[i]], trials.ids[trials.test[i]], f"{judged.ranks[i]:.3f}"]
+        for kind, chosen in hardest(judged).items()
+        for i in chosen
+    ]
+
+
+def _broken_down(judged: Judged) -> list[list[str]]:
+    """Return the rows of a list: what all its seeds make of each condition."""
+    trials = judged.trials
+    by = [name for name in BY if len(set(judged.columns.get(name, []))) > 1]
+    parts: list[conditions.Condition] = [("all", "", np.ones(len(trials.enroll), bool))]
+    parts += conditions.split(trials, by, judged.columns)
+    by_seed = [conditions.evaluate_each(trials, scores, parts) for scores in judged.scores]
     rows = []
-    for found in zip(*each):
-        eer = "" if found[0]["eer"] is None else f"{100 * np.mean([row['eer'] for row in found]):.2f}"
-        rows.append(
-            [
-                one.stem,
-                *(str(found[0][key]) for key in ("by", "value", "n_target", "n_nontarget")),
-                eer,
-                found[0]["note"],
-            ]
-        )
+    for reports in zip(*by_seed):
+        first = reports[0]
+        eer = "" if first["eer"] is None else f"{100 * np.mean([report['eer'] for report in reports]):.2f}"
+        counts = [str(first[key]) for key in ("by", "value", "n_target", "n_nontarget")]
+        rows.append([judged.stem, *counts, eer, first["note"]])
     return rows
 
 
-def hardest(one: Judged) -> dict[str, list[int]]:
-    """{kind: trials}: targets of the lowest ranks, non-targets of the highest."""
-    order = one.ranks.argsort(kind="stable")
-    labels = np.asarray(one.trials.labels)
+def hardest(judged: Judged) -> dict[str, list[int]]:
+    """Return {kind: trials}: targets of the lowest ranks, non-targets of the highest."""
+    order = judged.ranks.argsort(kind="stable")
+    labels = np.asarray(judged.trials.labels)
     return {
         "same speaker, low score": order[labels[order]][:HARDEST].tolist(),
         "different speakers, high score": order[~labels[order]][::-1][:HARDEST].tolist(),
     }
 
 
-def _picture(path: Path, one: Judged, root: Path) -> None:
-    """The two spectrograms of each of the hardest pairs beside each other."""
-    pairs = [(kind, i) for kind, chosen in hardest(one).items() for i in chosen]
+def _picture(path: Path, judged: Judged, root: Path) -> None:
+    """Draw the two spectrograms of each of the hardest pairs beside each other."""
+    pairs = [(kind, i) for kind, chosen in hardest(judged).items() for i in chosen]
     figure = Figure(figsize=(7, 1.5 * len(pairs)), layout="constrained")
     axes = figure.subplots(len(pairs), 2, squeeze=False, sharex=True, sharey=True)
     for row, (kind, i) in zip(axes, pairs):
-        for panel, side in zip(row, (one.trials.enroll, one.trials.test)):
-            name = one.trials.ids[side[i]]
+        for panel, side in zip(row, (judged.trials.enroll, judged.trials.test)):
+            name = judged.trials.ids[side[i]]
             wave = audio.read(root / name)[: round(SHOWN * RATE)]
             panel.specgram(wave / wave.std(), NFFT=400, Fs=RATE, noverlap=80, cmap="magma", vmin=-100, vmax=-25)
             panel.set_title(f"{kind}: {name[-40:]}", fontsize=6, loc="left")

@@ -24,7 +24,7 @@ command again resumes a run that was stopped.
 
 import sys
 
-from sv_ssl.training import classify
+from sv_ssl.training import experiment
 
 if __name__ == "__main__":
-    sys.exit(classify.main(__file__, __doc__))
+    sys.exit(experiment.main(__file__, __doc__, task="clips"))

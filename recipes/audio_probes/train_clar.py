@@ -26,7 +26,7 @@ could not be had, so no number of theirs is quoted.
 
 import sys
 
-from sv_ssl.training import classify
+from sv_ssl.training import experiment
 
 if __name__ == "__main__":
-    sys.exit(classify.main(__file__, __doc__))
+    sys.exit(experiment.main(__file__, __doc__, task="clips"))

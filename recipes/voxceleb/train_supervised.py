@@ -21,4 +21,4 @@ import sys
 from sv_ssl.training import experiment
 
 if __name__ == "__main__":
-    sys.exit(experiment.main(__file__, __doc__))
+    sys.exit(experiment.main(__file__, __doc__, task="speakers"))

@@ -54,20 +54,27 @@ SUMMARY: dict[str, Callable[[dict], Any]] = {
 
 
 def record(folder: str | os.PathLike, run: dict) -> Path:
-    """A run (at least name, corpus, seed and `test`, a `scoring.report`) -> its JSON under folder/runs.
+    """Write a run's JSON below a results folder and return its path. The same run done again replaces its file.
 
-    The commit and the versions of the packages are added. The same run done again replaces its file.
+    A run has at least name, corpus, seed, and what it was judged by: `test`, a `scoring.report`, goes below runs/, and
+    `accuracy`, of labelled clips, below audio/. The commit and the versions of the packages are added.
     """
-    if absent := [key for key in NEEDED if key not in run]:
+    judged = "accuracy" if "accuracy" in run else "test"
+    if absent := [key for key in (*NEEDED[:-1], judged) if key not in run]:
         raise InputError(f"a run to be recorded needs {', '.join(NEEDED)}; this one has no {', '.join(absent)}")
-    run = {**run, "test": _named(run["test"]), "overrides": {k: here(v) for k, v in run.get("overrides", {}).items()}}
+    run = {**run, "overrides": {key: here(value) for key, value in run.get("overrides", {}).items()}}
+    parts = [run["name"], run["corpus"], f"seed{run['seed']}"]
+    if judged == "test":
+        run["test"] = _named(run["test"])
+        parts.insert(2, Path(run["test"]["list"]).stem)
     if "lists" in run:
         run["lists"] = {stem: _named(test) for stem, test in run["lists"].items()}
-    parts = [run["name"], run["corpus"], Path(run["test"]["list"]).stem, f"seed{run['seed']}"]
     if changed(run):
         parts.append(hashlib.sha1(changed(run).encode()).hexdigest()[:6])
-    path = Path(folder) / "runs" / (re.sub(r"[^\w.-]+", "_", "-".join(parts)) + ".json")
-    text = json.dumps({**run, "commit": commit(), "versions": versions()}, indent=2, allow_nan=False)
+    place = "runs" if judged == "test" else "audio"
+    path = Path(folder) / place / (re.sub(r"[^\w.-]+", "_", "-".join(map(str, parts))) + ".json")
+    indent = 2 if judged == "test" else None  # a confusion matrix would take a thousand lines
+    text = json.dumps({**run, "commit": commit(), "versions": versions()}, indent=indent, allow_nan=False)
     with aside(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
     return path
@@ -93,9 +100,12 @@ def here(value: Any) -> Any:
 MACHINE = {
     "seed",
     "num_workers",
+    "threads",
+    "device",
     "data_folder",
     "output_folder",
     "results_folder",
+    "record",
     "audio_root",
     "noise_folder",
     "room_folder",

@@ -27,6 +27,7 @@ class Config:
     yaml: RecipeYaml
     given: dict[str, Any]  # by the command line
     demo: dict[str, Any]  # sizes of demo.yaml, where no data_folder is named
+    print_only: bool = False
 
     @property
     def plain(self) -> dict[str, Any]:
@@ -74,14 +75,14 @@ class Config:
 def read(kind: type[Settings], recipe_file: str, argv: Sequence[str]) -> Config:
     """Return what a command line asks for, checked."""
     name, given = arguments(argv)
-    given.pop(PRINT, None)
+    print_only = given.pop(PRINT, False) is True
     found = recipe_yaml.read(recipe_yaml.find(recipe_file, name), settings.known(kind))
     usual = {**settings.defaults(kind), **found.written}
     if missing := sorted(settings.known(kind).keys() - usual.keys()):
         raise InputError(f"{found.path} lacks the key {missing[0]}: start from a copy of one that is there")
     refuse_unknown(given, usual, found.path.name, settings.known(kind))
     demo = recipe_yaml.demo_sizes(recipe_file, usual) if given.get("data_folder", usual["data_folder"]) is None else {}
-    config = Config(kind, found, given, demo)
+    config = Config(kind, found, given, demo, print_only)
     settings.check(kind, config.plain)
     return config
 

@@ -77,7 +77,7 @@ def perform(kind: type[Task], config: Config) -> Outcome | None:
     with run_folder.at_work(folder):
         threads = settings.threads or run_folder.begun(folder).get("threads") or usual_threads()
         with computing_on(threads):
-            task = kind(settings)
+            task = kind(settings, config)
             brain, before = train(task, config, found, device, threads)
             return judge(task, config, brain, before) if is_main() else None
 
@@ -85,7 +85,7 @@ def perform(kind: type[Task], config: Config) -> Outcome | None:
 # ------------------------------------------------------------------------------------------------------------- threads
 def usual_threads() -> int:
     """Return a thread for each core that this process may use, shared with the others that torchrun has started."""
-    return max(1, host.X)
+    return max(1, host.cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 @contextmanager
@@ -105,12 +105,12 @@ def train(task: Task, config: Config, found: dict, device: str, threads: int) ->
     """Return the fitted Brain, and what was judged before."""
     settings = task.settings
     check_needs(settings)
+    prepare_encoder(settings)
     views, batches = task.views_and_batches()
     classes, n_classes = task.classes()
     settings.method.prepare(
         Facts(len(views), classes, n_classes, len(batches), epochs=settings.epochs, seed=settings.seed)
     )
-    prepare_encoder(settings)
     check_rates(settings)
     run_folder.claim(config, Path(settings.output_folder), found, task.identity(), threads)
     before = task.baselines() if settings.baselines and is_main() else None

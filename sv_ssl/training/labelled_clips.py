@@ -37,7 +37,7 @@ class ClipTask:
     settings_class: ClassVar = ClipSettings
     built_in: ClassVar = "the built-in sound classes, which are synthetic: name your own clips with --data_folder"
 
-    def __init__(self, settings: ClipSettings):
+    def __init__(self, settings: ClipSettings, config: Config):
         self.settings = settings
         self.frame = clips.split(clips.table(str(settings.data_folder)), settings.test_fold, settings.valid_clips)
         self.names = sorted(set(self.frame.label))

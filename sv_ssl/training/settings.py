@@ -1,7 +1,7 @@
 """Every setting of a run, in one place: its type, default, meaning and range, and whether it may differ on resume.
 
-A field of `Settings` is an option of every recipe and may be a key of its YAML. A YAML has further keys of its own, which
-its objects refer to: their meaning is the comment beside them, and the constructors of those objects check their values.
+A field of `Settings` is an option of every recipe and may be a key of its YAML. A YAML has further keys of its own,
+which its objects refer to: their meaning is the comment beside them, and the constructors of those objects check them.
 """
 
 from __future__ import annotations

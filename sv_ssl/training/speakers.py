@@ -46,8 +46,9 @@ class SpeakerTask:
     settings_class: ClassVar = SpeakerSettings
     built_in: ClassVar = "the built-in corpus, which is synthetic: name your own speech with --data_folder"
 
-    def __init__(self, settings: SpeakerSettings):
+    def __init__(self, settings: SpeakerSettings, config: Config):
         self.settings = settings
+        self.with_classifier = "n_speakers" in config.yaml.written
         self.data = dataset.read(settings)
 
     @staticmethod
@@ -98,7 +99,7 @@ class SpeakerTask:
         if settings.speeds != [1.0] and wanted != "all":
             raise InputError("speeds make further speakers of an utterance: they need --labels speaker")
         if wanted == "none":
-            if "n_speakers" in self.written:
+            if self.with_classifier:
                 raise InputError("a classifier learns speakers: --labels speaker")
             return None, 0
         train = self.data.train
@@ -106,8 +107,8 @@ class SpeakerTask:
         n = n_classes(labels, settings.speeds)
         if settings.n_speakers not in (None, n):
             raise InputError(
-                f"n_speakers is {settings.n_speakers} but there are {n} in training (those of the trial lists left out, "
-                f"times {len(settings.speeds)} speeds): pass --n_speakers {n}, or leave it out"
+                f"n_speakers is {settings.n_speakers} but there are {n} in training (those of the trial lists "
+                f"left out, times {len(settings.speeds)} speeds): pass --n_speakers {n}, or leave it out"
             )
         return labels, n
 

@@ -20,7 +20,7 @@ class Task(Protocol):
     built_in: ClassVar[str]  # what to know of the corpus that a run has where none is named
     settings: Any  # of this run, of the class above
 
-    def __init__(self, settings: Any): ...
+    def __init__(self, settings: Any, config: Config): ...
 
     @staticmethod
     def sources(config: Config) -> dict[str, Any]:
@@ -52,7 +52,10 @@ class Task(Protocol):
         ...
 
     def judge(self, embedder: nn.Module, before: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Judge the trained embedder: the result's own part, and lines for the model card. Write scores and pictures."""
+        """Judge the trained embedder, and return the result's own part and lines for the model card.
+
+        Scores and pictures are written into the output folder.
+        """
         ...
 
     def figures(self, result: dict[str, Any]) -> list[str]:

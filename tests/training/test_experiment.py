@@ -19,7 +19,7 @@ from data_prep import shards as pack
 from sv_ssl import audio
 from sv_ssl.core.errors import InputError
 from sv_ssl.models import folder as model
-from sv_ssl.training import brain, experiment
+from sv_ssl.training import brain, experiment, speaker_scores
 
 ROOT = Path(__file__).parents[2]
 SIMCLR, MOCO = (ROOT / "recipes" / "voxceleb" / f"train_{name}_am.py" for name in ("simclr", "moco"))
@@ -32,6 +32,7 @@ SMALL = [
     "--num_workers=0",
     "--watch_every=2",
     "--device=cpu",
+    "--threads=1",
 ]
 
 
@@ -255,7 +256,7 @@ def test_an_epoch_whose_validation_fails_is_kept(tiny, tmp_path, capsys, monkeyp
     def unreadable(*_):
         raise InputError("valid.wav is damaged")
 
-    monkeypatch.setattr(experiment, "scored", unreadable)
+    monkeypatch.setattr(speaker_scores, "scored", unreadable)
     arguments = options(tiny, tmp_path)
     assert run(SIMCLR, "hparams/am.yaml", *arguments) == 2
     assert "valid.wav is damaged" in capsys.readouterr().err
@@ -388,6 +389,7 @@ def test_divergence_stops(tiny, tmp_path, capsys):
     refused(capsys, "training has diverged", "No epoch was finished before", "--peak_lr")
 
 
-def test_help_is_the_recipes_page(capsys):
-    assert experiment.main("x", "The page.", ["--help"]) == 0
-    assert capsys.readouterr().out == "The page.\n"
+def test_help_is_the_recipes_page_and_every_option(capsys):
+    assert experiment.main(str(SIMCLR), "The page.", ["--help"]) == 0
+    page = capsys.readouterr().out
+    assert page.startswith("The page.\n\nOptions") and "hparams/am.yaml" in page and "\n  --crop_seconds 2.0\n" in page

@@ -12,7 +12,9 @@ from test_experiment import MOCO, SIMCLR, options, run
 from sv_ssl.cli import score
 from sv_ssl.data import manifest
 from sv_ssl.embeddings import store
-from sv_ssl.training import brain, dataset, experiment
+from sv_ssl.core.seeds import stream
+from sv_ssl.training import checkpoints, dataset
+from sv_ssl.training.settings import SpeakerSettings
 
 SUPERVISED = SIMCLR.parent / "train_supervised.py"
 
@@ -49,7 +51,7 @@ def test_the_number_of_speakers_is_told(tiny, tmp_path, capsys):
     assert run(SUPERVISED, "hparams/aam_softmax.yaml", *options(tiny, tmp_path, "--labels=utterance")) == 2
     assert failed(capsys, "--labels speaker")
     assert run(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path, "--labels=names")) == 2
-    assert failed(capsys, "utterance, speaker or both")
+    assert failed(capsys, "labels is 'names': choose utterance or speaker")
     assert run(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path, "--speeds=[1.0, 0.9]")) == 2
     assert failed(capsys, "--labels speaker")
 
@@ -71,9 +73,11 @@ def test_the_audio_papers_losses(tiny, tmp_path):
 def test_known_and_unknown_speakers_at_once(tiny, tmp_path, capsys):
     """Half of the speakers are known, and one of their utterances is not: the others have the label -1."""
     frame = manifest.read(tiny / "train.csv")
-    half = np.sort(np.random.default_rng((0, 4)).permutation(np.unique(frame.spk_id))[:3])
+    half = np.sort(stream(0, "label share").permutation(np.unique(frame.spk_id))[:3])
     frame.loc[np.flatnonzero(frame.spk_id == half[0])[0], "spk_id"] = ""
-    found = dataset.known_speakers(frame, {"seed": 0, "label_share": 0.5})
+    objects = dict.fromkeys(("embedder", "method", "lr", "opt_class"))
+    sizes = {"epochs": 1, "batch_size": 2, "label_share": 0.5}
+    found = dataset.known_speakers(frame, SpeakerSettings(name="a", output_folder="b", **sizes, **objects))
     assert [half[n] for n in found[found >= 0]] == frame.spk_id[frame.spk_id.isin(half)].tolist()
     assert (found == -1).sum() == 24 - 11
     for yaml, script, more in (
@@ -87,9 +91,10 @@ def test_known_and_unknown_speakers_at_once(tiny, tmp_path, capsys):
         assert weights[name].shape == (n_speakers, 512)
         assert np.isfinite(losses(out)).all()
     capsys.readouterr()
-    for wrong in (["hparams/clar_semi.yaml", "--labels=speaker"], ["hparams/supcon.yaml", "--labels=both"]):
-        assert run(SIMCLR, wrong[0], *options(tiny, tmp_path, wrong[1])) == 2
-        assert failed(capsys, "supervision semi")
+    assert run(SIMCLR, "hparams/clar_semi.yaml", *options(tiny, tmp_path, "--labels=speaker")) == 2
+    assert failed(capsys, "clar_semi.yaml has no key 'labels'")  # its supervision says it
+    assert run(SIMCLR, "hparams/supcon.yaml", *options(tiny, tmp_path, "--labels=both")) == 2
+    assert failed(capsys, "labels is 'both': choose utterance or speaker")
     assert run(SIMCLR, "hparams/clar_semi.yaml", *options(tiny, tmp_path, "--n_short=2", "--epochs=1")) == 2
     assert failed(capsys, "--n_short 0")
 
@@ -231,7 +236,7 @@ def test_spec_augment_is_for_log_mel_alone(tiny, tmp_path, capsys):
 
 def test_the_mean_of_the_last_epochs(tiny, tmp_path, monkeypatch):
     kept = []
-    monkeypatch.setattr(brain, "mean", lambda states: kept.append(states) or real(states))
+    monkeypatch.setattr(checkpoints, "mean", lambda states: kept.append(states) or real(states))
     arguments = options(tiny, tmp_path, "--epochs=4", "--average_last=3")
     assert run(SIMCLR, "hparams/am.yaml", *arguments) == 0
     [states] = kept
@@ -244,7 +249,7 @@ def test_the_mean_of_the_last_epochs(tiny, tmp_path, monkeypatch):
     assert result(tmp_path)["valid_eer"] is not None
 
 
-real = brain.mean
+real = checkpoints.mean
 
 
 def test_several_lists_and_crops(tiny, tmp_path, capsys):
@@ -274,8 +279,8 @@ def test_several_lists_and_crops(tiny, tmp_path, capsys):
 
 def test_validation_without_labels(tiny, tmp_path, capsys, monkeypatch):
     """No list named, none in the folder: training utterances are held out, and the best epoch is chosen by them."""
-    monkeypatch.setattr(experiment.corpus.held_out, "MOST_SHARE", 0.5)
-    monkeypatch.setattr(experiment.corpus.held_out, "LEAST_SECONDS", 0.5)
+    monkeypatch.setattr(dataset.held_out, "MOST_SHARE", 0.5)
+    monkeypatch.setattr(dataset.held_out, "LEAST_SECONDS", 0.5)
     arguments = options(tiny, tmp_path, f"--train_csv={tiny / 'train.csv'}", f"--data_folder={tiny / 'wav'}")
     assert run(SIMCLR, "hparams/am.yaml", *arguments) == 0
     said = capsys.readouterr().out

@@ -1,13 +1,10 @@
-"""Checkpoints on a disk that fails, and the journal that they hold."""
-
-import copy
+"""Checkpoints on a disk that fails."""
 
 import pytest
 import torch
 
-from sv_ssl.data.views import Note
-from sv_ssl.training import checkpoints
-from sv_ssl.training.checkpoints import AtomicCheckpointer, Journal
+from sv_ssl.training.checkpoints import AtomicCheckpointer
+from sv_ssl.training.journal import Journal
 
 
 @pytest.fixture
@@ -68,26 +65,3 @@ def test_the_best_is_kept_too(layer, tmp_path):
     assert [c.meta["eer"] for c in folders(made)] == [0.1, 0.4, 0.5]
     made.save_and_keep_only(end_of_epoch=False, ckpt_predicate=lambda c: "eer" not in c.meta)
     assert len(folders(made)) == 4
-
-
-def test_the_journal_adds_up_what_processes_noted(monkeypatch):
-    """Two processes with three places: what is noted is kept or counted once, however often they share."""
-    monkeypatch.setattr(checkpoints, "NOTES_KEPT", 3)
-    pair, letters = (Journal(), Journal()), iter("abcdefgh")
-
-    def share():
-        brought = [
-            copy.deepcopy((journal.notes, {k: n - journal.told.get(k, 0) for k, n in journal.more.items()}))
-            for journal in pair
-        ]
-        monkeypatch.setattr(checkpoints, "gather_objects", lambda own: brought)
-        for journal in pair:
-            journal.gather()
-
-    for expected in (4, 4, 8):
-        if expected > pair[0].count("skipped"):
-            for journal in pair:
-                journal.note([Note(f"{next(letters)}.wav", "skipped", "damaged") for _ in range(2)])
-        share()
-        assert vars(pair[0]) == vars(pair[1])
-        assert pair[0].count("skipped") == expected and len(pair[0].notes["skipped"]) == 3

@@ -6,6 +6,7 @@ import pytest
 
 from sv_ssl import audio
 from sv_ssl.audio import noise
+from sv_ssl.audio.transform import Pipeline
 from sv_ssl.core.errors import InputError
 from sv_ssl.training import held_out
 from sv_ssl.verification.trials import read_trials
@@ -38,7 +39,8 @@ def test_each_utterance_meets_its_other_half_and_ten_others(held, tmp_path):
 
 
 def test_the_second_half_is_moved_and_the_same_seed_moves_it_alike(held, tmp_path, tiny):
-    moving = noise.Augment(noise.Noises(tiny / "noise"), noise.Rooms(tiny / "rir"))
+    rooms, noises = noise.Rooms(tiny / "rir"), noise.Noises(tiny / "noise")
+    moving = Pipeline([noise.Reverberation(rooms), noise.Noise(noises)])
     for name in ("one", "two"):
         held_out.write(held, tmp_path / name, moving, seed=0, rate=16000)
     held_out.write(held, tmp_path / "plain", None, seed=0, rate=16000)

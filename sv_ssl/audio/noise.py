@@ -174,14 +174,21 @@ class Noise:
         if kind not in self.snr_db:
             raise InputError(f'snr_db has no range for the kind "{kind}" of {self.noises.source}: add one, in dB')
         paths = self.noises.paths[kind]
-        count = int(rng.integers(self.talkers[0], self.talkers[1] + 1)) if kind == "speech" else 1
+        if kind == "speech":
+            noise = self._draw_babble(rng, paths, n_samples)
+        else:
+            noise = _read_crop(paths[rng.integers(len(paths))], rng.random(), n_samples, self.rate)
+        low, high = self.snr_db[kind]
+        return noise, rng.uniform(low, high)
+
+    def _draw_babble(self, rng: np.random.Generator, paths: list[str], n_samples: int) -> np.ndarray:
+        """Sum as many talkers as are drawn, at equal levels."""
+        count = int(rng.integers(self.talkers[0], self.talkers[1] + 1))
         chosen = rng.choice(len(paths), count, replace=count > len(paths))
         pieces = [_read_crop(paths[i], rng.random(), n_samples, self.rate) for i in chosen]
-        if count > 1:
-            for piece in pieces:  # in place, as below: what costs is memory
-                piece /= max(_rms(piece), QUIET)
-        low, high = self.snr_db[kind]
-        return reduce(iadd, pieces), rng.uniform(low, high)
+        for piece in pieces:  # in place, as below: what costs is memory
+            piece /= max(_rms(piece), QUIET)
+        return reduce(iadd, pieces)
 
     def apply(self, waves: Tensor, parameters: dict[str, Tensor]) -> Tensor:
         """Add to each row its noise, in float32.

@@ -50,6 +50,8 @@ class ACL(nn.Module):
         self.main = main or NTXent(temperature)
 
     def forward(self, rows: Rows) -> Tensor:
+        if isinstance(rows.labels, SoftLabels):
+            raise InputError("ACL knows pairs of one label and of two, and none of mixed labels: leave mixup out")
         pair_loss = angular_pairs(rows.embeddings, rows.labels, self.margin_rad, self.reduction)
         return self.alpha * evaluate(self.main, rows) + (1 - self.alpha) * pair_loss
 

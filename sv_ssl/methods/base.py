@@ -47,7 +47,7 @@ class Method(nn.Module):
     """
 
     needs: Needs = Needs()
-    embedder: nn.Module
+    embedder: Any  # a module, with `dim`
 
     def prepare(self, facts: Facts) -> None:
         """Size and fill what depends on the training manifest. Call it before the optimizer is made."""

@@ -62,7 +62,7 @@ class Labelled(Method):
         self.embedder = embedder
         self.loss = loss
         self.supervision = supervision
-        self.needs = NEEDS[supervision]
+        self.needs = NEEDS[supervision] if other is None else NEEDS[supervision]._replace(views=2)
         self.other = other
         self.mixup = mixup
         self.with_head = head is not None
@@ -121,13 +121,14 @@ class Labelled(Method):
         return Rows(logits if self.supervision == "full" else z, labels, h, classes, logits)
 
     def _logits(self, z: Tensor, classes: Tensor | None = None) -> Tensor:
-        return self.classifier(z) if self.own_classifier else self.classifier.logits(z, classes)  # type: ignore
+        return self.classifier(z) if self.own_classifier else self.classifier.logits(z, classes)  # type: ignore[operator]
 
     def _classifier(self, n_classes: int) -> nn.Module:
         if not self.with_head:
             return nn.Linear(self.embedder.dim, n_classes)
-        width = int(self.head[-1].out_features)  # type: ignore
+        width = int(self.head[-1].out_features)  # type: ignore[index, arg-type]
         return nn.Sequential(nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, n_classes, bias=False))
 
     def _two_formats(self, view: Tensor) -> Tensor:
+        """Embed one view with both embedders: (B, samples) -> (2 * B, dim)."""
         return torch.cat([self.embedder(view), self.other(view)])

@@ -53,10 +53,10 @@ class Mixup(nn.Module):
         part = rng.beta(self.strength, self.strength)
         if rng.random() >= self.share:
             return {}
-        return {"part": np.float32([part]), "partner": rng.permutation(n_rows)}
+        return {"part": np.array([part], np.float32), "partner": rng.permutation(n_rows)}
 
-    def apply(self, rows: Tensor, labels: Tensor, parameters: dict[str, Tensor]) -> tuple[Tensor, SoftLabels]:
-        """Mix rows and labels by what was drawn."""
+    def mix(self, rows: Tensor, labels: Tensor, parameters: dict[str, Tensor]) -> tuple[Tensor, SoftLabels]:
+        """Mix rows and labels by what was drawn. (`apply` is a method of every nn.Module.)"""
         smoothing = (self.smoothing, max(1, self.n_classes))
         if not parameters:
             return rows, SoftLabels(labels[:, None], rows.new_ones(len(rows), 1), *smoothing)
@@ -68,8 +68,8 @@ class Mixup(nn.Module):
 
     def forward(self, rows: Tensor, labels: Tensor) -> tuple[Tensor, SoftLabels]:
         if not self.training:
-            return self.apply(rows, labels, {})
+            return self.mix(rows, labels, {})
         self.drawn += 1
         drawn = self.draw(stream(self.seed, "mixup", rank(), self.drawn), len(rows))
         parameters = {key: torch.from_numpy(value).to(rows.device) for key, value in drawn.items()}
-        return self.apply(rows, labels, parameters)
+        return self.mix(rows, labels, parameters)

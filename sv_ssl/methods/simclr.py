@@ -86,4 +86,4 @@ class SimCLR(Method):
                 "pass --n_short 0"
             )
         z = self.head(self.embedder(short.flatten(0, 1)))
-        return self.loss.against(z, labels.repeat(len(short)), gather(keys), gather_plain(key_labels))  # type: ignore
+        return self.loss.against(z, labels.repeat(len(short)), gather(keys), gather_plain(key_labels))  # type: ignore[attr-defined]

@@ -67,8 +67,8 @@ class SpecAugment(nn.Module):
         stripes = rng.random((n_rows, self.n_time + self.n_mel, 2), dtype=np.float32)
         return {"stripes": stripes, "hit": rng.random(n_rows) < self.prob}
 
-    def apply(self, frames: Tensor, parameters: dict[str, Tensor]) -> Tensor:
-        """Mask what was drawn: (B, frames, n_mels) -> the same."""
+    def mask(self, frames: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+        """Mask what was drawn: (B, frames, n_mels) -> the same. (`apply` is a method of every nn.Module.)"""
         _, n_frames, n_bands = frames.shape
         stripes, hit = parameters["stripes"], parameters["hit"][:, None, None]
         times = _stripes(stripes[:, : self.n_time], self.max_frames, n_frames)[:, :, None]  # (B, frames, 1)
@@ -80,7 +80,7 @@ class SpecAugment(nn.Module):
             return frames
         self.drawn += 1
         drawn = self.draw(stream(self.seed, "masks", self.number, rank(), self.drawn), len(frames))
-        return self.apply(frames, {key: torch.from_numpy(value).to(frames.device) for key, value in drawn.items()})
+        return self.mask(frames, {key: torch.from_numpy(value).to(frames.device) for key, value in drawn.items()})
 
 
 def seed_masks(module: nn.Module, seed: int) -> None:

@@ -6,7 +6,7 @@ from torch import nn
 
 
 def mlp(dim: int, hidden: int = 2048, out: int = 256, hidden_layers: int = 1) -> nn.Sequential:
-    """(B, dim) -> (B, out): Linear-BatchNorm-ReLU `hidden_layers` times, then Linear.
+    """Make a head of `hidden_layers` times Linear-BatchNorm-ReLU, then Linear: (B, dim) -> (B, out).
 
     >>> import torch
     >>> mlp(512)(torch.randn(4, 512)).shape

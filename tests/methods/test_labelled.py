@@ -112,8 +112,10 @@ def test_two_formats_see_the_same_signal():
     torch.nn.init.zeros_(method.other.linear.weight)
     first = torch.cat([method.embedder(VIEWS[0]), method.other(VIEWS[0])])
     assert torch.equal(method(BATCH).z, first.detach())
+    method = prepared(ACL(1.0, main=F.cross_entropy), "full", [1, 0, 1], other=Flat())
+    assert method.needs.views == 2
     with pytest.raises(InputError, match="1 views of a clip cannot be compared: pass --n_views 2"):
-        prepared(ACL(1.0, main=F.cross_entropy), "full", [1, 0, 1], other=Flat())(Batch(VIEWS[:1], CLIPS))
+        method(Batch(VIEWS[:1], CLIPS))
 
 
 def test_its_state_is_read_into_another_one():

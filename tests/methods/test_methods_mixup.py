@@ -92,7 +92,7 @@ def test_the_parts_are_of_the_papers_beta():
 def test_what_is_drawn_is_applied_and_batches_of_ranks_differ():
     mixup = Mixup(1.0)
     drawn = mixup.draw(stream(0, "mixup", 0, 1), 6)
-    rows, labels = mixup.apply(ROWS, CLASSES, {key: torch.from_numpy(value) for key, value in drawn.items()})
+    rows, labels = mixup.mix(ROWS, CLASSES, {key: torch.from_numpy(value) for key, value in drawn.items()})
     again, of_row = mixup.train()(ROWS, CLASSES)
     assert torch.equal(rows, again) and torch.equal(labels.shares, of_row.shares)
     other = mixup.draw(stream(0, "mixup", 1, 1), 6)

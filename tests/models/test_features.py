@@ -59,7 +59,7 @@ def masked(augment, frames, seed=0):
     """(B, frames, n_mels) bool: the cells that were changed; all to the mean of their band."""
     before = frames.clone()
     drawn = augment.draw(stream(seed, "masks"), len(frames))
-    after = augment.apply(frames, {key: torch.from_numpy(value) for key, value in drawn.items()})
+    after = augment.mask(frames, {key: torch.from_numpy(value) for key, value in drawn.items()})
     assert torch.equal(frames, before)
     changed = after != frames
     torch.testing.assert_close(after[changed], frames.mean(dim=1, keepdim=True).expand_as(frames)[changed])

@@ -170,17 +170,17 @@ def scored(embedder: Embedder, lists: Sequence[Listed]) -> list[np.ndarray]:
 
 
 def embedded(
-    embedder: Embedder, lists: Sequence[Listed], how: extraction.How = extraction.How()
+    embedder: Embedder, lists: Sequence[Listed], options: extraction.Options = extraction.Options()
 ) -> extraction.Extracted:
     """The recordings of trial lists, all of them."""
     utterances = {
         (one.audio_root, name): Utterance(name, str(one.audio_root / name)) for one in lists for name in one.trials.ids
     }
-    extracted = extraction.extract(embedder, list(utterances.values()), how)
+    extracted = extraction.extract(embedder, list(utterances.values()), options)
     if extracted.skipped:
         raise InputError(
             f"{len(extracted.skipped)} of {len(utterances)} recordings of the trial lists cannot be used; "
-            f"the first: {extracted.skipped[0][1]}"
+            f"the first: {extracted.skipped[0].reason}"
         )
     return extracted
 
@@ -311,7 +311,7 @@ def judge_crops(hparams: dict, found: Corpus, embedder: Embedder) -> dict[str, A
     """{list: EER and minDCF} by the papers' protocol: the mean cosine over all pairs of crops."""
     n, seconds = hparams["score_crops"], hparams["score_crop_seconds"]
     try:
-        rows = embedded(embedder, found.tests, extraction.How(crops=n, crop_seconds=seconds))
+        rows = embedded(embedder, found.tests, extraction.Options(crops=n, crop_seconds=seconds))
         scores = [crop_scores(rows, one.trials) for one in found.tests]
     except InputError as error:  # a silent crop, say, of a recording that is none
         print(f"not scored by crops: {error}")

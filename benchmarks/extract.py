@@ -32,7 +32,7 @@ from sv_ssl import audio
 from sv_ssl.core import command
 from sv_ssl.core.errors import InputError
 from sv_ssl.data.sources import Utterance
-from sv_ssl.embeddings import extraction
+from sv_ssl.embeddings import extraction, workers
 from sv_ssl.embeddings.store import unit
 from sv_ssl.models import folder as model
 from sv_ssl.models import onnx as export
@@ -117,7 +117,7 @@ def work(system: System, cores: int, folder: str, wavs: list[str]) -> Timed:
     if system.part in ("loop", "padded"):
         return by_speechbrain(system, folder, wavs)
     embedder = ours(folder if system.part == "ours" else f"{folder}.onnx")
-    extractor = extraction.Extractor(embedder, extraction.How(system.precision), None)
+    extractor = extraction.Extractor(embedder, extraction.Options(system.precision), None)
     utterances = [Utterance(wav, wav) for wav in wavs]
     if cores == 1:
         list(extractor(utterances[:1]))
@@ -126,18 +126,18 @@ def work(system: System, cores: int, folder: str, wavs: list[str]) -> Timed:
     # The clock starts when both processes have been at work for a while: two fifths of the files are not counted.
     warm = 2 * len(wavs) // 5
     done, began = [], time.perf_counter()
-    for one in extraction._in_processes(extractor, utterances, cores):
+    for one in workers.in_processes(extractor, utterances, cores):
         done.append(one)
         if len(done) == warm:
             began = time.perf_counter()
     return told(done, warm, began)
 
 
-def told(done: list[extraction.One], warm: int, began: float) -> Timed:
+def told(done: list[extraction.Embedded], warm: int, began: float) -> Timed:
     seconds = time.perf_counter() - began
-    if faults := [one.found for one in done if isinstance(one.found, InputError)]:
+    if faults := [one.result for one in done if isinstance(one.result, InputError)]:
         raise faults[0]
-    counted, rows = done[warm:], np.concatenate([one.found for one in done])
+    counted, rows = done[warm:], np.concatenate([one.result for one in done])
     return Timed(rows, len(counted), sum(one.seconds for one in counted), seconds)
 
 

@@ -67,7 +67,7 @@ def write(
     about.insert(1, "label_id", about["label"].map(numbers))
     frame = rerooted(found, out).join(about)
     manifest.write(frame, out / "clips.csv")
-    skipped = [Problem("", path, reason) for path, reason in found.attrs["skipped"]]
+    skipped = [Problem("", path, reason) for path, _, reason in found.attrs["skipped"]]
     counts, wanted = Counter(frame[by]), {**dict.fromkeys(frame[by], 0), **published} if published else {}
     other = [
         Problem(f"{by} {value}", "", f"{counts[value]:,} clips, published are {number:,}")

@@ -38,7 +38,7 @@ def prepare(
         faults = each(lambda some: decode(some, decoded), undone, "decoding", workers, BATCH)
         problems = [Problem("", path, fault) for (path, _), fault in faults if fault]
     frame = manifest.scan(decoded if foreign else source, workers=workers)
-    problems += [Problem("", path, reason) for path, reason in frame.attrs["skipped"]]
+    problems += [Problem("", path, reason) for path, _, reason in frame.attrs["skipped"]]
     return finish(out, [save(rerooted(frame, out), out / "train.csv", speakers)], problems, f"{TRAIN} {out}")
 
 

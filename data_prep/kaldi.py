@@ -20,7 +20,7 @@ def prepare(
     """Write train.csv in `out` from the Kaldi folder `source` -> exit code."""
     out = Path(os.path.abspath(out))
     frame = manifest.from_kaldi(source, workers=workers)
-    problems = [Problem("", path, reason) for path, reason in frame.attrs["skipped"]]
+    problems = [Problem("", path, reason) for path, _, reason in frame.attrs["skipped"]]
     return finish(out, [save(rerooted(frame, out), out / "train.csv", speakers)], problems, f"{TRAIN} {out}")
 
 

@@ -46,7 +46,7 @@ def unlike_published(part: str, frame: pd.DataFrame) -> list[Problem]:
     """What of a part could not be read, and its counts where they are not the published ones."""
     pairs = zip((len(frame), frame["spk_id"].nunique()), PUBLISHED[part], ("utterances", "speakers"))
     counts = [f"{count:,} {what}, published are {wanted:,}" for count, wanted, what in pairs if count != wanted]
-    return [Problem(part, path, reason) for path, reason in frame.attrs["skipped"]] + [
+    return [Problem(part, path, reason) for path, _, reason in frame.attrs["skipped"]] + [
         Problem(part, "", count) for count in counts
     ]
 

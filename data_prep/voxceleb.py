@@ -217,7 +217,7 @@ def measured(
         entries[parts[speaker]].append(manifest.Entry(name + suffix, below, None, speaker, session))
     frames = {part: manifest.measured(found.out, some, [], workers=workers) for part, some in entries.items() if some}
     for part, frame in frames.items():
-        found.problems += [Problem(TITLES[part], path, reason) for path, reason in frame.attrs["skipped"]]
+        found.problems += [Problem(TITLES[part], path, reason) for path, _, reason in frame.attrs["skipped"]]
     return frames
 
 

@@ -6,19 +6,13 @@
 0.71
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sv_ssl.core.lazy import lazy
 
 if TYPE_CHECKING:
     from sv_ssl.api import Model, load
     from sv_ssl.core.errors import InputError
 
 __all__ = ["InputError", "Model", "load"]
-
-
-def __getattr__(name: str) -> Any:
-    """What is imported when it is first asked for: torch takes a second."""
-    if name not in __all__:
-        raise AttributeError(f"module 'sv_ssl' has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module("sv_ssl.core.errors" if name == "InputError" else "sv_ssl.api"), name)
+__getattr__ = lazy("sv_ssl", {"InputError": "core.errors", "Model": "api", "load": "api"})

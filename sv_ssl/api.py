@@ -16,7 +16,7 @@ import numpy as np
 from sv_ssl.core.errors import InputError
 from sv_ssl.data import sources
 from sv_ssl.data.sources import Memory, Utterance
-from sv_ssl.embeddings.extraction import Extracted, How, extract
+from sv_ssl.embeddings.extraction import Extracted, Options, extract
 from sv_ssl.models import folder as model
 from sv_ssl.models.embedder import Embedder
 from sv_ssl.verification import scoring
@@ -66,7 +66,7 @@ class Model:
         `sv-verify --help` shows how to get one.
         """
         utterances = [_utterance(recording) for recording in (one, other)]
-        rows = self._extract(utterances, How(self.precision, crops=crops, crop_seconds=crop_seconds)).rows
+        rows = self._extract(utterances, Options(self.precision, crops=crops, crop_seconds=crop_seconds)).rows
         return scoring.crop_score(rows[0], rows[1])
 
     def embed(self, recordings: Recording | list[Recording], workers: int = 0, progress: bool = False) -> np.ndarray:
@@ -77,7 +77,7 @@ class Model:
         """
         listed = recordings if isinstance(recordings, list) else [recordings]
         utterances = [_utterance(recording) for recording in listed]
-        rows = self._extract(utterances, How(self.precision), workers, progress).rows[:, 0]
+        rows = self._extract(utterances, Options(self.precision), workers, progress).rows[:, 0]
         return rows if isinstance(recordings, list) else rows[0]
 
     def windows(
@@ -90,21 +90,29 @@ class Model:
         """
         found, faults = sources.windows([_utterance(recording)], window, hop)
         if faults:
-            raise InputError(faults[0][1])
+            raise InputError(faults[0].reason)
         workers = workers if isinstance(found[0].utterance.wav, str) else 0  # samples would go to them once a window
-        done = self._extract([one.utterance for one in found], How(self.precision), workers, progress, silent=True)
+        done = self._extract(
+            [one.utterance for one in found], Options(self.precision), workers, progress, skip=("silent",)
+        )
         there = set(done.ids)
         times = np.array([(one.start, one.stop) for one in found if one.utterance.id in there]).reshape(-1, 2)
         return times[:, 0], times[:, 1], done.rows[:, 0]
 
     def _extract(
-        self, utterances: Sequence[Utterance], how: How, workers: int = 0, progress: bool = False, silent: bool = False
+        self,
+        utterances: Sequence[Utterance],
+        options: Options,
+        workers: int = 0,
+        progress: bool = False,
+        skip: Sequence[str] = (),
     ) -> Extracted:
-        found = extract(self.embedder, utterances, how, None, workers, progress)
-        faults = [reason for _, reason in found.skipped if not (silent and ": silent: " in reason)]
+        """Embed utterances; what cannot be embedded is an error, but for the kinds that may be skipped."""
+        extracted = extract(self.embedder, utterances, options, None, workers, progress)
+        faults = [skipped.reason for skipped in extracted.skipped if skipped.kind not in skip]
         if faults:
             raise InputError(faults[0])
-        return found
+        return extracted
 
 
 def _utterance(recording: Recording) -> Utterance:

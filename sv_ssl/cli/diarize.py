@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sv_ssl.core.command import Parser, run
-from sv_ssl.core.errors import InputError
+from sv_ssl.core.errors import InputError, Skipped
 from sv_ssl.core.files import aside
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _run(
             turns = _one(paths[name], embed_windows, cluster, given[name] if given else None, limits, arguments.vad)
         except AudioError as error:
             print(f"skipped: {error}", file=sys.stderr)
-            skipped.append((name, str(error)))
+            skipped.append(Skipped(name, error.kind, str(error)))
             continue
         rttm.write(out / f"{name}.rttm", {name: turns})
         line = f"{out / name}.rttm: {_summary(turns)}"
@@ -195,7 +195,7 @@ def _summary(turns: Sequence[Turn]) -> str:
     return f"{speakers} speaker{'s' * (speakers > 1)}, {len(turns):,} turns, {seconds:.1f} s of speech"
 
 
-def _finish(out: Path, count: int, skipped: list[tuple[str, str]], scored: Sequence[Errors]) -> int:
+def _finish(out: Path, count: int, skipped: list[Skipped], scored: Sequence[Errors]) -> int:
     from sv_ssl.diarization import der
 
     if len(scored) > 1:
@@ -204,7 +204,7 @@ def _finish(out: Path, count: int, skipped: list[tuple[str, str]], scored: Seque
         return 0
     path = out / "skipped.csv"
     with aside(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("recording", "reason"), *skipped])
+        csv.writer(file).writerows([("recording", "reason"), *((one.id, one.reason) for one in skipped)])
     print(f"skipped {len(skipped):,} of {count:,} recordings, listed in {path}", file=sys.stderr)
     return 3
 

@@ -101,7 +101,7 @@ def _cosine(model_folder: str, recordings: Sequence[str]) -> float:
     embedder = folder.load(model_folder)
     _, rows, skipped = extraction.embed(embedder, [extraction.Utterance(path, path) for path in recordings])
     if skipped:
-        raise InputError(skipped[0][1])
+        raise InputError(skipped[0].reason)
     return scoring.crop_score(rows[:1], rows[1:])
 
 

@@ -1,4 +1,4 @@
-"""The only torch.distributed: who am I, wait for the others, gather from all processes, and end if one is lost.
+"""The only torch.distributed: which process this is, wait for the others, gather from all, and end if one is lost.
 
 Every function also works in a single process, where gathering is a no-op. All processes must bring the same number of
 rows (drop the last, smaller batch).
@@ -10,32 +10,46 @@ others waiting at a `barrier` for as long as it works; only within a step of tra
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
-import socket
-import sys
-import threading
-import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.peers import PATIENCE, Peers
 
-PATIENCE = float(os.environ.get("SV_SSL_PATIENCE", 20))  # seconds without a sign of life; torchrun's own 30 follow
+__all__ = [
+    "PATIENCE",
+    "barrier",
+    "device",
+    "gather",
+    "gather_batch",
+    "gather_objects",
+    "gather_plain",
+    "is_loss",
+    "is_main",
+    "made_by_all",
+    "made_by_first",
+    "rank",
+    "run",
+    "start",
+    "stop",
+    "total",
+    "world_size",
+]
+
 STEP = timedelta(minutes=10)
-RESUME = "all processes end, and the same command goes on from the last checkpoint"
 
-_met: _Peers | None = None
+_met: Peers | None = None
 
 
 def run(command: Callable[[], int]) -> int:
-    """Run a command that torchrun may have started several times -> its exit code, the group left.
+    """Run a command that torchrun may have started several times, leave the group, return the exit code.
 
     If another process is lost, one line says so, and this one ends with exit code 1.
 
@@ -73,7 +87,7 @@ def start(device: str | None = None) -> None:
 
 
 def device(named: str | None = None) -> str:
-    """-> the device of this process: its own GPU, or the one that is named; a CPU where there is no GPU.
+    """Return the device of this process: its own GPU, or the one that is named; a CPU where there is no GPU.
 
     >>> device("cpu")
     'cpu'
@@ -90,7 +104,7 @@ def device(named: str | None = None) -> str:
 
 
 def stop(failed: bool = False) -> None:
-    """Leave the other processes; after a failure that was told here, they end too and say nothing."""
+    """Leave the other processes; after a failure that was reported here, they end too and say nothing."""
     global _met
     if _initialized():
         _peers().leave(failed)
@@ -99,7 +113,7 @@ def stop(failed: bool = False) -> None:
 
 
 def is_loss(error: Exception) -> bool:
-    """Whether an error is what gloo or NCCL say when another process is lost.
+    """Return whether an error is what gloo or NCCL say when another process is lost.
 
     >>> is_loss(RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer"))
     True
@@ -108,7 +122,7 @@ def is_loss(error: Exception) -> bool:
 
 
 def rank() -> int:
-    """-> the number of this process, 0 in a single one.
+    """Return the number of this process, 0 in a single one.
 
     >>> rank()
     0
@@ -117,7 +131,7 @@ def rank() -> int:
 
 
 def world_size() -> int:
-    """-> how many processes train together, 1 outside of torch.distributed.
+    """Return how many processes train together, 1 outside of torch.distributed.
 
     >>> world_size()
     1
@@ -126,7 +140,7 @@ def world_size() -> int:
 
 
 def is_main() -> bool:
-    """-> whether this process is the one that writes and prints.
+    """Return whether this process is the one that writes and prints.
 
     >>> is_main()
     True
@@ -141,7 +155,7 @@ def barrier() -> None:
 
 
 def gather_objects(thing: Any) -> list:
-    """-> what each rank brought, in the order of the ranks: small things that pickle, once in a while.
+    """Return what each rank brought, in the order of the ranks: small things that pickle, once in a while.
 
     >>> gather_objects("metrics")
     ['metrics']
@@ -154,8 +168,25 @@ def gather_objects(thing: Any) -> list:
     return things
 
 
+def made_by_first(make: Callable[[], Any]) -> Any:
+    """Return what the first process makes, to all of them; its InputError is an error of all."""
+    return made_by_all(lambda: make() if is_main() else None)
+
+
+def made_by_all(make: Callable[[], Any]) -> Any:
+    """Return what the first process has made, once all are done; the InputError of any is an error of all."""
+    try:
+        mine = make()
+    except InputError as error:
+        mine = InputError(str(error))  # one that every process can unpickle
+    made = gather_objects(mine)
+    if errors := [thing for thing in made if isinstance(thing, InputError)]:
+        raise errors[0]
+    return made[0]
+
+
 def gather(rows: Tensor) -> Tensor:
-    """(N, ...) -> (world * N, ...): the rows of all ranks, in the order of the ranks, with their gradients.
+    """Gather the rows of all ranks, in the order of the ranks, with their gradients: (N, ...) -> (world * N, ...).
 
     Let each rank take the mean over its own anchors: then the gradient that DDP averages over the ranks is the one of a
     single process with the whole batch, because what flows back into a row is the sum over the ranks.
@@ -168,7 +199,7 @@ def gather(rows: Tensor) -> Tensor:
 
 @torch.no_grad()
 def gather_plain(rows: Tensor) -> Tensor:
-    """(N, ...) -> (world * N, ...): as `gather`, for labels, keys and counts, which have no gradient.
+    """Gather as `gather` does labels, keys and counts, which have no gradient: (N, ...) -> (world * N, ...).
 
     >>> gather_plain(torch.arange(3))
     tensor([0, 1, 2])
@@ -182,7 +213,7 @@ def gather_plain(rows: Tensor) -> Tensor:
 
 @torch.no_grad()
 def gather_batch(rows: Tensor) -> Tensor:
-    """(N, ...) -> (world * N, ...): as `gather_plain`, in the order of the batch, whose rows go round the processes.
+    """Gather as `gather_plain`, in the order of the batch, whose rows go round the ranks: (N, ...) -> (world * N, ...).
 
     >>> gather_batch(torch.arange(3))
     tensor([0, 1, 2])
@@ -191,7 +222,7 @@ def gather_batch(rows: Tensor) -> Tensor:
 
 
 def total(value: Tensor) -> Tensor:
-    """() -> (): the sum over the ranks, with its gradient. A loss made of such sums is the same on each rank.
+    """Sum a () tensor over the ranks, with its gradient. A loss made of such sums is the same on each rank.
 
     >>> total(torch.tensor(2.0))
     tensor(2.)
@@ -215,95 +246,25 @@ class _Gather(torch.autograd.Function):
         return total.chunk(world_size())[rank()]
 
 
-class _Peers:
-    """The processes, each known by a record in the store that its thread renews."""
-
-    def __init__(self, store: dist.Store, rank: int, world_size: int):
-        self.store, self.rank, self.world_size = store, rank, world_size
-        self.meetings, self.signs = itertools.count(), itertools.count()
-        self.heard: dict[str, float] = {}  # record -> when it was first seen
-        self.looked, self.left, self.ending = time.monotonic(), threading.Event(), threading.Lock()
-        self.thread = threading.Thread(target=self.watch, daemon=True)
-        self.sign()
-
-    def sign(self) -> None:
-        """Show that this process lives."""
-        name = f"process {self.rank} of {self.world_size} (pid {os.getpid()} on {socket.gethostname()})"
-        self.store.set(f"life/{self.rank}", f"{name}\n{next(self.signs)}")
-
-    def meet(self) -> None:
-        """Wait for all, without a limit: the thread sees to it that there is somebody to wait for."""
-        place = f"meeting/{next(self.meetings)}"
-        self.store.add(place, 1)
-        while self.store.add(place, 0) < self.world_size:
-            time.sleep(0.02)
-
-    def missing(self, now: float) -> list[str]:
-        """-> the processes whose record has not changed for PATIENCE seconds."""
-        records = [r.decode() for r in self.store.multi_get([f"life/{rank}" for rank in range(self.world_size)])]
-        if now - self.looked > PATIENCE / 2:
-            self.heard = {}  # it was this process that was away, stopped and continued
-        self.looked = now
-        self.heard = {record: self.heard.get(record, now) for record in records if record != "left"}
-        return [record.splitlines()[0] for record, since in self.heard.items() if now - since > PATIENCE]
-
-    def watch(self) -> None:
-        """What the thread does, until this process leaves."""
-        try:
-            while not self.left.wait(PATIENCE / 20):
-                self.sign()
-                if missing := self.missing(time.monotonic()):
-                    self.end(f"{', '.join(missing)} gave no sign of life for {PATIENCE:g} s")
-        except RuntimeError as error:  # the store is gone, and with it the machine that kept it
-            if not self.left.is_set():
-                self.end(f"the first machine does not answer ({str(error).splitlines()[0]})")
-
-    def leave(self, failed: bool) -> None:
-        """Be missed no more; or, after a failure that was told here, let the others end without a word."""
-        self.left.set()
-        if self.thread.is_alive():
-            self.thread.join(PATIENCE)  # or it might give one more sign
-        if failed:
-            self.first_to_tell()
-        else:
-            self.store.set(f"life/{self.rank}", "left")
-
-    def first_to_tell(self) -> bool:
-        try:
-            return self.store.add("told", 1) == 1
-        except RuntimeError:
-            return os.environ.get("LOCAL_RANK") == "0"
-
-    def end(self, why: str) -> NoReturn:
-        """Say why, once for all processes, and end this one, whatever it waits for."""
-        while not self.ending.acquire(blocking=False):
-            time.sleep(1)  # the other thread is at it
-        if self.first_to_tell():
-            print(f"\n{os.path.basename(sys.argv[0])}: {why}: {RESUME}", file=sys.stderr)
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os._exit(1)
-
-
-def _peers() -> _Peers:
-    """The group's; its store is asked over a connection of its own, which nobody else keeps waiting."""
+def _peers() -> Peers:
+    """Return the group's processes; the store is asked over a connection that nobody else keeps waiting."""
     global _met
     if _met is None:
         assert dist.group.WORLD is not None
         store: Any = dist.group.WORLD.get_group_store()
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # torchrun --max-restarts keeps the store
-        _met = _Peers(dist.PrefixStore(f"attempt {attempt}", store.clone()), rank(), world_size())
+        _met = Peers(dist.PrefixStore(f"attempt {attempt}", store.clone()), rank(), world_size())
     return _met
 
 
 def _end_when_terminated() -> None:
-    """torchrun sends SIGTERM to all processes when one has ended, or when it is told to end itself."""
+    """End at SIGTERM, which torchrun sends to all processes when one has ended, or when it ends itself."""
     me = os.getpid()
 
     def end(*_: Any) -> None:
         if os.getpid() != me:  # a forked worker has this handler too
             os._exit(128 + signal.SIGTERM)
-        if not _peers().ending.locked():  # else it is being told already, perhaps below this very call
+        if not _peers().ending.locked():  # else it is being reported already, perhaps below this very call
             _peers().end("another process has died, or the run was stopped")
 
     signal.signal(signal.SIGTERM, end)

@@ -23,7 +23,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from sv_ssl import audio
-from sv_ssl.core.errors import InputError
+from sv_ssl.core.errors import InputError, Skipped
 from sv_ssl.core.files import aside
 
 COLUMNS = ("ID", "duration", "wav", "start", "stop", "spk_id")
@@ -198,7 +198,7 @@ def scan(source: str | os.PathLike, progress: bool = True, workers: int | None =
     """A Kaldi folder, a VoxCeleb tree, a folder a speaker, or a folder of files -> a manifest, sorted by path.
 
     `wav` begins with `$data_root`, which stands for `source`. What cannot be read is left out and named in
-    `attrs["skipped"]`, [(path, or ID of a segment, reason)].
+    `attrs["skipped"]`, a list of `Skipped` by path, or by ID of a segment.
 
     >>> import tempfile
     >>> folder = tempfile.mkdtemp()
@@ -222,7 +222,8 @@ def from_voxceleb(source: str | os.PathLike, progress: bool = True, workers: int
     found = {file: VOXCELEB.search(file) for file in _found(source)}
     entries = [Entry(m[1], file, None, m[2], m[3]) for file, m in found.items() if m]
     others = [file for file, match in found.items() if not match]
-    return measured(source, entries, [(f, f"{f}: not id00000/session/utterance") for f in others], progress, workers)
+    skipped = [Skipped(file, "misplaced", f"{file}: not id00000/session/utterance") for file in others]
+    return measured(source, entries, skipped, progress, workers)
 
 
 def from_speakers(source: str | os.PathLike, progress: bool = True, workers: int | None = None) -> pd.DataFrame:
@@ -235,7 +236,8 @@ def from_speakers(source: str | os.PathLike, progress: bool = True, workers: int
         if len(parts) > 1
     ]
     others = [file for file, parts in found.items() if len(parts) == 1]
-    return measured(source, entries, [(f, f"{f}: not below a speaker's folder") for f in others], progress, workers)
+    skipped = [Skipped(file, "misplaced", f"{file}: not below a speaker's folder") for file in others]
+    return measured(source, entries, skipped, progress, workers)
 
 
 def from_flat(source: str | os.PathLike, progress: bool = True, workers: int | None = None) -> pd.DataFrame:
@@ -319,7 +321,7 @@ def _found(source: str | os.PathLike) -> list[str]:
 def measured(
     source: str | os.PathLike,
     entries: list[Entry],
-    skipped: list[tuple[str, str]],
+    skipped: list[Skipped],
     progress: bool = True,
     workers: int | None = None,
 ) -> pd.DataFrame:
@@ -335,32 +337,37 @@ def measured(
         ThreadPoolExecutor(workers) as pool,
     ):
         for chunk, results in zip(chunks, pool.map(lambda chunk: [_row(source, entry) for entry in chunk], chunks)):
-            rows += [row for row in results if not isinstance(row, str)]
-            skipped += [(e.id if e.span else e.path, row) for e, row in zip(chunk, results) if isinstance(row, str)]
+            for entry, row in zip(chunk, results):
+                if isinstance(row, audio.AudioError):
+                    skipped.append(Skipped(entry.id if entry.span else entry.path, row.kind, str(row)))
+                else:
+                    rows.append(row)
             bar.update(len(chunk))
     if not rows:
-        raise ManifestError(f"{source}: none of {len(skipped)} files can be used; the first: {skipped[0][1]}")
+        raise ManifestError(f"{source}: none of {len(skipped)} files can be used; the first: {skipped[0].reason}")
     return _frame(source, rows, skipped)
 
 
-def _row(source: str | os.PathLike, entry: Entry) -> tuple | str:
+def _row(source: str | os.PathLike, entry: Entry) -> tuple | audio.AudioError:
     """The manifest's line for an utterance, or why there is none."""
     path = os.path.join(source, entry.path)
     try:
         rate, frames, _ = audio.info(path)
     except audio.AudioError as error:
-        return str(error)
+        return error
     begin, end = entry.span or (0.0, frames / rate)
     start, stop = round(begin * rate), min(round(end * rate), frames)
     if end > frames / rate + 0.5:  # what Kaldi lets pass
-        return f'{path}: segment "{entry.id}" ends at {end} s, but the file at {frames / rate:.3f} s'
+        text = f'{path}: segment "{entry.id}" ends at {end} s, but the file at {frames / rate:.3f} s'
+        return audio.AudioError(text, "truncated")
     if stop - start < audio.MIN_SECONDS * rate:
-        return f"{path}: {(stop - start) / rate:.3f} s is too short, want at least {audio.MIN_SECONDS} s"
+        text = f"{path}: {(stop - start) / rate:.3f} s is too short, want at least {audio.MIN_SECONDS} s"
+        return audio.AudioError(text, "short")
     wav = entry.path if os.path.isabs(entry.path) else f"$data_root/{entry.path}"
     return entry.id, (stop - start) / rate, wav, start, stop, entry.spk_id, entry.session
 
 
-def _frame(source: str | os.PathLike, rows: list[tuple], skipped: list[tuple[str, str]]) -> pd.DataFrame:
+def _frame(source: str | os.PathLike, rows: list[tuple], skipped: list[Skipped]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=[*COLUMNS, "session"])
     if not frame["ID"].is_unique:
         key = frame["ID"][frame["ID"].duplicated()].iloc[0]

@@ -14,10 +14,9 @@ import numpy as np
 import pandas as pd
 
 from sv_ssl import audio
-from sv_ssl.core.errors import InputError
+from sv_ssl.core.errors import InputError, Skipped
 from sv_ssl.data import manifest, rttm
 
-Skipped = list[tuple[str, str]]  # id or path, and why there is no embedding
 LISTS = (".txt", ".lst")
 LEAST_WINDOW, LEAST_HOP = audio.MIN_SECONDS, 0.02  # seconds; ids tell windows apart that are 0.01 s apart
 
@@ -58,7 +57,7 @@ def find(
     inputs: Sequence[str],
     root: str | os.PathLike | None = None,
     joined: bool = False,
-) -> tuple[list[Utterance], Skipped]:
+) -> tuple[list[Utterance], list[Skipped]]:
     """A manifest .csv, folder, Kaldi `wav.scp` or its folder, .rttm, .txt or .lst list, "-", or audio files.
 
     An id is the path as given, relative to the input: to the folder, or to the CSV's own. A CSV that uses a recording
@@ -68,7 +67,7 @@ def find(
     With `joined`, turns of an RTTM that touch or overlap are one utterance.
     """
     source = Path(inputs[0])
-    skipped: Skipped = []
+    skipped: list[Skipped] = []
     if len(inputs) > 1 or source.suffix.lower() in audio.AUDIO_SUFFIXES:
         found = [Utterance(path, path) for path in inputs]
     elif source.name == "wav.scp" or (source / "wav.scp").is_file():
@@ -109,7 +108,7 @@ def _manifest(path: Path) -> list[Utterance]:
     return _rows(frame, path.parent)
 
 
-def _measured(frame: pd.DataFrame) -> tuple[list[Utterance], Skipped]:
+def _measured(frame: pd.DataFrame) -> tuple[list[Utterance], list[Skipped]]:
     return _rows(frame, frame.attrs["data_root"]), frame.attrs["skipped"]
 
 
@@ -134,24 +133,24 @@ def _listed(source: Path, root: Path) -> list[Utterance]:
     return [Utterance(path, str(root / path) if (root / path).exists() else path) for path in paths]
 
 
-def _turns(source: Path, root: Path, joined: bool) -> tuple[list[Utterance], Skipped]:
+def _turns(source: Path, root: Path, joined: bool) -> tuple[list[Utterance], list[Skipped]]:
     if not root.is_dir():
         raise InputError(f"{root}: no such folder: --audio names the folder of the recordings of {source}")
     names = audio.find(root)
     entries: dict[str, manifest.Entry] = {}
-    skipped: Skipped = []
+    skipped: list[Skipped] = []
     for recording, turns in rttm.read(source).items():
         files = [name for name in names if name.rpartition("/")[2].startswith(f"{recording}.")]
         if len(files) > 1:
             raise InputError(f"{root} has several files for {recording} of {source}: {files[0]}, {files[1]}")
         if not files:
-            skipped.append((recording, f"{recording}: no audio file of this name below {root}"))
+            skipped.append(Skipped(recording, "missing", f"{recording}: no audio file of this name below {root}"))
             continue
         for start, stop in rttm.merged(turns) if joined else sorted({turn[:2] for turn in turns}):
             name = _name(recording, start, stop)
             entries[name] = manifest.Entry(name, files[0], (start, stop))
     if not entries:
-        raise InputError(skipped[0][1] if skipped else f"{source}: no turns")
+        raise InputError(skipped[0].reason if skipped else f"{source}: no turns")
     found, skipped = _measured(manifest.measured(root, list(entries.values()), skipped))
     return [turn._replace(recording=turn.id.rpartition("/")[0]) for turn in found], skipped
 
@@ -174,7 +173,7 @@ def seconds(utterances: Sequence[Utterance]) -> list[float]:
     return found
 
 
-def windows(utterances: Sequence[Utterance], window: float, hop: float) -> tuple[list[Window], Skipped]:
+def windows(utterances: Sequence[Utterance], window: float, hop: float) -> tuple[list[Window], list[Skipped]]:
     """Windows of `window` seconds every `hop` seconds of each utterance; see `cut`.
 
     An id is the utterance's, or the recording's for a turn of an RTTM, and the seconds in the recording:
@@ -186,12 +185,12 @@ def windows(utterances: Sequence[Utterance], window: float, hop: float) -> tuple
             f"{LEAST_HOP} s or more, and not more than their length"
         )
     found: list[Window] = []
-    skipped: Skipped = []
+    skipped: list[Skipped] = []
     for whole in utterances:
         try:
             about = audio.info(whole.open())
         except audio.AudioError as error:
-            skipped.append((whole.id, str(error)))
+            skipped.append(Skipped(whole.id, error.kind, str(error)))
             continue
         rate, stop = about.rate, about.frames if whole.stop is None else whole.stop
         recording = whole.recording or whole.id

@@ -126,15 +126,15 @@ def turns(regions: Sequence[Region], home: np.ndarray, centres: np.ndarray, labe
 
 def embedded_by(embedder: Embedder, progress: bool = False) -> EmbedWindows:
     """What embeds each window alone and unpadded; a digitally silent one gets NaN."""
-    how = extraction.How(batch=1 if next(embedder.parameters()).device.type == "cpu" else BATCH)
+    options = extraction.Options(batch=1 if next(embedder.parameters()).device.type == "cpu" else BATCH)
 
     def embed_windows(path: str, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
         about = audio.info(path)
         samples = (np.stack([starts, stops], axis=1) * about.rate).round().astype(int).clip(0, about.frames).tolist()
         utterances = [Utterance(str(number), path, *span) for number, span in enumerate(samples)]
-        found = extraction.extract(embedder, utterances, how, progress=progress)
-        if faults := [reason for _, reason in found.skipped if ": silent: " not in reason]:
-            raise audio.AudioError(faults[0])
+        found = extraction.extract(embedder, utterances, options, progress=progress)
+        if faults := [skipped for skipped in found.skipped if skipped.kind != "silent"]:
+            raise audio.AudioError(faults[0].reason, faults[0].kind)
         rows = np.full((len(utterances), embedder.dim), np.nan, np.float32)
         rows[[int(number) for number in found.ids]] = found.rows[:, 0]
         return rows

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sv_ssl.embeddings.extraction import embed_wave
 from sv_ssl.models import folder
 from sv_ssl.models.embedder import Embedder
 
@@ -55,13 +56,9 @@ class SpeakerEmbedding:
 
     def _takes(self, samples: int) -> bool:
         try:
-            return bool(self._embed(torch.linspace(-0.1, 0.1, samples)).isfinite().all())
+            return bool(np.isfinite(embed_wave(self.embedder, np.linspace(-0.1, 0.1, samples, dtype=np.float32))).all())
         except RuntimeError:
             return False
-
-    @torch.inference_mode()
-    def _embed(self, wave: Tensor) -> Tensor:
-        return self.embedder(wave[None].to(self.device))[0].float().cpu()
 
     def __call__(self, waveforms: Tensor, masks: Tensor | None = None) -> np.ndarray:
         if waveforms.ndim != 3 or waveforms.shape[1] != 1:
@@ -75,5 +72,5 @@ class SpeakerEmbedding:
         rows = np.full((len(chosen), self.dimension), np.nan, np.float32)
         for row, wave in zip(rows, chosen):
             if len(wave) >= self.min_num_samples:
-                row[:] = self._embed(wave).numpy()
+                row[:] = embed_wave(self.embedder, wave.float().cpu().numpy())
         return rows

@@ -96,8 +96,8 @@ def training_manifest(settings: SpeakerSettings, root: Path) -> pd.DataFrame:
     scanned = Path(settings.output_folder) / f"train-{place}.csv"
     if is_main() and not scanned.exists():
         found = manifest.scan(root)
-        for _, reason in found.attrs["skipped"]:
-            print(f"left out: {reason}")
+        for left_out in found.attrs["skipped"]:
+            print(f"left out: {left_out.reason}")
         manifest.write(found, scanned)
     barrier()
     return manifest.read(scanned, data_root=root)

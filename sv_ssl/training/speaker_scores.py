@@ -32,18 +32,18 @@ def scored(embedder: Any, lists: Sequence[Listed]) -> list[np.ndarray]:
     return cosines(embedded(embedder, lists), lists)
 
 
-def embedded(embedder: Any, lists: Sequence[Listed], how: extraction.How = extraction.How()) -> extraction.Extracted:
+def embedded(embedder: Any, lists: Sequence[Listed], options: extraction.Options = extraction.Options()) -> extraction.Extracted:
     """Embed the recordings of trial lists, all of them."""
     utterances = {
         (listed.audio_root, name): Utterance(name, str(listed.audio_root / name))
         for listed in lists
         for name in listed.trials.ids
     }
-    extracted = extraction.extract(embedder, list(utterances.values()), how)
+    extracted = extraction.extract(embedder, list(utterances.values()), options)
     if extracted.skipped:
         raise InputError(
             f"{len(extracted.skipped)} of {len(utterances)} recordings of the trial lists cannot be used; "
-            f"the first: {extracted.skipped[0][1]}"
+            f"the first: {extracted.skipped[0].reason}"
         )
     return extracted
 
@@ -62,7 +62,7 @@ def errors(lists: Sequence[Listed], scores: Sequence[np.ndarray]) -> dict[str, d
 def by_crops(embedder: Any, lists: Sequence[Listed], n: int, seconds: float) -> dict[str, Any]:
     """Return {list: EER and minDCF} by the papers' protocol: the mean cosine over all pairs of crops."""
     try:
-        rows = embedded(embedder, lists, extraction.How(crops=n, crop_seconds=seconds))
+        rows = embedded(embedder, lists, extraction.Options(crops=n, crop_seconds=seconds))
         scores = [crop_scores(rows, listed.trials) for listed in lists]
     except InputError as error:  # a silent crop, say, of a recording that is none
         print(f"not scored by crops: {error}")

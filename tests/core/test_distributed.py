@@ -7,6 +7,8 @@ import torch
 import torch.distributed as dist
 
 from sv_ssl.core import distributed
+from sv_ssl.core import peers as peers_module
+from sv_ssl.core.errors import InputError
 
 PATIENCE = distributed.PATIENCE
 
@@ -19,6 +21,15 @@ def test_alone_there_is_nothing_to_gather():
     assert distributed.gather_objects("x") == ["x"]
     assert (distributed.rank(), distributed.world_size(), distributed.is_main()) == (0, 1, True)
     distributed.barrier()
+
+
+def test_alone_everything_is_made_here():
+    def fail():
+        raise InputError("no such file")
+
+    assert distributed.made_by_first(lambda: 3) == distributed.made_by_all(lambda: 3) == 3
+    with pytest.raises(InputError, match="no such file"):
+        distributed.made_by_all(fail)
 
 
 @pytest.mark.parametrize("error", ["shapes do not match", "[gloo/transport/tcp/pair.cc:152] timed out connecting"])
@@ -37,7 +48,7 @@ def test_an_error_that_is_no_loss_is_not_hidden(error):
 def peers():
     """Two processes that share a store."""
     store = dist.HashStore()
-    return [distributed._Peers(store, rank, 2) for rank in range(2)]
+    return [peers_module.Peers(store, rank, 2) for rank in range(2)]
 
 
 def times(peers, *moments):
@@ -85,6 +96,6 @@ def test_nobody_speaks_after_a_failure_that_was_told(peers, capsys, monkeypatch)
 def test_the_thread_ends_a_process_that_waits_in_vain(peers, capsys, monkeypatch):
     ended = []
     monkeypatch.setattr(os, "_exit", lambda code: (ended.append(code), peers[0].left.set()))
-    monkeypatch.setattr(distributed, "PATIENCE", 0.2)
+    monkeypatch.setattr(peers_module, "PATIENCE", 0.2)
     peers[0].watch()
     assert ended == [1] and "process 1 of 2" in capsys.readouterr().err

@@ -153,7 +153,7 @@ def test_scan_of_a_voxceleb_tree(tmp_path):
     assert frame["spk_id"].tolist() == ["id10001", "id10002", "id10003"]
     assert frame["session"].tolist() == ["abc", "xyz", "q"]
     assert (frame["start"] == 0).all() and (frame["stop"] == 8000).all() and (frame["duration"] == 0.5).all()
-    assert frame.attrs["skipped"] == [("intro.wav", "intro.wav: not id00000/session/utterance")]
+    assert frame.attrs["skipped"] == [("intro.wav", "misplaced", "intro.wav: not id00000/session/utterance")]
     manifest.write(frame, tmp_path / "train.csv")
     assert audio.info(manifest.read(tmp_path / "train.csv")["wav"][0]).frames == 8000
 
@@ -164,7 +164,7 @@ def test_scan_of_a_folder_a_speaker(tmp_path):
     frame = manifest.scan(tmp_path)
     assert frame["ID"].tolist() == ["anna/1.wav", "bert/x/1.wav", "bert/x/2.ogg"]
     assert frame["spk_id"].tolist() == ["anna", "bert", "bert"]
-    assert "session" not in frame and [path for path, _ in frame.attrs["skipped"]] == ["loose.wav"]
+    assert "session" not in frame and [one.id for one in frame.attrs["skipped"]] == ["loose.wav"]
 
 
 def test_scan_takes_folders_between_speaker_and_file_as_the_session(tmp_path):
@@ -196,7 +196,7 @@ def test_scan_leaves_out_what_cannot_be_used_and_says_why(tmp_path):
     (tmp_path / "cut.wav").write_bytes((tmp_path / "good.wav").read_bytes()[:5000])
     frame = manifest.scan(tmp_path)
     assert frame["ID"].tolist() == ["good.wav"]
-    reasons = dict(frame.attrs["skipped"])
+    reasons = {one.id: one.reason for one in frame.attrs["skipped"]}
     assert sorted(reasons) == ["cut.wav", "short.wav", "text.wav"]
     assert "truncated" in reasons["cut.wav"] and "too short" in reasons["short.wav"]
     assert reasons["text.wav"].startswith(f"{tmp_path}/text.wav: not readable")
@@ -255,7 +255,7 @@ def test_kaldi_segments_are_turned_into_the_files_samples(kaldi):
     rows = frame[["ID", "start", "stop", "spk_id"]].to_numpy().tolist()
     assert rows == [["u1", 2000, 6000, "anna"], ["u2", 4000, 8000, "bert"]]
     assert frame["duration"].tolist() == [0.5, 0.5]
-    assert "ends at 9.0 s, but the file at 1.000 s" in frame.attrs["skipped"][0][1]
+    assert "ends at 9.0 s, but the file at 1.000 s" in frame.attrs["skipped"][0].reason
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,9 @@ def test_a_kaldi_folder_with_segments(speech, tmp_path):
     for name in ("k", "k/wav.scp"):
         found, skipped = sources.find([str(tmp_path / name)])
         assert [u[:1] + u[2:4] for u in found] == [("u1", 8000, 24000)]
-        assert [i for i, _ in skipped] == ["u2"] and "too short" in skipped[0][1]  # and not the whole recording instead
+        assert [(one.id, one.kind) for one in skipped] == [("u2", "short")] and "too short" in skipped[
+            0
+        ].reason  # and not the whole recording instead
 
 
 def test_turns_of_an_rttm_once_each_or_joined(speech, tmp_path):
@@ -52,7 +54,7 @@ def test_turns_of_an_rttm_once_each_or_joined(speech, tmp_path):
         "000002.00-000002.75",
     ]
     assert [u[2:] for u in found[:2]] == [(8000, 24000, "talk"), (20000, 28000, "talk")]
-    assert [i for i, _ in skipped] == ["gone"]
+    assert [(one.id, one.kind) for one in skipped] == [("gone", "missing")]
     joined = sources.find([str(tmp_path / "all.rttm")], tmp_path / "wav", joined=True)[0]
     assert [u[2:4] for u in joined] == [(8000, 28000), (32000, 44000)]
     windows = sources.windows(joined, 1.0, 0.5)[0]
@@ -71,7 +73,7 @@ def test_what_cannot_be_opened_has_no_windows(speech, tmp_path):
     whole = Utterance("a", str(speech("a.wav", 2.0)))
     found, skipped = sources.windows([whole, Utterance("b", "gone.wav")], 1.0, 1.0)
     assert [w.utterance.id for w in found] == ["a/000000.00-000001.00", "a/000001.00-000002.00"]
-    assert [i for i, _ in skipped] == ["b"]
+    assert [(one.id, one.kind) for one in skipped] == [("b", "missing")]
 
 
 @pytest.mark.parametrize("window, hop", [(0.05, 0.05), (1, 0.01), (1, 1.5), (float("nan"), 1), (float("inf"), 1)])

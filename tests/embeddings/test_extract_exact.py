@@ -18,7 +18,7 @@ from sv_ssl import audio
 from sv_ssl.cli import extract
 from sv_ssl.data import sources
 from sv_ssl.embeddings import extraction, parts
-from sv_ssl.embeddings.extraction import How
+from sv_ssl.embeddings.extraction import Options
 from sv_ssl.models import folder as model
 from sv_ssl.models.embedder import Embedder
 from sv_ssl.models.features import LogMel
@@ -85,9 +85,9 @@ def assert_same(ids, rows, alone):
 @pytest.mark.parametrize("batch", [1, 8, 64])
 def test_neither_batch_nor_workers(embedder, corpus, alone, batch, workers):
     utterances, _ = sources.find([str(corpus)])
-    found = extraction.extract(embedder, utterances, How(batch=batch), workers=workers, progress=False)
+    found = extraction.extract(embedder, utterances, Options(batch=batch), workers=workers, progress=False)
     assert_same(found.ids, found.rows[:, 0], alone)
-    assert [i for i, _ in found.skipped] == ["damaged.wav"]
+    assert [skipped.id for skipped in found.skipped] == ["damaged.wav"]
 
 
 def test_two_shards_merged_are_one_run(folder, corpus, alone, tmp_path, monkeypatch):

@@ -19,7 +19,9 @@ from sv_ssl.core.errors import InputError
 from sv_ssl.data import sources
 from sv_ssl.data.sources import Utterance
 from sv_ssl.embeddings import extraction
-from sv_ssl.embeddings.extraction import How
+from sv_ssl.embeddings.extraction import Options
+from sv_ssl.embeddings.extractor import HELD, WAITING, Extractor
+from sv_ssl.embeddings.workers import PIECE, blocks
 from sv_ssl.models import folder as model
 from sv_ssl.models.embedder import Embedder, FrameStatistics
 from sv_ssl.models.features import LogMel
@@ -82,17 +84,39 @@ def alone(embedder, utterance):
 
 @pytest.mark.parametrize("batch, workers", [(1, 0), (2, 0), (64, 0), (1, 1), (3, 2)])
 def test_neither_batch_nor_workers_change_a_number_or_the_order(embedder, mixed, batch, workers):
-    found = extraction.extract(embedder, mixed, How(batch=batch), workers=workers, progress=False)
+    found = extraction.extract(embedder, mixed, Options(batch=batch), workers=workers, progress=False)
     assert found.ids == [u.id for u in mixed if u.id != "gone"]
-    assert [i for i, _ in found.skipped] == ["gone"] and "no such file" in found.skipped[0][1]
+    assert [skipped.id for skipped in found.skipped] == ["gone"] and "no such file" in found.skipped[0].reason
     rows = np.stack([alone(embedder, u) for u in mixed if u.id != "gone"])
     assert np.abs(found.rows[:, 0] - rows).max() < 1e-5 < 1e-3 < np.abs(rows[0] - rows[1]).max()
     assert found.seconds == pytest.approx(4.6, abs=0.01)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_kind_travels_with_what_is_skipped(embedder, speech, tmp_path, workers):
+    """So that nobody has to read it out of a sentence."""
+    speech("a.wav")
+    soundfile.write(tmp_path / "silent.wav", np.zeros(16000), 16000)
+    soundfile.write(tmp_path / "short.wav", np.ones(160) / 2, 16000)
+    (tmp_path / "text.wav").write_text("no audio")
+    names = ("gone.wav", "silent.wav", "short.wav", "text.wav", "a.wav")
+    utterances = [Utterance(name, str(tmp_path / name)) for name in names]
+    found = extraction.extract(embedder, utterances, Options(longest=0.3), workers=workers, progress=False)
+    assert found.ids == []
+    assert [(skipped.id, skipped.kind) for skipped in found.skipped] == [
+        ("gone.wav", "missing"),
+        ("silent.wav", "long"),
+        ("short.wav", "short"),
+        ("text.wav", "unreadable"),
+        ("a.wav", "long"),
+    ]
+    silent = extraction.extract(embedder, utterances[1:2], workers=workers, progress=False)
+    assert silent.skipped[0].kind == "silent" and silent.skipped[0].reason.startswith(str(tmp_path))
+
+
 def test_readers_that_go_ahead_change_nothing(embedder, mixed):
-    extractor = extraction.Extractor(embedder, How(batch=2), None)
-    plain, ahead = ({one.number: one.found for one in extractor(mixed, readers)} for readers in (0, 3))
+    made = Extractor(embedder, Options(batch=2), None)
+    plain, ahead = ({one.index: one.result for one in made(mixed, readers)} for readers in (0, 3))
     assert plain.keys() == ahead.keys() == set(range(len(mixed)))
     assert all(np.array_equal(plain[i], ahead[i]) for i in plain if i != 3)
 
@@ -107,13 +131,13 @@ def test_waves_do_not_wait_for_ever_for_others_of_their_length(embedder, speech)
                 started.append(utterance.id)
                 yield utterance
 
-    first = next(extraction.Extractor(embedder, How(batch=2), None)(Lazy(utterances)))
-    assert len(started) == extraction.WAITING * 2 + 1 and isinstance(first.found, np.ndarray)
+    first = next(Extractor(embedder, Options(batch=2), None)(Lazy(utterances)))
+    assert len(started) == WAITING * 2 + 1 and isinstance(first.result, np.ndarray)
 
 
 def test_a_grid_cuts_lengths_so_that_more_are_equal(embedder, speech):
     long, short = Utterance("a", str(speech("a.wav", 1.3))), Utterance("b", str(speech("b.wav", 0.3)))
-    found = extraction.extract(embedder, [long, short], How(grid=0.5), progress=False)
+    found = extraction.extract(embedder, [long, short], Options(grid=0.5), progress=False)
     assert np.allclose(found.rows[0, 0], alone(embedder, long._replace(stop=16000)), atol=1e-6)
     assert np.allclose(found.rows[1, 0], alone(embedder, short), atol=1e-6)
 
@@ -121,19 +145,19 @@ def test_a_grid_cuts_lengths_so_that_more_are_equal(embedder, speech):
 def test_half_precision_is_near_and_kept_apart(embedder, speech):
     utterances, kept = [Utterance("a", str(speech("a.wav")))], extraction.cache_of(embedder)
     exact, half, again = (
-        extraction.extract(embedder, utterances, How(precision), kept, progress=False)
+        extraction.extract(embedder, utterances, Options(precision), kept, progress=False)
         for precision in ("fp32", "bf16", "fp32")
     )
     assert 0 < np.abs(half.rows - exact.rows).max() < 0.05 * np.abs(exact.rows).max()
     assert half.seconds == 1 and again.seconds == 0 and np.array_equal(again.rows, exact.rows)
     with pytest.raises(InputError, match="fp32 or bf16"):
-        extraction.extract(embedder, utterances, How("fp8"))
+        extraction.extract(embedder, utterances, Options("fp8"))
 
 
 def test_crops_and_the_mean_of_their_cosines(embedder, speech, tmp_path):
     names = [str(speech(f"{i}.wav", seconds, seed=i)) for i, seconds in enumerate((2.0, 1.1, 0.3))]
     found = extraction.extract(
-        embedder, [Utterance(n, n) for n in names], How(crops=4, crop_seconds=0.5), progress=False
+        embedder, [Utterance(n, n) for n in names], Options(crops=4, crop_seconds=0.5), progress=False
     )
     assert found.rows.shape == (3, 4, 16)
     crop = Utterance("a", names[0], 8000, 16000)  # 2 s: crops begin at 0, 0.5, 1 and 1.5 s
@@ -148,7 +172,7 @@ def test_an_embedding_that_is_not_finite_is_skipped(speech):
     broken = Embedder(LogMel(40), FrameStatistics(40))
     broken.encoder.forward = lambda frames: torch.full((len(frames), 80), torch.nan)
     ids, rows, skipped = extraction.embed(broken, [Utterance("a", str(speech("a.wav")))])
-    assert not ids and rows.shape == (0, 80) and "not finite" in skipped[0][1]
+    assert not ids and rows.shape == (0, 80) and "not finite" in skipped[0].reason
 
 
 class Deadly(FrameStatistics):
@@ -168,7 +192,9 @@ def test_windows_of_a_long_recording_are_those_cut_by_hand(embedder, tmp_path):
     windows, _ = sources.windows([Utterance("long", str(tmp_path / "long.flac"))], 0.5, 0.25)
     assert [w.start for w in windows] == pytest.approx([*np.arange(15) * 0.25, 3.7], abs=1e-4)
     found = extraction.extract(embedder, [w.utterance for w in windows], progress=False)
-    assert [i for i, _ in found.skipped] == [f"long/00000{s:.2f}-00000{s + 0.5:.2f}" for s in (1, 1.25, 1.5)]
+    assert [skipped.id for skipped in found.skipped] == [
+        f"long/00000{s:.2f}-00000{s + 0.5:.2f}" for s in (1, 1.25, 1.5)
+    ]
     for (utterance, _, start, _), row in zip((w for w in windows if w.utterance.id in found.ids), found.rows[:, 0]):
         piece = wave[round(start * 22050) :][:11025]
         audio.write(tmp_path / "piece.wav", piece, 22050)
@@ -411,19 +437,19 @@ def test_bad_input_gets_one_line(folder, speech, tmp_path, monkeypatch, capsys, 
 
 def test_windows_come_from_pieces_of_their_recording(speech):
     listed = [Utterance(str(i), "a.wav") for i in range(5000)] + [Utterance(str(i), f"{i}.wav") for i in range(9)]
-    blocks = extraction._blocks(listed, 2)
-    assert [i for block in blocks for i in block] == list(range(len(listed)))
-    assert {len(block) for block in blocks[:9]} == {extraction.PIECE} and [len(b) for b in blocks[10:]] == [4, 4, 1]
-    assert {len(block) for block in extraction._blocks(listed[:400], 2)} == {50}
+    shares = blocks(listed, 2)
+    assert [i for share in shares for i in share] == list(range(len(listed)))
+    assert {len(share) for share in shares[:9]} == {PIECE} and [len(share) for share in shares[10:]] == [4, 4, 1]
+    assert {len(share) for share in blocks(listed[:400], 2)} == {50}
 
 
 def test_windows_of_one_recording_are_read_by_threads_in_pieces(embedder, tmp_path):
     soundfile.write(tmp_path / "a.mp3", 0.1 * np.random.default_rng(0).standard_normal(16000 * 8), 16000)
     windows, _ = sources.windows([Utterance("a", str(tmp_path / "a.mp3"))], 0.2, 0.1)
     utterances = [window.utterance for window in windows]
-    assert len(utterances) > extraction.HELD
+    assert len(utterances) > HELD
     plain, ahead = (
-        {one.number: one.found for one in extraction.Extractor(embedder, How(), None)(utterances, readers)}
+        {one.index: one.result for one in Extractor(embedder, Options(), None)(utterances, readers)}
         for readers in (0, 2)
     )
     assert plain.keys() == ahead.keys() == set(range(len(utterances)))

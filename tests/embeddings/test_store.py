@@ -625,7 +625,7 @@ def test_npz_needs_numpy_alone(tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(store.__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(store.__file__).parents[2])},
     )
     assert run.stdout.strip() == "set()", run.stderr
 

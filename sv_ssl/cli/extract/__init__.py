@@ -1,0 +1,192 @@
+"""sv-extract: embed recordings with a model folder."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sv_ssl.cli.extract import arguments
+from sv_ssl.core import host
+from sv_ssl.core.command import run
+from sv_ssl.core.errors import InputError, Skipped
+from sv_ssl.core.files import aside
+
+if TYPE_CHECKING:
+    from sv_ssl.embeddings.parts import Part
+    from sv_ssl.embeddings.plan import Plan
+    from sv_ssl.verification.trials import Trials
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """sv-extract: command line -> exit code."""
+    return run(lambda: _extract(arguments.check(arguments.parser().parse_intermixed_args(argv))))
+
+
+def _extract(given: argparse.Namespace) -> int:
+    from sv_ssl.embeddings import parts, store
+    from sv_ssl.verification import trials
+
+    store.check_target(given.out)
+    listed = trials.read_trials(given.score) if given.score else None
+    started = time.perf_counter()
+    if host.processes() > 1:
+        from sv_ssl.core import distributed
+
+        return distributed.run(lambda: _extract_together(given, listed))
+    if given.merge:
+        return _write(given.out, parts.merged(given.merge), listed, started)
+    part = _embed(given, _plan(given), *(given.shard or (1, 1)))
+    return _write_part(given.out, part) if given.shard else _write(given.out, part, listed, started)
+
+
+def _extract_together(given: argparse.Namespace, listed: Trials | None) -> int:
+    """Embed a part as one of torchrun's processes; the first one plans before and merges after."""
+    from sv_ssl.core import distributed
+    from sv_ssl.embeddings import parts
+
+    started = time.perf_counter()
+    distributed.start("cpu")  # they talk little, so over gloo, whatever they embed on
+    plan = distributed.made_by_first(lambda: _plan(given, divided=True))
+    shard, shards = distributed.rank() + 1, distributed.world_size()
+    paths = [parts.path_of(given.out, number, shards) for number in range(1, shards + 1)]
+    distributed.made_by_all(lambda: parts.write(paths[shard - 1], _embed(given, plan, shard, shards)))
+    return distributed.made_by_first(lambda: _write_merged(given.out, paths, listed, started))
+
+
+def _plan(given: argparse.Namespace, divided: bool = False) -> Plan:
+    """Find what to embed, and refuse ids that OUT cannot hold before hours are spent on them."""
+    from sv_ssl.embeddings import plan, store
+
+    weigh = bool(divided or given.shard) and not given.crops
+    made = plan.make_plan(given.input, given.audio, given.window, given.hop, weigh)
+    store.check_target(given.out, plan.crop_ids((u.id for u in made.utterances), given.crops or 0))
+    return made
+
+
+def _embed(given: argparse.Namespace, work: Plan, shard: int, shards: int) -> Part:
+    """Load the model and embed one part."""
+    import torch
+
+    from sv_ssl.core import distributed
+    from sv_ssl.embeddings import extraction, plan
+    from sv_ssl.models import folder
+
+    device = given.device
+    if host.processes() > 1:
+        device = distributed.device(device)
+        torch.set_num_threads(host.cores_each())
+    embedder = folder.load(given.model, device)
+    options = extraction.Options(
+        precision=given.precision,
+        batch=given.batch or (1 if device == "cpu" else 32),
+        grid=given.length_grid,
+        crops=given.crops or 0,
+        crop_seconds=given.crop_seconds or 3.5,
+        longest=given.longest,
+    )
+    kept = None if given.no_cache else extraction.cache_of(embedder)
+    workers = given.workers
+    if workers is None:
+        workers = plan.usual_workers(work, shards, host.cores_each())
+    return plan.embed_part(embedder, work, options, shard, shards, kept, workers, distributed.is_main())
+
+
+def _write_part(out: str, part: Part) -> int:
+    from sv_ssl.embeddings import parts
+
+    path = parts.path_of(out, part.shard, part.shards)
+    parts.write(path, part)
+    skipped = part.skipped + part.unplanned
+    _show_skipped(skipped)
+    print(
+        f"wrote {path}: {len(part.ids):,} recordings; {len(skipped):,} skipped\n"
+        f"next, with all {part.shards}: sv-extract --merge {_beside(out, '.*.part')} --out {out}"
+    )
+    return 3 if skipped else 0
+
+
+def _write_merged(out: str, paths: list[Path], listed: Trials | None, started: float) -> int:
+    from sv_ssl.embeddings import parts
+
+    if absent := [str(path) for path in paths if not path.exists()]:
+        raise InputError(
+            f"{absent[0]} is not here: machines without a folder in common keep their parts; copy them to "
+            "one, and there: sv-extract --merge"
+        )
+    code = _write(out, parts.merged(paths), listed, started)
+    for path in paths:
+        path.unlink(missing_ok=True)
+    return code
+
+
+def _write(out: str, part: Part, listed: Trials | None, started: float) -> int:
+    """Write the whole and what belongs beside it -> the exit code."""
+    from sv_ssl.embeddings import plan, store
+
+    if listed and not part.crops:
+        raise InputError("--score wants parts of --crops")
+    skipped = part.unplanned + part.skipped
+    _report_skipped(_beside(out, ".skipped.csv"), skipped)
+    if not part.ids:
+        raise InputError(f"none of {len(skipped):,} recordings could be embedded; the first: {skipped[0].reason}")
+    rows = part.rows.reshape(-1, part.rows.shape[2])
+    store.write(out, plan.crop_ids(part.ids, part.crops), rows)
+    elapsed = time.perf_counter() - started
+    pace = f"{part.seconds:,.1f} s of audio embedded in {elapsed:.1f} s, {part.seconds / elapsed:.0f} x real time"
+    print(
+        f"wrote {out}: {len(rows):,} embeddings of {rows.shape[1]} dimensions; "
+        f"{pace if part.seconds else 'all of them were kept from before'}"
+    )
+    if part.windows:
+        _write_csv(_beside(out, ".windows.csv"), [("id", "recording", "start", "stop"), *part.windows])
+        print(f"wrote {_beside(out, '.windows.csv')}: when they start and stop")
+    if listed:
+        _write_scores(_beside(out, ".scores.txt"), listed, part)
+    elif not part.windows and not part.crops:
+        print(f"next: sv-score TRIALS --embeddings {out}")
+    return 3 if skipped else 0
+
+
+def _beside(out: str, ending: str) -> Path:
+    return Path(out).with_suffix(ending)
+
+
+def _report_skipped(path: Path, skipped: list[Skipped]) -> None:
+    path.unlink(missing_ok=True)  # of an earlier run
+    _show_skipped(skipped)
+    if skipped:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in Counter(one.kind for one in skipped).most_common())
+        print(f"skipped {len(skipped):,} recordings, listed in {path}: {kinds}", file=sys.stderr)
+        _write_csv(path, [("id", "reason"), *((one.id, one.reason) for one in skipped)])
+
+
+def _show_skipped(skipped: list[Skipped]) -> None:
+    for one in skipped[:10]:
+        print(f"skipped: {one.reason}", file=sys.stderr)
+
+
+def _write_scores(path: Path, listed: Trials, part: Part) -> None:
+    from sv_ssl.embeddings import extraction
+    from sv_ssl.verification import scoring, trials
+    from sv_ssl.verification.crops import crop_scores
+
+    scored = scoring.leave_out(listed, part.ids)
+    extracted = extraction.Extracted(part.ids, part.rows, part.skipped, part.seconds)
+    trials.write_scores(path, scored, crop_scores(extracted, scored))
+    for note in scored.notes:
+        print(f"note: {note}")
+    print(f"wrote {path}: {len(scored.enroll):,} scores\nnext: sv-score {path}")
+
+
+def _write_csv(path: Path, rows: Iterable[tuple[str, ...]]) -> None:
+    with (
+        aside(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
+        csv.writer(file).writerows(rows)

@@ -1,0 +1,87 @@
+"""Embeddings as numpy's files: .npz, .npy and a folder of one .npy an id. `store` chooses and checks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import aside
+from sv_ssl.embeddings.table_files import Stored, to_array, torch_load
+
+
+def read_npz(path: Path) -> Stored:
+    with open(path, "rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as arrays:
+        if "ids" not in arrays.files:
+            return list(arrays.files), [arrays[name] for name in arrays.files]
+        ids, rows = arrays["ids"], arrays["embeddings"]
+    if ids.dtype.kind == "S":
+        ids = np.char.decode(ids, "utf-8")
+    if ids.dtype.kind != "U" or ids.ndim != 1:
+        raise ValueError(f"`ids` are {ids.dtype} of shape {ids.shape}")
+    return ids.tolist(), rows
+
+
+def write_npz(path: Path, ids: list[str], rows: np.ndarray) -> None:
+    with aside(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, ids=np.array(ids, dtype=np.str_), embeddings=rows)
+
+
+def read_npy(path: Path) -> Stored:
+    beside = [path.with_suffix(ending) for ending in (".ids", ".txt")]
+    listed = next((file for file in beside if file.is_file()), None)
+    if listed is None:
+        raise ValueError(f"there is neither {beside[0]} nor {beside[1]}")
+    text = listed.read_text(encoding="utf-8" if listed.suffix == ".ids" else "utf-8-sig")
+    return text.removesuffix("\n").split("\n"), _npy(path)
+
+
+def _npy(path: Path) -> np.ndarray:
+    with open(path, "rb") as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def write_npy(path: Path, ids: list[str], rows: np.ndarray) -> None:
+    with aside(path.with_suffix(".ids")) as listed, aside(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, rows)
+        listed.write_text("\n".join(ids) + "\n", encoding="utf-8")
+        path.with_suffix(".ids").unlink(missing_ok=True)  # a kill from here on leaves no wrong pair
+
+
+def read_folder(folder: Path) -> Stored:
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".npy", ".pt") and path.is_file())
+    ids = [path.relative_to(folder).as_posix().removesuffix(path.suffix) for path in files]
+    return ids, map(_file_vector, files)
+
+
+def _file_vector(path: Path) -> np.ndarray:
+    try:
+        return _npy(path) if path.suffix == ".npy" else to_array(torch_load(path))
+    except Exception as error:
+        raise ValueError(f"{path}: {one_line(error)}") from None
+
+
+def write_folder(folder: Path, ids: list[str], rows: np.ndarray) -> None:
+    folder = Path(os.path.abspath(folder))
+    new = folder.with_name(f".{folder.name}-new")
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        for name, row in zip(ids, rows):
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            np.save(new / f"{name}.npy", row)
+        if folder.is_dir():
+            folder.rmdir()  # only if it is empty
+        new.rename(folder)
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def one_line(error: Exception) -> str:
+    """Return the text of an error as one line, not too long."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) < 300 else text[:300] + "..."

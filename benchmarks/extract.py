@@ -31,6 +31,7 @@ import torch
 from sv_ssl import audio
 from sv_ssl.core import command
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.seeds import seed_everything, stream
 from sv_ssl.data.sources import Utterance
 from sv_ssl.embeddings import extraction, workers
 from sv_ssl.embeddings.store import unit
@@ -220,7 +221,8 @@ class Pools(ExitStack):
 
 def recordings(folder: Path, n: int) -> list[str]:
     """n files of noise, whose lengths are even from 4 to 10 s in any part of the list."""
-    rng, wavs = np.random.default_rng(0), []
+    rng = stream(0, "recordings")
+    wavs = []
     for i in range(n):
         samples = round((4 + 6 * (i * 0.6180339887 % 1)) * RATE)
         wavs.append(str(folder / f"{i:04d}.wav"))
@@ -230,7 +232,7 @@ def recordings(folder: Path, n: int) -> list[str]:
 
 def untrained(folder: Path, name: str, onnx: bool) -> str:
     """A model folder of random weights whose BatchNorms have seen some noise; .onnx beside it."""
-    torch.manual_seed(0)
+    seed_everything(0)
     kind, arguments, _ = ENCODERS[name]
     embedder = Embedder(SpeechBrainFbank(arguments["n_mels"]), kind(**arguments))
     with torch.no_grad():

@@ -21,6 +21,7 @@ import faiss
 import numpy as np
 
 from sv_ssl.core import command
+from sv_ssl.core.seeds import stream
 from sv_ssl.embeddings import search as index
 from sv_ssl.reporting import record
 
@@ -39,7 +40,7 @@ VOICES = 1000
 
 def drawn(speakers: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
     """(N, D) speakers, (VOICES, D) voices of the first of them."""
-    rng = np.random.default_rng(0)
+    rng = stream(0, "speakers and voices")
     scale = ((1 + np.arange(dim)) ** -0.25).astype(np.float32)
     rows = rng.standard_normal((speakers, dim), dtype=np.float32) * scale
     return rows, rows[:VOICES] + rng.standard_normal((VOICES, dim), dtype=np.float32) * scale

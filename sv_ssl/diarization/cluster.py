@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.seeds import stream
 
 MOST = 10  # speakers that are told apart where their number is not given
 FEW = 1000  # windows whose graph is solved as a dense matrix
@@ -153,7 +154,7 @@ def _solved(matrix: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
         return values[-count:], vectors[:, -count:]
     from scipy.sparse.linalg import eigsh
 
-    first = np.random.default_rng(0).standard_normal(n)
+    first = stream(0, "first eigenvector").standard_normal(n)
     return eigsh(matrix, count, which="LA", v0=first, ncv=4 * count + 20, tol=1e-6)
 
 

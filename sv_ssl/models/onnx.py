@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
+from sv_ssl.core.seeds import torch_stream
 from sv_ssl.models.embedder import Embedder
 from sv_ssl.models.registry import describe_part
 
@@ -162,7 +163,7 @@ def _checked(embedder: Embedder, made: Callable[[Tensor], Tensor], path: str | o
     """Embed random audio with both -> the largest difference; one that is too large is an error."""
     largest = 0.0
     for seconds in SECONDS:
-        wave = 0.1 * torch.randn(1, round(seconds * embedder.sample_rate), generator=torch.Generator().manual_seed(0))
+        wave = 0.1 * torch.randn(1, round(seconds * embedder.sample_rate), generator=torch_stream(0, "compared audio"))
         ours, theirs = (nn.functional.normalize(model(wave)) for model in (embedder, made))
         largest = max(largest, float((ours - theirs).abs().max()))
     if not largest <= LARGEST:

@@ -18,6 +18,7 @@ from sv_ssl.reporting.record import markdown
 from sv_ssl.study import kept
 from sv_ssl.study.grid import DATA, Grid, Run
 from sv_ssl.verification import conditions
+from sv_ssl.verification.manifest_columns import read_manifest
 from sv_ssl.verification.trials import Trials, read_trials
 
 BY = ("gender", "session", "duration")
@@ -91,7 +92,7 @@ def _columns(manifests: Sequence[str], ids: Sequence[str]) -> dict[str, list[str
         writer.writeheader()
         writer.writerows(rows)
         file.flush()
-        return conditions.read_manifest(file.name, ids)
+        return read_manifest(file.name, ids)
 
 
 # --- the page -------------------------------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ class TrialText:
         return below
 
     def bad_lines(self, fault_of: Callable[[int, bytes], str]) -> InputError:
-        """Return the error that names the bad lines: `fault_of(i, text)` says what is wrong with the i-th, "" if none."""
+        """Return the error that names the bad lines: `fault_of(i, text)` says what is wrong with line i, "" if none."""
         shown: list[str] = []
         bad = i = 0
         for number, text in (line for block in self.blocks() for line in block):

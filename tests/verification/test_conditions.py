@@ -39,15 +39,6 @@ def scores(small):
     return np.random.default_rng(0).normal(size=len(small.enroll)) + 1.5 * small.labels
 
 
-@pytest.fixture
-def file(tmp_path):
-    def write(text, name="meta.csv"):
-        (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
-        return tmp_path / name
-
-    return write
-
-
 def chosen(found):
     return {(by, value): np.flatnonzero(mask).tolist() for by, value, mask in found}
 

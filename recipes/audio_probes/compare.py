@@ -42,7 +42,7 @@ from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
 from sv_ssl.data import clips
 from sv_ssl.reporting import class_plots
-from sv_ssl.reporting.record import markdown
+from sv_ssl.reporting.result_tables import markdown
 from sv_ssl.study.runner import THREADS
 from sv_ssl.training import classify, settings
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from sv_ssl import audio
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
-from sv_ssl.reporting.record import markdown
+from sv_ssl.reporting.result_tables import markdown
 from sv_ssl.study import kept
 from sv_ssl.study.grid import DATA, Grid, Run
 from sv_ssl.verification import conditions

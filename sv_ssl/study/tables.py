@@ -10,7 +10,7 @@ from typing import Any
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
-from sv_ssl.reporting.record import markdown
+from sv_ssl.reporting.result_tables import markdown
 from sv_ssl.study import compare, figures, kept
 from sv_ssl.study.grid import Grid, Run
 from sv_ssl.study.runner import reports

@@ -27,7 +27,7 @@ from sv_ssl.methods.mixup import Mixup
 from sv_ssl.models import features
 from sv_ssl.models import folder as model
 from sv_ssl.models.encoders import Embedder, FrameStatistics
-from sv_ssl.reporting import plots, record
+from sv_ssl.reporting import plots, record, result_tables
 from sv_ssl.training import dataset, settings
 from sv_ssl.training.brain import SSLBrain, augmented, fitted
 from sv_ssl.training.dataset import Corpus, Listed
@@ -254,7 +254,7 @@ def finish(hparams: dict, found: Corpus, brain: SSLBrain, before: dict[str, dict
         if hparams["score_crops"]:
             further["by_crops"] = judge_crops(hparams, found, embedder)
         result = record.record(hparams["results_folder"], {**run, "test": report, "baselines": usual, **further})
-        record.table(hparams["results_folder"])
+        result_tables.write(hparams["results_folder"])
     tell(hparams, found, report, usual, folder, result)
 
 

@@ -212,7 +212,9 @@ def hits(results: Sequence[Result], judge: str) -> tuple[np.ndarray, np.ndarray,
 
     Each is (N,): a row a test clip of a run; the first is 1 where the run is right about it.
     """
-    right, seeds, groups = [], [], []
+    right: list[float] = []
+    seeds: list[int] = []
+    groups: list[Any] = []
     for result in results:
         marks = [float(mark) for mark in result["right"][judge]]
         right += marks
@@ -240,7 +242,8 @@ def paired_clips(pair: Mapping[str, str], systems: Mapping[str, Sequence[Result]
         differences = right - hits(worse, pair["by"])[0]
     else:
         codes = [np.array([result["seed"] for result in better])]
-        differences = np.subtract(*([statistic(result, pair["by"]) for result in side] for side in (better, worse)))
+        values = [np.array([statistic(result, pair["by"]) for result in side]) for side in (better, worse)]
+        differences = values[0] - values[1]
     return Difference(*probe.across(differences, *codes), len({seed for seed, _ in both}))
 
 

@@ -20,14 +20,14 @@ TOOLS = {"git", "mypy", "pre-commit", "ruff"}
 @cache
 def help_of(*words):
     """Return what a program prints for --help: `recipes/.../train.py YAML`, `-m MODULE` or the name of a command."""
-    out, before = [], (sys.argv, sys.stdout)
+    out, before = [], (sys.argv, sys.stdout, sys.path)
     sys.stdout = type("Writer", (), {"write": lambda self, text: out.append(text), "flush": lambda self: None})()
     try:
         call(*words)
     except SystemExit as stop:
         assert not stop.code, words
     finally:
-        sys.argv, sys.stdout = before
+        sys.argv, sys.stdout, sys.path = before
     return "".join(out)
 
 
@@ -38,6 +38,7 @@ def call(first, *rest):
         runpy.run_module(rest[0], run_name="__main__")
     elif first.endswith(".py"):
         sys.argv = [str(ROOT / first), *rest, "--help"]
+        sys.path = [str((ROOT / first).parent), *sys.path]
         runpy.run_path(sys.argv[0], run_name="__main__")
     else:
         module, function = pages.console_scripts()[first]
@@ -50,7 +51,7 @@ def options(words):
 
 def unknown(given, text):
     """Return the options that a help text does not name."""
-    return {option for option in given if not re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", text)}
+    return {option for option in given if not re.search(rf"(?<![\w-])(?:--)?{re.escape(option)}(?![\w-])", text)}
 
 
 def test_enough_commands_were_found():

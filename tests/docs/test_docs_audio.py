@@ -64,7 +64,7 @@ def test_the_page_leads_to_pictures(data):
         wanted = (0, 3) if "esc50.py" in line else (0,)  # 3: counts are not the published ones
         assert done.returncode in wanted and "Traceback" not in done.stderr, f"{line}\n{done.stdout}\n{done.stderr}"
     results = {path.name.split("-")[0] for path in (data / "results" / "audio").iterdir()}
-    assert results == {"acl", "add"}  # those of --record
+    assert results == {"acl", "add", "clar", "clar_ssl", "clar_supervised"}
     assert json.loads((data / "analysis" / "analysis.json").read_text())["n_classes"] == 2
     assert {path.name for path in (data / "analysis").glob("*.png")} == {"pairs.png", "map.png"}
 

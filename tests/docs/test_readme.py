@@ -54,3 +54,11 @@ def test_the_version_is_the_same_everywhere():
     version = pages.setup()["metadata"]["version"]
     assert re.search(r"^## (\S+)", pages.read("CHANGELOG.md"), re.MULTILINE)[1] == version
     assert re.search(r"^version: (\S+)", pages.read("CITATION.cff"), re.MULTILINE)[1] == version
+
+
+def test_the_versions_of_python_are_the_same_everywhere():
+    setup = pages.setup()
+    named = re.findall(r"Python :: 3\.(\d+)", setup["metadata"]["classifiers"])
+    first, last = re.search(r">=3\.(\d+),<3\.(\d+)", setup["options"]["python_requires"]).groups()
+    assert named == [str(minor) for minor in range(int(first), int(last))]
+    assert f"Python 3.{named[0]} to 3.{named[-1]}" in README

@@ -9,7 +9,7 @@ from support import pages
 
 from data_prep import fsdnoisy18k, nsynth, speech_commands
 from sv_ssl import audio
-from sv_ssl.audio.effects import SAFE, WaveAugment
+from sv_ssl.audio.effects import SAFE, named
 
 PAGE = pages.read("docs/audio.md")
 COMMANDS = [line for block in pages.blocks(PAGE, "sh") for line in block.text.splitlines()]
@@ -72,7 +72,8 @@ def test_the_page_leads_to_pictures(data):
 def test_what_the_page_says_is_so():
     for number in (sum(part.PUBLISHED.values()) for part in (speech_commands, fsdnoisy18k, nsynth)):
         assert f"{number:,}" in PAGE
-    assert set(WaveAugment().steps) - set(SAFE) == {"pitch", "stretch"}
+    seven = re.search(r"CLAR's seven: ([\w, ]+)\.", PAGE)[1].split(", ")
+    assert len(named(seven)) == 7 and set(seven) - set(SAFE) == {"pitch", "stretch"} and len(named()) == len(SAFE)
     for name in re.findall(r"`(?:recipes/voxceleb/)?(hparams/\w+\.yaml)`", PAGE):
         assert any((pages.ROOT / "recipes" / where / name).is_file() for where in ("audio_probes", "voxceleb")), name
     for name in re.findall(r"`(\w+\.py)`", PAGE):

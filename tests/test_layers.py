@@ -2,38 +2,11 @@
 
 import ast
 from collections import Counter
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-# Imports point down this list.
-ROOMS = [
-    "cli",
-    "study",
-    "training",
-    "reporting",
-    "analysis",
-    "verification",
-    "diarization",
-    "embeddings",
-    "methods",
-    "data",
-    "losses",
-    "models",
-    "audio",
-    "core",
-]
-AT_ROOT = {"__init__", "api", "results", "speechbrain"}  # what users import or run by its name
+from support.rooms import AT_ROOT, ROOMS, ROOT, modules, room
+
 MOST_ARROWS = 80
 MOST_LINES = 300
-
-
-def modules():
-    return list((ROOT / "sv_ssl").rglob("*.py"))
-
-
-def room(path):
-    """sv_ssl/losses/margin.py lies in `losses`; sv_ssl/api.py in none, so at the top."""
-    return path.relative_to(ROOT / "sv_ssl").parts[0].removesuffix(".py")
 
 
 def imports(path):

@@ -1,23 +1,18 @@
 """docs/audio.md: its commands, in its order, on small trees of the published form."""
 
 import json
-import os
 import re
-import shlex
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from support import pages
 
 from data_prep import fsdnoisy18k, nsynth, speech_commands
 from sv_ssl import audio
-from sv_ssl.audio.effects import SAFE, WaveAugment
+from sv_ssl.audio.effects import SAFE, named
 
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "audio.md").read_text()
-COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
+PAGE = pages.read("docs/audio.md")
+COMMANDS = [line for block in pages.blocks(PAGE, "sh") for line in block.text.splitlines()]
 SMALL = [
     "--encoder_size",
     "tiny",
@@ -62,19 +57,10 @@ def data(tmp_path):
     return tmp_path
 
 
-def command_of(line, data):
-    words = [word.replace("/data/", f"{data}/data/") for word in shlex.split(line)]
-    if words[0] == "python":
-        words = [sys.executable, str(ROOT / words[1]), *words[2:]]
-        return words + SMALL if "recipes" in words[1] else words
-    return [sys.executable, "-m", f"sv_ssl.cli.{words[0].removeprefix('sv-')}", *words[1:]]
-
-
 def test_the_page_leads_to_pictures(data):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     assert len(COMMANDS) == 9
     for line in COMMANDS:
-        done = subprocess.run(command_of(line, data), cwd=data, env=environment, capture_output=True, text=True)
+        done = pages.run(line, data, SMALL)
         wanted = (0, 3) if "esc50.py" in line else (0,)  # 3: counts are not the published ones
         assert done.returncode in wanted and "Traceback" not in done.stderr, f"{line}\n{done.stdout}\n{done.stderr}"
     results = {path.name.split("-")[0] for path in (data / "results" / "audio").iterdir()}
@@ -86,8 +72,9 @@ def test_the_page_leads_to_pictures(data):
 def test_what_the_page_says_is_so():
     for number in (sum(part.PUBLISHED.values()) for part in (speech_commands, fsdnoisy18k, nsynth)):
         assert f"{number:,}" in PAGE
-    assert set(WaveAugment().steps) - set(SAFE) == {"pitch", "stretch"}
+    seven = re.search(r"CLAR's seven: ([\w, ]+)\.", PAGE)[1].split(", ")
+    assert len(named(seven)) == 7 and set(seven) - set(SAFE) == {"pitch", "stretch"} and len(named()) == len(SAFE)
     for name in re.findall(r"`(?:recipes/voxceleb/)?(hparams/\w+\.yaml)`", PAGE):
-        assert any((ROOT / "recipes" / where / name).is_file() for where in ("audio_probes", "voxceleb")), name
+        assert any((pages.ROOT / "recipes" / where / name).is_file() for where in ("audio_probes", "voxceleb")), name
     for name in re.findall(r"`(\w+\.py)`", PAGE):
-        assert (ROOT / "data_prep" / name).is_file(), name
+        assert (pages.ROOT / "data_prep" / name).is_file(), name

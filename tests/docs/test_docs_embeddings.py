@@ -4,12 +4,11 @@ import re
 import shlex
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from test_readme import setup
+from support import pages
 
 from sv_ssl import audio
 from sv_ssl.models import convert, folder
@@ -17,9 +16,8 @@ from sv_ssl.models.ecapa import ECAPA
 from sv_ssl.models.embedder import Embedder, FrameStatistics
 from sv_ssl.models.features import LogMel
 
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "embeddings.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+PAGE = pages.read("docs/embeddings.md")
+BLOCKS = pages.blocks(PAGE)
 
 
 @pytest.fixture
@@ -39,16 +37,15 @@ def there(tmp_path, monkeypatch):
 
 
 def run(line):
-    words = shlex.split(line)
-    scripts = setup()["options.entry_points"]["console_scripts"]
-    module, function = re.search(rf"^{words[0]} = ([\w.]+):(\w+)$", scripts, re.MULTILINE).groups()
-    assert getattr(import_module(module), function)(words[1:]) == 0, line
+    name, *words = shlex.split(line)
+    module, function = pages.console_scripts()[name]
+    assert getattr(import_module(module), function)(words) == 0, line
 
 
 @pytest.mark.skipif(not find_spec("onnxruntime"), reason="the page exports to ONNX: pip install 'sv_ssl[onnx]'")
 def test_the_page_runs(there):
     found = {}
-    for kind, text in BLOCKS:
+    for kind, _, text in BLOCKS:
         if kind == "sh":
             for line in text.splitlines():
                 run(line)
@@ -60,11 +57,12 @@ def test_the_page_runs(there):
     assert np.allclose(found["cosines"][0], [cosine for _, cosine in found["nearest"][0]])
     assert np.allclose(found["vector"], found["same"].numpy(), atol=1e-3)
     assert folder.load("ecapa").dim == 192
+    assert len(found["starts"]) == len(found["stops"]) == len(found["windows"]) and -1 <= found["cosine"] <= 1
 
 
 def test_enough_of_each_kind():
-    kinds = [kind for kind, _ in BLOCKS]
-    assert kinds.count("python") >= 9 and kinds.count("sh") >= 4
+    kinds = [block.language for block in BLOCKS]
+    assert kinds.count("python") >= 10 and kinds.count("sh") >= 4
 
 
 def test_the_table_of_kinds_is_complete():

@@ -8,20 +8,19 @@ import shlex
 import subprocess
 import sys
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
+from support import pages
 
 from sv_ssl import audio
 from sv_ssl.cli import score, verify
 from sv_ssl.embeddings import store
 from sv_ssl.verification import columns, metrics, trials
 
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "scoring.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+) ?(\S*)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)  # kind, name of a file, content
-COMMANDS = [line for kind, _, text in BLOCKS if kind == "sh" for line in text.splitlines()]
+PAGE = pages.read("docs/scoring.md")
+BLOCKS = pages.blocks(PAGE)
+COMMANDS = pages.command_lines(PAGE)
 FORMS = {"speechbrain": "{0} {1} {3:d} {2:f}", "wespeaker": "{0} {1} {2:.5f} {4}", "other": "{0} {1} {2} {4}"}
 
 

@@ -1,20 +1,12 @@
 """docs/voxceleb.md: its commands, in its order, on small trees of the published form."""
 
-import os
-import re
-import shlex
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
+from support import pages
 
 from sv_ssl import audio
 
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "voxceleb.md").read_text()
-COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
+COMMANDS = pages.command_lines(pages.read("docs/voxceleb.md"))
 SMALL = [
     "--encoder_size",
     "small",
@@ -54,20 +46,10 @@ def data(tmp_path):
     return tmp_path
 
 
-def command_of(line, data):
-    words = [word.replace("/data/", f"{data}/data/") for word in shlex.split(line)]
-    if words[0] == "python":
-        words = [sys.executable, str(ROOT / words[1]), *words[2:]]
-        return words + SMALL if "recipes" in words[1] else words
-    module = words[0].removeprefix("sv-")
-    return [sys.executable, "-m", f"sv_ssl.cli.{module}", *words[1:]]
-
-
 def test_the_page_leads_to_a_row_of_the_table(data):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(data / "cache")}
     assert len(COMMANDS) == 9
     for line in COMMANDS:
-        done = subprocess.run(command_of(line, data), cwd=data, env=environment, capture_output=True, text=True)
+        done = pages.run(line, data, SMALL, XDG_CACHE_HOME=str(data / "cache"))
         wanted = (0, 3) if "data_prep" in line else (0,)  # 3: counts are not the published ones
         assert done.returncode in wanted and "Traceback" not in done.stderr, f"{line}\n{done.stdout}\n{done.stderr}"
     assert "simclr_am" in (data / "results" / "README.md").read_text()

@@ -1,97 +1,64 @@
-"""The README is true: its commands exist with their options, its tree is the present one, its tables are generated."""
+"""README.md is short and whole, and every page's links lead somewhere."""
 
-import configparser
 import os
 import re
-import shlex
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-from test_layers import ROOMS
+from support import pages
+from support.pages import ROOT
 
-from sv_ssl.training import settings
-
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
-BLOCKS = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL))
-CELLS = re.findall(r"^\| `(python [^`]+)` \|", README, re.MULTILINE)
-COMMANDS = [c.strip() for line in BLOCKS.splitlines() + CELLS if line.strip() for c in line.split("&&")]
+README = pages.read("README.md")
+LINKING = [*pages.PAGES, "CHANGELOG.md"]
 
 
-def setup():
-    parser = configparser.ConfigParser()
-    parser.read(ROOT / "setup.cfg")
-    return parser
-
-
-def test_enough_commands_were_found():
-    assert len(COMMANDS) >= 16, COMMANDS
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_exists(command):
-    words = shlex.split(command)
-    if words[0] == "pip":
-        assert words[:3] == ["pip", "install", "-e"]
-        extras = re.findall(r"\[(\w+)\]", words[3])
-        assert all(extra in setup()["options.extras_require"] for extra in extras)
-    elif words[:2] == ["python", "-m"]:
-        done = subprocess.run([sys.executable, "-m", words[2], "--help"], capture_output=True, text=True, cwd=ROOT)
-        assert all(word in done.stdout for word in words if word.startswith("--")) and (ROOT / words[3]).is_file()
-    elif words[0] in ("python", "torchrun"):
-        script, yaml_file = words[1 + (words[0] == "torchrun") :][:2]
-        path = settings.find_yaml(str(ROOT / script), yaml_file)
-        assert (ROOT / script).is_file()
-        known = {*settings.top_level(path.read_text(), path), *settings.RUN_OPTIONS, *settings.OPTIONAL}
-        given = settings.arguments(words[words.index(yaml_file) :])[1]
-        assert given.keys() <= known
-    elif words[0].startswith("sv-"):
-        scripts = setup()["options.entry_points"]["console_scripts"]
-        module, function = re.search(rf"{words[0]} = ([\w.]+):(\w+)", scripts).groups()
-        page = subprocess.run(
-            [sys.executable, "-c", f"import sys, {module} as m; sys.exit(m.{function}(['--help']))"],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-        ).stdout
-        assert all(word in page for word in words if word.startswith("--"))
-    else:
-        assert words == ["pytest"]
-
-
-def test_every_option_of_the_table_is_read():
-    table = README[README.index("| option |") : README.index("Under `torchrun`")]
-    options = set(re.findall(r"`--(\w+)", table)) | set(re.findall(r" --(\w+)", table))
-    assert len(options) >= 8 and options <= {*settings.OPTIONAL, *settings.NEEDED}
-
-
-def test_the_rooms_are_the_present_ones():
-    drawn = re.findall(r"^\| `(\w+)/` \|", README, re.MULTILINE)
-    assert drawn == ROOMS
+def headings(text):
+    """Return the anchors that GitHub makes of a page's headings."""
+    titles = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def test_ci_runs_the_readmes_test_command():
     assert 'pip install -e ".[test]" && pytest' in README
     assert "README.md" in (ROOT / ".ci" / "run").read_text() and os.access(ROOT / ".ci" / "run", os.X_OK)
+    assert ".ci/run" in (ROOT / ".github" / "workflows" / "tests.yml").read_text()
 
 
-def test_python_example(tiny, tmp_path, monkeypatch):
-    """The README's Python, run as it stands on a model folder and a recording put where it names them."""
-    import shutil
+def test_it_is_short_with_two_commands_and_one_table():
+    assert len(README.splitlines()) < 80
+    assert len(pages.command_lines(README)) == 2
+    assert len(re.findall(r"^\|[-|]+\|$", README, re.MULTILINE)) == 1
 
-    import torch
 
-    from sv_ssl.models import folder
-    from sv_ssl.models.embedder import Embedder
-    from sv_ssl.models.features import LogMel
-    from sv_ssl.models.resnet import FastResNet34
+def test_it_leads_to_every_page():
+    assert [page for page in pages.PAGES[1:] if f"({page})" not in README] == []
 
-    torch.manual_seed(0)
-    monkeypatch.chdir(tmp_path)
-    folder.save("exp/built-in/simclr_am/0/model", Embedder(LogMel(40), FastResNet34(40, "small")), {})
-    shutil.copy(next(tiny.rglob("00001.wav")), "a.wav")
-    found = {}
-    exec(re.search(r"```python\n(.*?)```", README, re.DOTALL)[1], found)
-    assert found["vector"].shape == (512,)
+
+@pytest.mark.parametrize("page", LINKING)
+def test_links_lead_somewhere(page):
+    text = pages.read(page)
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        path, _, anchor = target.partition("#")
+        if not path.startswith("http"):
+            there = (ROOT / page).parent / path if path else ROOT / page
+            assert there.exists(), target
+            assert not anchor or anchor in headings(there.read_text(encoding="utf-8")), target
+
+
+@pytest.mark.parametrize("page", LINKING)
+def test_no_number_is_missing(page):
+    """Numbers that are filled in after a run stand as @NAME@ until then."""
+    assert re.findall(r"@[A-Z_]+@", pages.read(page)) == []
+
+
+def test_the_version_is_the_same_everywhere():
+    version = pages.setup()["metadata"]["version"]
+    assert re.search(r"^## (\S+)", pages.read("CHANGELOG.md"), re.MULTILINE)[1] == version
+    assert re.search(r"^version: (\S+)", pages.read("CITATION.cff"), re.MULTILINE)[1] == version
+
+
+def test_the_versions_of_python_are_the_same_everywhere():
+    setup = pages.setup()
+    named = re.findall(r"Python :: 3\.(\d+)", setup["metadata"]["classifiers"])
+    first, last = re.search(r">=3\.(\d+),<3\.(\d+)", setup["options"]["python_requires"]).groups()
+    assert named == [str(minor) for minor in range(int(first), int(last))]
+    assert f"Python 3.{named[0]} to 3.{named[-1]}" in README

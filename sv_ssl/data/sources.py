@@ -15,7 +15,7 @@ import pandas as pd
 
 from sv_ssl import audio
 from sv_ssl.core.errors import InputError
-from sv_ssl.data import manifest, rttm
+from sv_ssl.data import manifest, rttm, scan
 
 Skipped = list[tuple[str, str]]  # id or path, and why there is no embedding
 LISTS = (".txt", ".lst")
@@ -72,7 +72,7 @@ def find(
     if len(inputs) > 1 or source.suffix.lower() in audio.AUDIO_SUFFIXES:
         found = [Utterance(path, path) for path in inputs]
     elif source.name == "wav.scp" or (source / "wav.scp").is_file():
-        found, skipped = _measured(manifest.from_kaldi(source.parent if source.name == "wav.scp" else source))
+        found, skipped = _measured(scan.from_kaldi(source.parent if source.name == "wav.scp" else source))
     elif source.is_dir():
         found = [Utterance(name, str(source / name)) for name in audio.find(source)]
     elif source.suffix == ".csv":
@@ -138,7 +138,7 @@ def _turns(source: Path, root: Path, joined: bool) -> tuple[list[Utterance], Ski
     if not root.is_dir():
         raise InputError(f"{root}: no such folder: --audio names the folder of the recordings of {source}")
     names = audio.find(root)
-    entries: dict[str, manifest.Entry] = {}
+    entries: dict[str, scan.Entry] = {}
     skipped: Skipped = []
     for recording, turns in rttm.read(source).items():
         files = [name for name in names if name.rpartition("/")[2].startswith(f"{recording}.")]
@@ -149,10 +149,10 @@ def _turns(source: Path, root: Path, joined: bool) -> tuple[list[Utterance], Ski
             continue
         for start, stop in rttm.merged(turns) if joined else sorted({turn[:2] for turn in turns}):
             name = _name(recording, start, stop)
-            entries[name] = manifest.Entry(name, files[0], (start, stop))
+            entries[name] = scan.Entry(name, files[0], (start, stop))
     if not entries:
         raise InputError(skipped[0][1] if skipped else f"{source}: no turns")
-    found, skipped = _measured(manifest.measured(root, list(entries.values()), skipped))
+    found, skipped = _measured(scan.measure(root, list(entries.values()), skipped))
     return [turn._replace(recording=turn.id.rpartition("/")[0]) for turn in found], skipped
 
 

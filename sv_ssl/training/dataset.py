@@ -14,7 +14,7 @@ import pandas as pd
 from sv_ssl import audio
 from sv_ssl.core.distributed import barrier, is_main
 from sv_ssl.core.errors import InputError
-from sv_ssl.data import manifest
+from sv_ssl.data import manifest, scan
 from sv_ssl.training import held_out
 from sv_ssl.verification.trials import Trials, read_trials, speakers
 
@@ -82,7 +82,7 @@ def training_manifest(hparams: dict, root: Path) -> pd.DataFrame:
     place = hashlib.sha1(os.path.realpath(root).encode()).hexdigest()[:8]  # a listing is of one folder
     scanned = Path(hparams["output_folder"]) / f"train-{place}.csv"
     if is_main() and not scanned.exists():
-        found = manifest.scan(root)
+        found = scan.scan(root)
         for _, reason in found.attrs["skipped"]:
             print(f"left out: {reason}")
         manifest.write(found, scanned)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from data_prep import Problem, finish, rerooted
 from sv_ssl.core.errors import InputError
-from sv_ssl.data import manifest
+from sv_ssl.data import manifest, scan
 
 
 def root(source: str | os.PathLike, corpus: str, wanted: str, below: str) -> Path:
@@ -61,8 +61,8 @@ def write(
     """
     out = Path(os.path.abspath(out))
     numbers = {label: str(number) for number, label in enumerate(sorted({clip["label"] for clip in clips}))}
-    entries = [manifest.Entry(clip["path"], clip["path"]) for clip in clips]
-    found = manifest.measured(folder, entries, [], workers=workers)
+    entries = [scan.Entry(clip["path"], clip["path"]) for clip in clips]
+    found = scan.measure(folder, entries, [], workers=workers)
     about = pd.DataFrame(clips).set_index("path").loc[found["ID"]].reset_index(drop=True)
     about.insert(1, "label_id", about["label"].map(numbers))
     frame = rerooted(found, out).join(about)

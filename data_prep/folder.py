@@ -15,7 +15,7 @@ from pathlib import Path
 from data_prep import TRAIN, Problem, command, each, finish, link, parser, rerooted, save, walk
 from data_prep.decode import BATCH, SUFFIXES, decode, wanted
 from sv_ssl.audio import AUDIO_SUFFIXES
-from sv_ssl.data import manifest
+from sv_ssl.data import scan
 
 
 def prepare(
@@ -37,7 +37,7 @@ def prepare(
         decoded.mkdir(parents=True, exist_ok=True)
         faults = each(lambda some: decode(some, decoded), undone, "decoding", workers, BATCH)
         problems = [Problem("", path, fault) for (path, _), fault in faults if fault]
-    frame = manifest.scan(decoded if foreign else source, workers=workers)
+    frame = scan.scan(decoded if foreign else source, workers=workers)
     problems += [Problem("", path, reason) for path, _, reason in frame.attrs["skipped"]]
     return finish(out, [save(rerooted(frame, out), out / "train.csv", speakers)], problems, f"{TRAIN} {out}")
 

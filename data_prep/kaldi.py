@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep import TRAIN, Problem, command, finish, parser, rerooted, save
-from sv_ssl.data import manifest
+from sv_ssl.data import scan
 
 
 def prepare(
@@ -19,7 +19,7 @@ def prepare(
 ) -> int:
     """Write train.csv in `out` from the Kaldi folder `source` -> exit code."""
     out = Path(os.path.abspath(out))
-    frame = manifest.from_kaldi(source, workers=workers)
+    frame = scan.from_kaldi(source, workers=workers)
     problems = [Problem("", path, reason) for path, _, reason in frame.attrs["skipped"]]
     return finish(out, [save(rerooted(frame, out), out / "train.csv", speakers)], problems, f"{TRAIN} {out}")
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from data_prep import TRAIN, Problem, command, finish, parser, rerooted, save
 from sv_ssl.core.errors import InputError
-from sv_ssl.data import manifest
+from sv_ssl.data import scan
 
 PUBLISHED = {
     "train-clean-100": (28_539, 251),
@@ -33,7 +33,7 @@ def prepare(
 ) -> int:
     """Write the manifests of LibriSpeech's parts below `source` to `out` -> exit code."""
     out = Path(os.path.abspath(out))
-    frames = {part: manifest.from_speakers(path, workers=workers) for part, path in _found(Path(source)).items()}
+    frames = {part: scan.from_speakers(path, workers=workers) for part, path in _found(Path(source)).items()}
     problems = [problem for part, frame in frames.items() for problem in unlike_published(part, frame)]
     frames = {part: rerooted(frame, out) for part, frame in frames.items()}
     train = [frame for part, frame in frames.items() if "train-" in part]

@@ -14,7 +14,7 @@ from data_prep import Problem, walk
 from data_prep.archives import Archive, group
 from sv_ssl import audio
 from sv_ssl.core.errors import InputError
-from sv_ssl.data import manifest
+from sv_ssl.data import scan
 
 FIRST = 10_001  # VoxCeleb1's first speaker; VoxCeleb2's have lower numbers
 ARCHIVE = re.compile(r"vox[^/]*(\.zip|_part[a-z]{2})$")
@@ -101,7 +101,7 @@ class Sources:
 
     def _session(self, folder: str) -> tuple[str, str, str]:
         """Speaker, session and "dev", "test" or "" by the folders above; all empty if they are not VoxCeleb's."""
-        match = manifest.VOXCELEB.search(f"{folder}/file")
+        match = scan.VOXCELEB.search(f"{folder}/file")
         if not match:
             return "", "", ""
         hints = re.findall(r"(?:^|[/_.-])(dev|test)(?=[/_.-])", folder[: match.start(1)].lower())

@@ -35,7 +35,7 @@ from data_prep.decode import BATCH, decode, wanted
 from data_prep.vox_lists import copied, names_in, read_lists
 from data_prep.vox_sources import FIRST, Found, Sources, look, title
 from sv_ssl.core.errors import InputError
-from sv_ssl.data import manifest
+from sv_ssl.data import scan
 
 TITLES = {
     "vox1_dev": "VoxCeleb1 dev",
@@ -209,13 +209,13 @@ def measured(
     found: Sources, places: dict[str, str], parts: dict[str, str], workers: int | None
 ) -> dict[str, pd.DataFrame]:
     """{part: manifest}, by the headers of the files; those that cannot be used are among the problems."""
-    entries: dict[str, list[manifest.Entry]] = {part: [] for part in PUBLISHED}
+    entries: dict[str, list[scan.Entry]] = {part: [] for part in PUBLISHED}
     for name, path in places.items():
         speaker, session, _ = name.split("/")
         below = path[len(str(found.out)) + 1 :] if path.startswith(f"{found.out}/") else path
         suffix = os.path.splitext(path)[1]
-        entries[parts[speaker]].append(manifest.Entry(name + suffix, below, None, speaker, session))
-    frames = {part: manifest.measured(found.out, some, [], workers=workers) for part, some in entries.items() if some}
+        entries[parts[speaker]].append(scan.Entry(name + suffix, below, None, speaker, session))
+    frames = {part: scan.measure(found.out, some, [], workers=workers) for part, some in entries.items() if some}
     for part, frame in frames.items():
         found.problems += [Problem(TITLES[part], path, reason) for path, _, reason in frame.attrs["skipped"]]
     return frames

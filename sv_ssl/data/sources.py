@@ -15,7 +15,7 @@ import pandas as pd
 
 from sv_ssl import audio
 from sv_ssl.core.errors import InputError, Skipped
-from sv_ssl.data import manifest, rttm
+from sv_ssl.data import manifest, rttm, scan
 
 LISTS = (".txt", ".lst")
 LEAST_WINDOW, LEAST_HOP = audio.MIN_SECONDS, 0.02  # seconds; ids tell windows apart that are 0.01 s apart
@@ -71,7 +71,7 @@ def find(
     if len(inputs) > 1 or source.suffix.lower() in audio.AUDIO_SUFFIXES:
         found = [Utterance(path, path) for path in inputs]
     elif source.name == "wav.scp" or (source / "wav.scp").is_file():
-        found, skipped = _measured(manifest.from_kaldi(source.parent if source.name == "wav.scp" else source))
+        found, skipped = _measured(scan.from_kaldi(source.parent if source.name == "wav.scp" else source))
     elif source.is_dir():
         found = [Utterance(name, str(source / name)) for name in audio.find(source)]
     elif source.suffix == ".csv":
@@ -137,7 +137,7 @@ def _turns(source: Path, root: Path, joined: bool) -> tuple[list[Utterance], lis
     if not root.is_dir():
         raise InputError(f"{root}: no such folder: --audio names the folder of the recordings of {source}")
     names = audio.find(root)
-    entries: dict[str, manifest.Entry] = {}
+    entries: dict[str, scan.Entry] = {}
     skipped: list[Skipped] = []
     for recording, turns in rttm.read(source).items():
         files = [name for name in names if name.rpartition("/")[2].startswith(f"{recording}.")]
@@ -148,10 +148,10 @@ def _turns(source: Path, root: Path, joined: bool) -> tuple[list[Utterance], lis
             continue
         for start, stop in rttm.merged(turns) if joined else sorted({turn[:2] for turn in turns}):
             name = _name(recording, start, stop)
-            entries[name] = manifest.Entry(name, files[0], (start, stop))
+            entries[name] = scan.Entry(name, files[0], (start, stop))
     if not entries:
         raise InputError(skipped[0].reason if skipped else f"{source}: no turns")
-    found, skipped = _measured(manifest.measured(root, list(entries.values()), skipped))
+    found, skipped = _measured(scan.measure(root, list(entries.values()), skipped))
     return [turn._replace(recording=turn.id.rpartition("/")[0]) for turn in found], skipped
 
 

@@ -15,7 +15,7 @@ from sv_ssl import audio
 from sv_ssl.core.distributed import barrier, is_main
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.seeds import stream
-from sv_ssl.data import manifest
+from sv_ssl.data import manifest, scan
 from sv_ssl.training import held_out
 from sv_ssl.training.settings import SpeakerSettings
 from sv_ssl.verification.trials import Trials, read_trials, speakers
@@ -95,7 +95,7 @@ def training_manifest(settings: SpeakerSettings, root: Path) -> pd.DataFrame:
     place = hashlib.sha1(os.path.realpath(root).encode()).hexdigest()[:8]  # a listing is of one folder
     scanned = Path(settings.output_folder) / f"train-{place}.csv"
     if is_main() and not scanned.exists():
-        found = manifest.scan(root)
+        found = scan.scan(root)
         for left_out in found.attrs["skipped"]:
             print(f"left out: {left_out.reason}")
         manifest.write(found, scanned)

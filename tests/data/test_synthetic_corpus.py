@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.data import manifest
+from sv_ssl.data import manifest, scan
 from sv_ssl.data.synthetic.corpus import corpus
 from sv_ssl.verification import metrics
 
@@ -173,7 +173,7 @@ def test_manifests_describe_the_files(tiny):
 
 
 def test_is_recognised_as_a_voxceleb_tree(tiny):
-    frame = manifest.scan(tiny / "wav", progress=False)
+    frame = scan.scan(tiny / "wav", progress=False)
     people = [*range(10001, 10005), *range(20001, 20003), *range(30001, 30005)]
     assert sorted(set(frame.spk_id)) == [f"id{number}" for number in people]
 

@@ -18,7 +18,7 @@ import soundfile
 import data_prep
 from data_prep import folder, kaldi, librispeech, musan, rirs
 from sv_ssl import audio
-from sv_ssl.audio.noise import Augment, Noises, Rooms
+from sv_ssl.audio.noise import Noise, Noises, Rooms
 from sv_ssl.data import manifest
 
 ROOT = Path(__file__).parents[2]
@@ -183,7 +183,7 @@ def test_of_a_long_noise_only_what_is_drawn_is_read(noises, monkeypatch):
     monkeypatch.setattr(
         np, "fromfile", lambda path, kind, count, **more: taken.append(count) or raw(path, kind, count, **more)
     )
-    draw = Augment(noises=Noises(noises), talkers=(1, 1))
+    draw = Noise(Noises(noises), talkers=(1, 1))
     for seed in range(20):
         draw.draw(np.random.default_rng(seed), 3200)
     assert len(taken) >= 20 and set(taken) == {3200}

@@ -316,7 +316,7 @@ def main() -> None:
             f"to 10 s, whole; CPU ({native}), torch {torch.__version__}. The same weights (random) and features "
             "(SpeechBrain's Fbank) in all. On two cores the limit is close to 2 x of one core."
         )
-        record.benchmark(arguments.out, "speed of extraction", about, COLUMNS, lines)
+        record.write_benchmark(arguments.out, "speed of extraction", about, COLUMNS, lines)
 
 
 def parsed() -> Any:

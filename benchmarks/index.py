@@ -100,7 +100,7 @@ def main() -> None:
             f"--only {','.join(arguments.only)}`; CPU, "
             f"{faiss.omp_get_max_threads()} threads, faiss {faiss.__version__}."
         )
-        record.benchmark(arguments.out, "speakers in an index", about, COLUMNS, lines)
+        record.write_benchmark(arguments.out, "speakers in an index", about, COLUMNS, lines)
 
 
 if __name__ == "__main__":

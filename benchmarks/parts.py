@@ -36,4 +36,4 @@ def run(name: str, about: str, title: str, where: str, parts: Mapping[str, Calla
             rows.append(row)
     if arguments.out:
         machine = f"`python benchmarks/{name}.py`; {where}."
-        record.benchmark(arguments.out, title, machine, ["what", "measured", "limit", "beside"], rows)
+        record.write_benchmark(arguments.out, title, machine, ["what", "measured", "limit", "beside"], rows)

@@ -103,7 +103,7 @@ def main() -> None:
     print(f"memory of the last third: {memory:.3f} of the second third's; open files: {files:.3f}")
     if given.out:
         shown = re.sub(r"(?<![\w.])/(?:[\w.-]+/)+", ".../", " ".join(given.command))
-        record.benchmark(
+        record.write_benchmark(
             given.out, "a training run watched from outside", f"`python benchmarks/soak.py -- {shown}`", COLUMNS, rows
         )
         print(f"wrote {given.out}; next: python -m sv_ssl.results results/")

@@ -304,13 +304,13 @@ def main() -> None:
         f"{arguments.resnet34}; {device}, torch {torch.__version__}."
     )
     if arguments.parts:
-        record.benchmark(arguments.out, "speed of a training step", about, ("part", "time", "share"), lines)
+        record.write_benchmark(arguments.out, "speed of a training step", about, ("part", "time", "share"), lines)
     else:
         about += (
             f" VoxCeleb2: {VOXCELEB2:,} utterances x 2 crops; several devices as if nothing were lost between "
             "them. The limit of the ratio is 0.85, on an H200 in bf16 with 16 cores."
         )
-        record.benchmark(arguments.out, "speed of training", about, COLUMNS, lines)
+        record.write_benchmark(arguments.out, "speed of training", about, COLUMNS, lines)
 
 
 if __name__ == "__main__":

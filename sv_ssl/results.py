@@ -1,8 +1,8 @@
-"""`python -m sv_ssl.results results/` makes the tables of recorded runs: see sv_ssl.reporting.record."""
+"""`python -m sv_ssl.results results/` makes the tables of recorded runs: see sv_ssl.reporting.result_tables."""
 
 import sys
 
-from sv_ssl.reporting.record import main
+from sv_ssl.reporting.result_tables import main
 
 if __name__ == "__main__":
     sys.exit(main())

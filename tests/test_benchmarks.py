@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sv_ssl.core import command
-from sv_ssl.reporting import record
+from sv_ssl.reporting import result_tables
 
 HOME = Path(__file__).resolve().parent.parent / "benchmarks"
 pytestmark = pytest.mark.skipif(not HOME.is_dir(), reason="the benchmarks are not part of an installed package")
@@ -28,7 +28,7 @@ def rows(program, monkeypatch, tmp_path):
         out = tmp_path / "benchmarks" / f"{name}.json"
         monkeypatch.setattr(sys, "argv", [f"benchmarks/{name}.py", *options, "--out", str(out)])
         assert command.run(program(name).main) == 0
-        record.table(tmp_path)
+        result_tables.write(tmp_path)
         found = json.loads(out.read_text())
         text = (tmp_path / "README.md").read_text()
         assert all(f"| {' | '.join(row)} |" in text for row in found["rows"])

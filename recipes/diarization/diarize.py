@@ -175,7 +175,7 @@ def record(folder: Path, corpus: str, about: str, rows: list[list[str]]) -> None
         f"{about}, speech from the reference, spectral clustering of windows of 1.5 s. Error rates in percent of "
         "the reference's speech: everything counted; and 0.25 s at the ends of turns and overlap left out."
     )
-    results.benchmark(path, f"diarization, {corpus}", about, COLUMNS, [rows[0], *kept, *rows[1:]])
+    results.write_benchmark(path, f"diarization, {corpus}", about, COLUMNS, [rows[0], *kept, *rows[1:]])
 
 
 if __name__ == "__main__":

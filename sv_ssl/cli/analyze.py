@@ -101,9 +101,9 @@ def _analyze(arguments: argparse.Namespace) -> None:
 
 def _labels(path: str, column: str | None, ids: Sequence[str]) -> tuple[str, list[str]]:
     """-> the column's name, a label for each id."""
-    from sv_ssl.verification import conditions
+    from sv_ssl.verification.manifest_columns import read_manifest
 
-    columns = conditions.read_manifest(path, ids)
+    columns = read_manifest(path, ids)
     name = column or next((name for name in USUAL if name in columns), None)
     if name not in columns:
         wanted = f'"{column}"' if column else f"{', '.join(USUAL)}: pass --column NAME"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
-from sv_ssl.reporting.html import Html, anchor, definitions, document, el, picture, table
-from sv_ssl.verification.metrics import Point, check
+from sv_ssl.reporting.html import Picture, Table, picture, render, table
+from sv_ssl.verification.error_curve import Point, check
 from sv_ssl.verification.trials import Trials
 
 HARDEST = 20  # trials of each kind that are named
@@ -58,6 +58,8 @@ closer the two, the better the calibration; cosines have none."""
 
 
 class Trial(NamedTuple):
+    """A score and its two ids."""
+
     score: float
     enroll: str
     test: str
@@ -74,33 +76,44 @@ def write(
     notes: Sequence[str] = (),
     command: str = "",
 ) -> None:
-    """T labelled trials, (T,) scores, their `scoring.report`, rows of a breakdown -> HTML, the same for the same input.
+    """Write the page of T labelled trials with (T,) scores; the same input gives the same bytes.
 
-    `about` holds further lines of "what was scored", `notes` what must be known before the numbers are believed.
+    report      of `scoring.report`
+    conditions  rows of `conditions.evaluate_each`
+    about       further lines of "What was scored"
+    notes       what must be known before the numbers are believed, beside the notes of the trials
     """
     if trials.labels is None:
         raise InputError(f"{trials.name} has no labels, so there are no errors to report")
     scores, labels = check(scores, trials.labels)
     name = Path(report["list"]).name or report["list"]
-    sections = {
-        "What was scored": [_facts(report, about or {})],
-        "Metrics": [_metrics(report)],
-        "Pictures": [_pictures(name, scores, labels, report)],
-        "Breakdown": [_breakdown(conditions, report), el("p", BARS, class_="soft")] if conditions else [],
-        "Hardest trials": [_hardest(trials, scores, float(report["eer_threshold"]))],
-        "Command": [el("pre", el("code", command))] if command else [],
-    }
-    sections = {heading: parts for heading, parts in sections.items() if parts}
-    told = dict.fromkeys(note.removeprefix("note: ") for note in [*trials.notes, *notes])
-    header = _header(name, report, told, sections)
-    footer = el("footer", el("p", RULES), el("p", f"Made by sv_ssl {_version()}."))
+    headings: dict[str, Any] = {"What was scored": True, "Metrics": True, "Pictures": True, "Breakdown": conditions}
+    headings |= {"Hardest trials": True, "Command": command}
+    text = render(
+        "scores.html",
+        title=name,
+        lede=_lede(report),
+        headline=_headline(report),
+        notes=list(dict.fromkeys(note.removeprefix("note: ") for note in [*trials.notes, *notes])),
+        headings=[heading for heading, there in headings.items() if there],
+        facts=_facts(report, about or {}),
+        metrics=_metrics(report),
+        doubts=_doubts(report),
+        meanings=DEFINITIONS,
+        pictures=_pictures(name, scores, labels, report),
+        breakdown=_breakdown(conditions, report) if conditions else None,
+        bars=BARS,
+        hardest=_hardest(trials, scores, float(report["eer_threshold"])),
+        command=command,
+        rules=RULES,
+        version=_version(),
+    )
     with aside(path) as temporary:  # a file's name may hold bytes that are no text: they are spelled out
-        text = document(name, header, sections, footer)
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def number(value: float | str | None, form: str = ".4f") -> str:
-    """A number as the page shows it: "inf" is infinity, None is nothing.
+    """Return a number as the page shows it: "inf" is infinity, None is a dash.
 
     >>> number(0.02269, ".2%"), number("inf"), number(None)
     ('2.27\\u202f%', '∞', '–')
@@ -111,7 +124,7 @@ def number(value: float | str | None, form: str = ".4f") -> str:
 
 
 def _ends(row: Mapping[str, Any], name: str) -> Sequence[float] | None:
-    """The 95 % interval of "eer" or of a minDCF, where there is one."""
+    """Return the 95 % interval of "eer" or of a minDCF, where there is one."""
     ci = row.get("ci") or {}
     return ci.get("eer") if name == "eer" else ci.get("min_dcf", {}).get(name)
 
@@ -131,40 +144,34 @@ def _version() -> str:
 # --- the sections ---------------------------------------------------------------------------------------------------
 
 
-def _header(name: str, report: Mapping[str, Any], notes: Iterable[str], headings: Iterable[str]) -> Html:
+def _lede(report: Mapping[str, Any]) -> str:
+    """Say how many trials there are."""
     known = f", the size of {report['known_as']}" if report.get("known_as") else ""
-    lede = (
+    return (
         f"{report['n_trials']:,} trials ({report['n_target']:,} target, {report['n_nontarget']:,} non-target) of "
         f"{report['n_utterances']:,} utterances{known}"
     )
-    big = [_big("EER", number(report["eer"], ".2%"), _interval(report, "eer", ".2%"))]
-    for point, value in report["min_dcf"].items():
-        big.append(_big(f"minDCF({point})", number(value, ".3f"), _interval(report, point, ".3f")))
-    warned = el("ul", *(el("li", note) for note in notes), class_="notes") if notes else ""
-    links = [el("a", heading, href=f"#{anchor(heading)}") for heading in headings]
-    return el(
-        "header",
-        el("p", "Speaker verification report", class_="kind"),
-        el("h1", el("bdi", name)),
-        el("p", lede, class_="lede"),
-        el("ul", *big, class_="big"),
-        warned,
-        el("nav", *links),
-    )
 
 
-def _big(name: str, value: str, interval: str) -> Html:
-    return el("li", name, el("b", value), el("small", f"95 %: {interval}" if interval else ""))
+def _headline(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return name, value and interval of the figures that stand first."""
+    costs = [
+        (f"minDCF({point})", number(value, ".3f"), _interval(report, point, ".3f"))
+        for point, value in report["min_dcf"].items()
+    ]
+    return [("EER", number(report["eer"], ".2%"), _interval(report, "eer", ".2%")), *costs]
 
 
-def _facts(report: Mapping[str, Any], about: Mapping[str, str]) -> Html:
+def _facts(report: Mapping[str, Any], about: Mapping[str, str]) -> dict[str, str]:
+    """Return what was scored."""
     facts = {"list": report["list"], "sha1": report["sha1"], "read as": report["form"]}
     if "scores" in report:
         facts["scores"] = report["scores"]
-    return definitions({**facts, **about})
+    return {**facts, **about}
 
 
-def _metrics(report: Mapping[str, Any]) -> Html:
+def _metrics(report: Mapping[str, Any]) -> Table:
+    """Return every metric with its interval, threshold and operating point."""
     rows = [
         {
             "metric": "EER",
@@ -189,12 +196,11 @@ def _metrics(report: Mapping[str, Any]) -> Html:
         rows.append({"metric": f"actDCF({name})", "value": number(value), "threshold": bayes, **_costs(_point(name))})
     rows += [{"metric": name, "value": number(report[key], form)} for key, (name, form) in PLAIN.items()]
     columns = {"metric": "key", **dict.fromkeys(("value", "95 % interval", "threshold", "p", "c_miss", "c_fa"), "n")}
-    numbers = el("div", table("Metrics", columns, {"": rows}), *_doubts(report))
-    return el("div", numbers, definitions(DEFINITIONS), class_="two")
+    return table("Metrics", columns, {"": rows})
 
 
 def _point(name: str) -> Point:
-    """What `metrics.point_name` made -> p_target, c_miss, c_fa."""
+    """Return p_target, c_miss, c_fa of a name that `error_curve.point_name` made."""
     p, c_miss, c_fa, *_ = [*map(float, name.split(",")), 1.0, 1.0]
     return p, c_miss, c_fa
 
@@ -203,31 +209,32 @@ def _costs(point: Point) -> dict[str, str]:
     return {name: f"{value:g}" for name, value in zip(("p", "c_miss", "c_fa"), point)}
 
 
-def _doubts(report: Mapping[str, Any]) -> list[Html]:
+def _doubts(report: Mapping[str, Any]) -> list[str]:
+    """Say what the intervals rest on, and that errors are few where they are."""
     texts = [INTERVALS.format(**report["ci"])] if report.get("ci") else []
     errors = [round(report["eer"] * report[kind]) for kind in ("n_target", "n_nontarget")]
-    texts += [FEW_ERRORS.format(*errors)] if min(errors) < FEW else []
-    return [el("p", text, class_="soft") for text in texts]
+    if min(errors) < FEW:
+        texts.append(FEW_ERRORS.format(*errors))
+    return texts
 
 
-def _pictures(name: str, scores: np.ndarray, labels: np.ndarray, report: Mapping[str, Any]) -> Html:
+def _pictures(name: str, scores: np.ndarray, labels: np.ndarray, report: Mapping[str, Any]) -> list[Picture]:
+    """Draw the curve, the histogram and the calibration."""
     from sv_ssl.reporting import plots
 
     points = [_point(key) for key in report["min_dcf"]]
     thresholds = {"EER": float(report["eer_threshold"])}
     thresholds.update((f"minDCF({key})", float(value)) for key, value in report["min_dcf_threshold"].items())
     system = {name: (scores, labels)}
-    return el(
-        "div",
+    return [
         picture("DET curve", DET, lambda file: plots.det_curve(file, system, points)),
         picture("Histogram", HISTOGRAM, lambda file: plots.score_histogram(file, scores, labels, thresholds)),
         picture("Calibration", CALIBRATION, lambda file: plots.calibration(file, system, points)),
-        class_="pictures",
-    )
+    ]
 
 
-def _breakdown(conditions: Sequence[Mapping[str, Any]], report: Mapping[str, Any]) -> Html:
-    """Rows of by, value, n_target, n_nontarget, eer, min_dcf, perhaps ci and note; eer is None where there is none."""
+def _breakdown(conditions: Sequence[Mapping[str, Any]], report: Mapping[str, Any]) -> Table:
+    """Return a row for all trials and one a condition; an EER of None is shown as a dash."""
     rows = [{**report, "by": "", "value": "all trials"}, *conditions]
     top = max(max(row["eer"] or 0, *(_ends(row, "eer") or [0])) for row in rows) or 1.0
     columns = dict.fromkeys(("condition", "targets", "non-targets", "EER", "95 % interval"), "n")
@@ -235,15 +242,14 @@ def _breakdown(conditions: Sequence[Mapping[str, Any]], report: Mapping[str, Any
     columns.update(condition="name", compared="bar", **dict.fromkeys(costs, "n"), note="note")
     groups: dict[str, list[dict]] = {}
     for row in rows:
-        bar = "" if row["eer"] is None else _bar(row, top, report["eer"])
         groups.setdefault(row["by"], []).append(
             {
-                "condition": el("bdi", row["value"]),
+                "condition": row["value"],
                 "targets": f"{row['n_target']:,}",
                 "non-targets": f"{row['n_nontarget']:,}",
                 "EER": number(row["eer"], ".2%"),
                 "95 % interval": _interval(row, "eer", ".2%"),
-                "compared": bar,
+                "compared": [] if row["eer"] is None else _bar(row, top, report["eer"]),
                 "note": row.get("note") or "",
                 **{heading: number(row["min_dcf"].get(name), ".3f") for heading, name in costs.items()},
             }
@@ -251,43 +257,42 @@ def _breakdown(conditions: Sequence[Mapping[str, Any]], report: Mapping[str, Any
     return table("Breakdown", columns, groups)
 
 
-def _bar(row: Mapping[str, Any], top: float, whole: float) -> Html:
-    """The EER as a bar with its interval, and a line where that of all trials is."""
+def _bar(row: Mapping[str, Any], top: float, whole: float) -> list[tuple[str, float, float, int, int]]:
+    """Return rectangles on 0 to 100: the EER, its interval, a line at that of all trials.
+
+    (class, x, width, y, height) each
+    """
     low, high = _ends(row, "eer") or (0.0, 0.0)
     line = top / 400
-    parts = [(0.0, row["eer"], 4, 12, "rate"), (low, high, 9, 2, "ends"), (whole - line, whole + line, 0, 20, "whole")]
-    shapes = (
-        f'<rect class="{kind}" x="{100 * a / top:.2f}" width="{100 * (b - a) / top:.2f}" y="{y}" height="{h}"/>'
-        for a, b, y, h, kind in parts
-    )
-    return Html(f'<svg viewBox="0 0 100 20" preserveAspectRatio="none" aria-hidden="true">{"".join(shapes)}</svg>')
+    spans = [("rate", 0.0, row["eer"], 4, 12), ("ends", low, high, 9, 2), ("whole", whole - line, whole + line, 0, 20)]
+    return [(kind, 100 * a / top, 100 * (b - a) / top, y, height) for kind, a, b, y, height in spans]
 
 
-def _hardest(trials: Trials, scores: np.ndarray, threshold: float) -> Html:
-    columns = {"score": "n", "enrolment": "id", "test": "id", "at the EER": "short"}
+def _hardest(trials: Trials, scores: np.ndarray, threshold: float) -> list[Table]:
+    """Return the hardest non-targets and targets, with the decision at the EER's threshold."""
+    columns = {"score": "n", "enrolment": "id", "test": "id", "at the EER": "decision"}
     tables = []
     for target, heading in ((False, "Non-targets that score highest"), (True, "Targets that score lowest")):
         rows = []
         for trial in hardest(trials, scores, target):
             accepted = trial.score >= threshold
-            kind = "right" if accepted == target else "wrong"
             rows.append(
                 {
                     "score": number(trial.score, ".6g"),
-                    "enrolment": el("code", el("bdi", trial.enroll)),
-                    "test": el("code", el("bdi", trial.test)),
-                    "at the EER": el("span", "accepted" if accepted else "refused", class_=kind),
+                    "enrolment": trial.enroll,
+                    "test": trial.test,
+                    "at the EER": {"text": "accepted" if accepted else "refused", "right": accepted == target},
                 }
             )
-        tables.append(el("div", el("h3", heading), table(heading, columns, {"": rows})))
-    return el("div", *tables, class_="two")
+        tables.append(table(heading, columns, {"": rows}))
+    return tables
 
 
 def hardest(trials: Trials, scores: np.ndarray, target: bool, count: int = HARDEST) -> list[Trial]:
-    """T trials, (T,) scores -> the `count` lowest targets or highest non-targets, hardest first; ties by their ids."""
+    """Return the `count` lowest targets or highest non-targets of T trials, hardest first; ties by their ids."""
     kind = np.flatnonzero(trials.labels == target)
     order = scores[kind] if target else -scores[kind]
     rank = min(count, len(kind)) - 1
     near = kind[order <= np.partition(order, rank)[rank]]
-    found = (Trial(float(scores[i]), trials.ids[trials.enroll[i]], trials.ids[trials.test[i]]) for i in near)
-    return heapq.nsmallest(count, found, key=lambda trial: (trial.score if target else -trial.score, *trial[1:]))
+    candidates = (Trial(float(scores[i]), trials.ids[trials.enroll[i]], trials.ids[trials.test[i]]) for i in near)
+    return heapq.nsmallest(count, candidates, key=lambda trial: (trial.score if target else -trial.score, *trial[1:]))

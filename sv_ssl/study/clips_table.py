@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from sv_ssl.reporting.record import markdown
+from sv_ssl.reporting.result_tables import markdown
 from sv_ssl.study import compare
 from sv_ssl.study.cells import deviation, mean_sd
 from sv_ssl.study.grid import Grid

@@ -14,11 +14,12 @@ from matplotlib.figure import Figure
 from sv_ssl import audio
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
-from sv_ssl.reporting.record import markdown
+from sv_ssl.reporting.result_tables import markdown
 from sv_ssl.study import run_files
 from sv_ssl.study.command_lines import DATA
 from sv_ssl.study.grid import Grid, Run
 from sv_ssl.verification import conditions
+from sv_ssl.verification.manifest_columns import read_manifest
 from sv_ssl.verification.trials import Trials, read_trials
 
 BY = ("gender", "session", "duration")
@@ -96,7 +97,7 @@ def _columns(manifests: Sequence[str], ids: Sequence[str]) -> dict[str, list[str
         writer.writeheader()
         writer.writerows(rows)
         file.flush()
-        return conditions.read_manifest(file.name, ids)
+        return read_manifest(file.name, ids)
 
 
 # --- the page -------------------------------------------------------------------------------------------------------

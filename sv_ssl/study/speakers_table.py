@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sv_ssl.reporting.record import markdown
+from sv_ssl.reporting.result_tables import markdown
 from sv_ssl.study.cells import interval, mean_of, mean_sd
 from sv_ssl.study.grid import Grid, Run
 from sv_ssl.study.run_files import Result, by_system, reports

@@ -9,16 +9,17 @@ from numpy.typing import ArrayLike
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.progress import watched
-from sv_ssl.verification.metrics import (
+from sv_ssl.core.seeds import stream
+from sv_ssl.verification.error_curve import (
     POINTS,
     Point,
     check,
     crossing,
-    headline,
     normalised_cost,
     point_name,
     tie_blocks,
 )
+from sv_ssl.verification.metrics import headline
 
 
 def intervals(
@@ -30,7 +31,7 @@ def intervals(
     n: int = 1000,
     seed: int = 0,
 ) -> dict:
-    """(N,) each -> 95 % intervals of the EER and of each point's minDCF, named as in `metrics.evaluate`.
+    """Return 95 % intervals of the EER and of each point's minDCF, named as in `metrics.evaluate`: (N,) each -> dict.
 
     >>> intervals([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1], ["a", "b", "a", "b"], ["b", "a", "a", "b"])["eer"]
     [0.0, 0.0]
@@ -41,7 +42,7 @@ def intervals(
 
 
 def percentiles(values: np.ndarray) -> tuple[float, float]:
-    """(n,) replicates -> 2.5th and 97.5th percentile, those without a value (NaN) left out."""
+    """Return the 2.5th and the 97.5th percentile, replicates without a value (NaN) left out: (n,) -> (), ()."""
     if np.isnan(values).all():
         raise InputError("no interval: every resampling left no target or no non-target trial (too few speakers)")
     low, high = np.nanpercentile(values, [2.5, 97.5])
@@ -57,18 +58,18 @@ def bootstrap(
     n: int = 1000,
     seed: int = 0,
 ) -> dict[str, np.ndarray]:
-    """(N,) each -> (n,) replicates of "eer" and of each point's minDCF, speakers drawn with replacement.
+    """Measure "eer" and each point's minDCF `n` times, speakers drawn with replacement: (N,) each -> (n,) each.
 
-    A speaker drawn m times brings m copies of himself to both sides: a trial of speakers a, b weighs m_a m_b, one of a
-    speaker with himself m_a. Trials of one speaker stand and fall together, so the interval is as wide as it must be.
-    Where speakers are unknown give utterances: better than single trials, still too narrow. NaN marks a replicate
-    without a target or a non-target trial. The same seed draws the same speakers: two systems can be compared in pairs.
+    A speaker drawn m times counts m times on both sides: a trial of speakers a, b weighs m_a m_b, one of a speaker with
+    himself m_a. Trials of one speaker are kept or dropped together, so the interval is as wide as it must be. Where
+    speakers are unknown give utterances: better than single trials, still too narrow. NaN marks a replicate without a
+    target or a non-target trial. The same seed draws the same speakers: two systems can be compared in pairs.
     """
     scores, target = check(scores, labels)
     order, last = tie_blocks(scores)
     first, second, pair = _speaker_pairs(enroll_speakers, test_speakers, len(scores))
     pair, target = pair[order], target[order].astype(np.float64)
-    rng, n_speakers = np.random.default_rng(seed), int(second.max()) + 1
+    rng, n_speakers = stream(seed, "bootstrap of speakers"), int(second.max()) + 1
     values = np.full((n, 1 + len(points)), np.nan)
     for i in watched(range(n), "resampling", " replicates", few=0 if len(scores) > 50_000 else n):
         copies = np.bincount(rng.integers(0, n_speakers, n_speakers), minlength=n_speakers)
@@ -80,7 +81,10 @@ def bootstrap(
 
 
 def _speaker_pairs(enroll: ArrayLike, test: ArrayLike, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(N,), (N,) names -> (P,), (P,) speakers of each distinct pair, the second never below the first; (N,) pairs."""
+    """Number the speakers, and the distinct pairs of them.
+
+    (N,), (N,) names -> (P,), (P,) speakers of each pair, the second never below the first; (N,) pair of each trial
+    """
     enroll, test = np.asarray(enroll), np.asarray(test)
     if not len(enroll) == len(test) == n:
         raise InputError(f"{n} trials but {len(enroll)} enrolment and {len(test)} test speakers")
@@ -91,7 +95,10 @@ def _speaker_pairs(enroll: ArrayLike, test: ArrayLike, n: int) -> tuple[np.ndarr
 
 
 def _weighted_rates(weight: np.ndarray, target: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """(N,) weights, (N,) 0 or 1, ascending by score; (K,) tie blocks -> (K + 1,) P_miss, (K + 1,) P_fa."""
+    """Return P_miss and P_fa of weighted trials; None if one kind has no weight.
+
+    (N,) weights and (N,) of 0 or 1, ascending by score; (K,) ends of tie blocks -> (K + 1,), (K + 1,)
+    """
     misses = np.cumsum(weight * target)[last]
     rejected = np.cumsum(weight)[last] - misses
     if not (misses[-1] and rejected[-1]):
@@ -109,23 +116,28 @@ def compare(
     n: int = 1000,
     seed: int = 0,
 ) -> dict[str, dict[str, float | list[float]]]:
-    """(N,) scores of two systems for the same trials -> what the first's EER and minDCFs exceed the second's by.
+    """Test the first system against the second on the same trials: (N,) scores of each -> {metric: result}.
 
-    For each: "difference", "ci" its 95 % interval over the same draws of speakers for both, and "p", the two-sided
-    share of draws in which the sign is another: (1 + those) / (1 + n) of the rarer sign, doubled; ties count as both.
+    A result has "difference", the first's metric minus the second's; "ci", its 95 % interval over the same draws of
+    speakers for both; and "p", twice the share of draws with the rarer sign, (1 + those) / (1 + n), at most 1; a
+    difference of 0 counts for both signs.
 
     >>> both = [0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1], ["a", "b", "a", "b"], ["b", "a", "a", "b"]
     >>> compare([0.1, 0.85, 0.8, 0.9], *both)["eer"]["difference"]
     0.5
     """
-    values = [bootstrap(s, labels, enroll_speakers, test_speakers, points, n, seed) for s in (first, second)]
-    whole = [headline(s, labels, points) for s in (first, second)]
-    whole = [{"eer": w["eer"], **w["min_dcf"]} for w in whole]
-    found = {}
-    for name, value in whole[0].items():
-        moved = values[0][name] - values[1][name]
-        ends, drawn = list(percentiles(moved)), moved[~np.isnan(moved)]
-        rarer = min((drawn <= 0).sum(), (drawn >= 0).sum())
-        p = min(1.0, 2 * (1 + int(rarer)) / (1 + len(drawn)))
-        found[name] = {"difference": value - whole[1][name], "ci": ends, "p": p}
-    return found
+    replicates = [bootstrap(s, labels, enroll_speakers, test_speakers, points, n, seed) for s in (first, second)]
+    measured = [headline(s, labels, points) for s in (first, second)]
+    values = [{"eer": report["eer"], **report["min_dcf"]} for report in measured]
+    return {
+        name: _compared(values[0][name] - values[1][name], replicates[0][name] - replicates[1][name])
+        for name in values[0]
+    }
+
+
+def _compared(difference: float, replicates: np.ndarray) -> dict[str, float | list[float]]:
+    """Return the difference of a metric with its interval and p: (), (n,) differences of the replicates."""
+    valid = replicates[~np.isnan(replicates)]
+    rarer = int(min((valid <= 0).sum(), (valid >= 0).sum()))
+    p = min(1.0, 2 * (1 + rarer) / (1 + len(valid)))
+    return {"difference": difference, "ci": list(percentiles(replicates)), "p": p}

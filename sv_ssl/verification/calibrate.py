@@ -1,4 +1,4 @@
-"""Scores of one system or several, and side information on the trials, to log-likelihood ratios. numpy alone.
+"""Scores of one system or several, and side information on the trials, to log-likelihood ratios.
 
 A calibration is an affine map of K columns, llr = weights . columns + offset, fitted by prior-weighted logistic
 regression to T target and N non-target trials: it minimises
@@ -8,6 +8,8 @@ regression to T target and N non-target trials: it minimises
 where p is the prior that the ratios are to be best at; at p = 0.5 this is Cllr. Several columns are a fusion. A ridge
 of 1e-9 on the weights of standardised columns keeps them finite where the columns part targets from non-targets without
 error; elsewhere it changes nothing that can be seen.
+
+Applying a calibration needs numpy alone; fitting one imports scipy. `score_columns.py` makes the columns.
 """
 
 from __future__ import annotations
@@ -25,13 +27,13 @@ from numpy.typing import ArrayLike
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
-from sv_ssl.verification.metrics import check, cllr
+from sv_ssl.verification.error_curve import check
+from sv_ssl.verification.metrics import cllr
 from sv_ssl.verification.trials import Trials
 
 FORMAT = "sv_ssl calibration 1"
 RIDGE = 1e-9
-STEPS = 200  # of Newton's method; some ten are usual
-LONGEST = 20.0  # seconds beyond which more speech tells no more
+STEPS = 200  # of the minimisation; some ten are usual
 
 
 class Calibration(NamedTuple):
@@ -50,10 +52,12 @@ class Calibration(NamedTuple):
     notes: tuple[str, ...]  # what a user should know of the training
 
     def summary(self) -> str:
-        """The map and its training, in one line."""
+        """Say in one line what the map is and what it was trained on."""
         terms = " ".join(f"{weight:+.5g} {name}" for weight, name in zip(self.weights, self.columns))
         names = ", ".join(name for name, _ in self.lists)
-        trained = f"{self.n_target:,} target and {self.n_nontarget:,} non-target trials{' of ' * bool(names)}{names}"
+        trained = f"{self.n_target:,} target and {self.n_nontarget:,} non-target trials"
+        if names:
+            trained += f" of {names}"
         bits = f"Cllr there {self.cllr_before:.4f} -> {self.cllr_after:.4f} bits"
         return f"llr = {terms} {self.offset:+.5g}; trained on {trained}; {bits}"
 
@@ -68,7 +72,9 @@ def fit(
     names: Sequence[str] = ("score",),
     lists: Sequence[Trials] = (),
 ) -> Calibration:
-    """(N,) or (N, K) finite numbers, (N,) of 0 or 1 -> Calibration; `lists` are the files that the trials came from.
+    """Learn a calibration from labelled trials; `lists` are the files that they came from.
+
+    (N,) or (N, K) finite numbers, (N,) of 0 or 1 -> Calibration
 
     >>> calibration = fit([0, 0, 0, 1, 0, 1, 1, 1], [0, 0, 0, 0, 1, 1, 1, 1])
     >>> apply(calibration, [0, 1]).round(4).tolist()  # a score of 1 is three times likelier from a target: ln 3
@@ -80,31 +86,31 @@ def fit(
         raise InputError(f"the prior must lie between 0 and 1, not {prior:g}")
     mean, spread, flat = _scale(values, names)
     standard = np.vstack([((values - mean) / spread).T * ~flat[:, None], np.ones(len(values))])
-    solution, held = _newton(standard, target, prior)
+    solution, separable = _optimum(standard, target, prior)
     weights = solution[:-1] / spread
-    fitted = Calibration(
-        tuple(weights.tolist()),
-        float(solution[-1] - weights @ mean),
-        float(prior),
-        tuple(names),
-        tuple(zip(values.min(0).tolist(), values.max(0).tolist())),
-        int(target.sum()),
-        int((~target).sum()),
-        cllr(values[:, 0], target),
-        0.0,
-        tuple((trials.name, trials.sha1) for trials in lists),
-        tuple(_notes(held, [name for name, same in zip(names, flat) if same])),
+    offset = float(solution[-1] - weights @ mean)
+    return Calibration(
+        weights=tuple(weights.tolist()),
+        offset=offset,
+        prior=float(prior),
+        columns=tuple(names),
+        ranges=tuple(zip(values.min(0).tolist(), values.max(0).tolist())),
+        n_target=int(target.sum()),
+        n_nontarget=int((~target).sum()),
+        cllr_before=cllr(values[:, 0], target),
+        cllr_after=cllr(values @ weights + offset, target),
+        lists=tuple((trials.name, trials.sha1) for trials in lists),
+        notes=tuple(_notes(separable, [name for name, same in zip(names, flat) if same])),
     )
-    return fitted._replace(cllr_after=cllr(apply(fitted, values), target))
 
 
 def apply(calibration: Calibration, columns: ArrayLike) -> np.ndarray:
-    """Calibration, (N,) or (N, K) columns in its order -> (N,) float64 natural-log likelihood ratios."""
+    """Return natural-log likelihood ratios: (N,) or (N, K) columns in the calibration's order -> (N,) float64."""
     return _finite(columns, calibration.columns) @ np.array(calibration.weights) + calibration.offset
 
 
 def threshold(p_target: float, c_miss: float = 1, c_fa: float = 1) -> float:
-    """Share of target trials in use, the costs of both errors -> the log-likelihood ratio from which to accept.
+    """Return the log-likelihood ratio from which to accept, for a share of targets in use and the costs of both errors.
 
     >>> round(threshold(0.01), 3), threshold(0.5)
     (4.595, 0.0)
@@ -119,7 +125,7 @@ def _logit(p: float) -> float:
 
 
 def _finite(columns: ArrayLike, names: Sequence[str]) -> np.ndarray:
-    """(N,) or (N, K), K names -> (N, K) float64."""
+    """Return the columns as finite numbers, one for each of K names: (N,) or (N, K) -> (N, K) float64."""
     try:
         values = np.asarray(columns, np.float64)
     except (TypeError, ValueError) as error:
@@ -137,7 +143,10 @@ def _finite(columns: ArrayLike, names: Sequence[str]) -> np.ndarray:
 
 
 def _scale(values: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(N, K) -> (K,) means, standard deviations, and whether a column is constant but for rounding."""
+    """Return each column's mean and standard deviation, and whether it is constant but for rounding.
+
+    (N, K) -> (K,), (K,), (K,) bool
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         mean, spread = values.mean(0), values.std(0)
     if not np.isfinite(spread).all():
@@ -146,43 +155,50 @@ def _scale(values: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, np.nda
     return mean, np.where(flat, 1.0, spread), flat
 
 
-def _notes(held: bool, constant: list[str]) -> Iterator[str]:
-    if held:
+def _notes(separable: bool, constant: list[str]) -> Iterator[str]:
+    """Yield what a user should know of the training."""
+    if separable:
         what = "the columns part targets from non-targets (almost) without error"
         yield f"{what}: only a tiny ridge keeps the weights finite, the ratios are too sure; take more or harder trials"
     if constant:
         yield f"constant in training, so of weight 0: {', '.join(constant)}"
 
 
-def _newton(columns: np.ndarray, target: np.ndarray, prior: float) -> tuple[np.ndarray, bool]:
-    """(K, N) standardised columns, the last all 1, (N,) -> (K,) the optimum, whether only the ridge keeps it finite."""
+def _optimum(columns: np.ndarray, target: np.ndarray, prior: float) -> tuple[np.ndarray, bool]:
+    """Minimise the cost, and say whether only the ridge keeps the weights finite.
+
+    (K, N) standardised columns, the last all 1; (N,) bool -> (K,), bool
+    """
+    from scipy.optimize import minimize, root  # slow to import
+
     sign = np.where(target, 1.0, -1.0)
-    signed, start = columns * sign, sign * _logit(prior)
+    signed = columns * sign
+    start = sign * _logit(prior)
     mass = np.where(target, prior / target.sum(), (1 - prior) / (~target).sum()) / min(prior, 1 - prior)
     ridge = np.append(np.full(len(columns) - 1, RIDGE), 0.0)
 
-    def at(point: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    def cost(point: np.ndarray) -> float:
         margin = start + point @ signed
         tail = np.exp(-np.abs(margin))
-        return margin, tail, float(mass @ (np.log1p(tail) - np.minimum(margin, 0.0)) + ridge @ point**2 / 2)
+        return float(mass @ (np.log1p(tail) - np.minimum(margin, 0.0)) + ridge @ point**2 / 2)
 
-    point = np.zeros(len(columns))
-    margin, tail, value = at(point)
-    for _ in range(STEPS):
+    def gradient(point: np.ndarray) -> np.ndarray:
+        margin = start + point @ signed
+        tail = np.exp(-np.abs(margin))
         wrong = np.where(margin > 0, tail, 1.0) / (1.0 + tail)  # the probability that is left to the other kind
-        slope = ridge * point - signed @ (mass * wrong)
-        bend = (columns * (mass * tail / (1.0 + tail) ** 2)) @ columns.T + np.diag(ridge)
-        step = -np.linalg.solve(bend, slope)
-        drop = -float(slope @ step)
-        if drop <= 1e-12 * value:  # what one more step leaves is the square of this
-            break
-        scale = 1.0
-        while (new := at(point + scale * step))[2] > value - 1e-4 * scale * drop:
-            scale /= 2
-        point = point + scale * step
-        margin, tail, value = new
-    free = np.linalg.solve(bend, ridge * point)  # how far the weights would still go without the ridge
-    return point + step, bool(np.abs(free).max() > 1e-3 * np.abs(point).max())
+        return ridge * point - signed @ (mass * wrong)
+
+    def hessian(point: np.ndarray) -> np.ndarray:
+        tail = np.exp(-np.abs(start + point @ signed))
+        return (columns * (mass * tail / (1.0 + tail) ** 2)) @ columns.T + np.diag(ridge)
+
+    options = {"gtol": 1e-13, "maxiter": STEPS}
+    least = minimize(cost, np.zeros(len(columns)), method="trust-exact", jac=gradient, hess=hessian, options=options).x
+    # Close to the optimum the cost does not change any more in its last digit, the gradient does: its root is exact.
+    zero = root(gradient, least, jac=hessian, method="hybr", options={"xtol": 1e-15}).x
+    point = min(least, zero, key=lambda at: float(np.abs(gradient(at)).max()))
+    free = np.linalg.solve(hessian(point), ridge * point)  # how far the weights would still go without the ridge
+    return point, bool(np.abs(free).max() > 1e-3 * np.abs(point).max())
 
 
 # --- on disk --------------------------------------------------------------------------------------------------------
@@ -197,7 +213,7 @@ def write(path: str | os.PathLike, calibration: Calibration) -> None:
 
 
 def read(path: str | os.PathLike) -> Calibration:
-    """Path of a JSON of `write` -> Calibration; one that was changed since, by hand or by accident, is refused."""
+    """Read a JSON of `write`; refuse one that was changed since, by hand or by accident."""
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -218,88 +234,3 @@ def _digest(fields: Mapping) -> str:
 
 def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-# --- several systems ------------------------------------------------------------------------------------------------
-
-
-def join(systems: Sequence[Trials], reference: Trials | None = None) -> np.ndarray:
-    """K score files of the same N trials in any order -> (N, K) scores in the order of `reference`, or of the first.
-
-    >>> x, y = np.array([0, 1]), np.array([1, 2])
-    >>> a = Trials("a.txt", "", "", ["i", "j", "k"], x, y, labels=None, scores=np.array([0.1, 0.2]))
-    >>> b = Trials("b.txt", "", "", ["i", "j", "k"], x[::-1], y[::-1], labels=None, scores=np.array([5.0, 6.0]))
-    >>> join([a, b]).tolist()
-    [[0.1, 6.0], [0.2, 5.0]]
-    """
-    reference = systems[0] if reference is None else reference
-    number: dict[str, int] = {}
-    wanted = _pairs(reference, number)
-    return np.stack([_aligned(system, _pairs(system, number), reference, wanted) for system in systems], axis=1)
-
-
-def _pairs(trials: Trials, number: dict[str, int]) -> np.ndarray:
-    """N trials -> (N,) int64, one for each pair of ids; `number` numbers the ids of all files."""
-    codes = np.array([number.setdefault(i, len(number)) for i in trials.ids], np.int64)
-    return codes[trials.enroll] << 32 | codes[trials.test]
-
-
-def _aligned(system: Trials, pairs: np.ndarray, reference: Trials, wanted: np.ndarray) -> np.ndarray:
-    """M trials and (M,) pairs, N trials and (N,) pairs -> (N,) scores."""
-    if system.scores is None:
-        raise InputError(f"{system.name} has no scores: wanted lines such as `enroll test 0.73`")
-    order = np.argsort(pairs, kind="stable")
-    ordered = pairs[order]
-    first = np.append(True, ordered[1:] != ordered[:-1])
-    twice = np.append(False, ~first[1:] & (system.scores[order][1:] != system.scores[order][:-1]))
-    _refuse(system, order[twice], f"of {system.name} are listed again with another score")
-    at = np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)
-    _refuse(reference, np.flatnonzero(ordered[at] != wanted), f"of {reference.name} are missing from {system.name}")
-    first[at] = False
-    _refuse(system, order[first], f"of {system.name} are missing from {reference.name}")
-    if system.labels is not None and reference.labels is not None:
-        other = np.flatnonzero(system.labels[order[at]] != reference.labels)
-        _refuse(reference, other, f"of {reference.name} have the other label in {system.name}")
-    return system.scores[order[at]]
-
-
-def _refuse(trials: Trials, bad: np.ndarray, what: str) -> None:
-    """Trials and the positions of bad ones among them: InputError if there are any."""
-    if len(bad):
-        pair = f"{trials.ids[trials.enroll[bad.min()]]} {trials.ids[trials.test[bad.min()]]}"
-        raise InputError(f"{len(bad):,} of {len(trials.enroll):,} trials {what}, the first: {pair}")
-
-
-# --- side information -----------------------------------------------------------------------------------------------
-
-
-def quality_columns(trials: Trials, qualities: Mapping[str, ArrayLike]) -> tuple[np.ndarray, list[str]]:
-    """N trials over U utterances, M qualities of (U,) -> (N, 2 M): least and greatest of both sides; 2 M names.
-
-    >>> trials = Trials("list", "", "", ["a", "b", "c"], np.array([0, 1]), np.array([1, 2]), None, None)
-    >>> quality_columns(trials, {"duration": [2.0, 1.0, 3.0]})
-    (array([[1., 2.],
-           [1., 3.]]), ['min duration', 'max duration'])
-    """
-    columns, names = [], []
-    for name, quality in qualities.items():
-        values = np.asarray(quality, np.float64)
-        if values.shape != (len(trials.ids),):
-            raise InputError(f"{name}: {values.shape} values for {len(trials.ids):,} utterances of {trials.name}")
-        if not np.isfinite(values).all():
-            bad = int(np.isfinite(values).argmin())
-            raise InputError(f"the {name} of {trials.ids[bad]} is {values[bad]}, wanted a finite number")
-        sides = values[trials.enroll], values[trials.test]
-        columns += [np.minimum(*sides), np.maximum(*sides)]
-        names += [f"min {name}", f"max {name}"]
-    return np.reshape(columns, (len(columns), len(trials.enroll))).T, names
-
-
-def log_durations(seconds: ArrayLike) -> np.ndarray:
-    """(U,) seconds -> (U,) their natural logarithms, those above 20 s as 20 s.
-
-    >>> np.exp(log_durations([5, 40])).round(6).tolist()
-    [5.0, 20.0]
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):  # `quality_columns` names who has no length
-        return np.log(np.minimum(seconds, LONGEST))

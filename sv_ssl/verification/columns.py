@@ -1,4 +1,4 @@
-"""How a trial list or score file is laid out, told from its first lines; what is wrong with a line of it."""
+"""The layout of a trial list or score file, recognised by its first lines, and what is wrong with a line of it."""
 
 from __future__ import annotations
 
@@ -25,27 +25,29 @@ VOCABULARIES = [{yes: True, no: False} for yes, no in (pair.split(b"/") for pair
 
 
 class Layout(NamedTuple):
+    """How the lines of a file are parted and what their columns are."""
+
     separator: bytes | None  # None: runs of blanks
     names: list[str]  # of the columns: enroll, test, label, score, and others by their own names
     header: bool
     vocabulary: dict[bytes, bool]
 
     def form(self) -> str:
-        """The layout in words."""
+        """Say in words what the layout is."""
         separator = {None: "blanks", b"\t": "tabs", b",": "commas"}[self.separator]
         names = " ".join(name if name in ROLES.values() else f"({quoted(name.encode())[1:-1]})" for name in self.names)
         return f'"{names}", separated by {separator}' + (", with a line of names" if self.header else "")
 
 
 def split(line: bytes, separator: bytes | None) -> list[bytes]:
-    """A line -> its fields."""
+    """Split a line into its fields."""
     if separator is None:
         return line.split()  # of bytes: ASCII blanks only, other spaces belong to the id
     return [field.strip().strip(b'"') for field in line.split(separator)]
 
 
 def recognise(where: str, texts: list[bytes], columns: Sequence[str] | None = None) -> Layout:
-    """The first lines of a file -> its layout: by its line of names or `columns`, else the first that makes sense.
+    """Recognise the layout of a file by its first lines: by its line of names or `columns`, else the first that fits.
 
     Where fields are parted by tabs or commas ids may hold blanks; that is tried last, but for files full of tabs.
 
@@ -74,7 +76,7 @@ def recognise(where: str, texts: list[bytes], columns: Sequence[str] | None = No
 
 
 def check_columns(names: Sequence[str]) -> list[str]:
-    """Names of columns as a user gives them -> the same, if they can be a trial list's."""
+    """Return the names of columns that a user gave, or raise InputError if a trial list cannot have them."""
     named = _named([name.lower() for name in names])
     if not ("enroll" in named and "test" in named) or len(set(named)) < len(named):
         raise InputError(f"--columns {','.join(names)}: wanted each column's name once, enroll and test among them")
@@ -82,7 +84,7 @@ def check_columns(names: Sequence[str]) -> list[str]:
 
 
 def _named(fields: Sequence[str]) -> list[str]:
-    """Names as a file has them -> roles, each given to the first that claims it; others keep their own."""
+    """Return the roles of columns by their names, each given to the first that claims it; others keep their names."""
     names: list[str] = []
     for field in fields:
         role = ROLES.get(field, field)
@@ -91,13 +93,14 @@ def _named(fields: Sequence[str]) -> list[str]:
 
 
 def _with_vocabulary(separator: bytes | None, names: list[str], header: bool, rows: list[list[bytes]]) -> Layout:
+    """Return the layout with the pair of labels that most rows use."""
     at = names.index("label") if "label" in names else len(names)
     labels = [row[at] for row in rows if len(row) > at]
     return Layout(separator, names, header, max(VOCABULARIES, key=lambda words: sum(map(words.__contains__, labels))))
 
 
 def _names(name: str, columns: list[tuple[bytes, ...]]) -> list[str]:
-    """The columns of a file without a line of names -> their names; [] if they make no sense."""
+    """Return the names of the columns of a file without a line of names; [] if they fit no form."""
     names = [""] * len(columns)
     if len(columns) > 2:
         _give(name, names, "label", [_like_labels(column) - _share(column, _is_decimal) for column in columns])
@@ -110,7 +113,7 @@ def _names(name: str, columns: list[tuple[bytes, ...]]) -> list[str]:
 
 
 def _give(name: str, names: list[str], what: str, looks: list[float]) -> None:
-    """Call the unnamed column that looks most like `what` by that name, if any does at least by half."""
+    """Give the name `what` to the unnamed column that looks most like it, if at least half of its values do."""
     looks = [0 if taken else look for taken, look in zip(names, looks)]
     if looks.count(max(looks)) == 1 and max(looks) >= 0.5:
         names[looks.index(max(looks))] = what
@@ -128,7 +131,7 @@ def _share(column: Sequence[bytes], fits: Callable[[bytes], bool]) -> float:
 
 
 def is_number(field: bytes) -> bool:
-    """Is it a number, infinity included?"""
+    """Return whether a field is a number, infinity included."""
     try:
         return float(field) == float(field)
     except ValueError:
@@ -140,7 +143,7 @@ def _is_decimal(field: bytes) -> bool:
 
 
 def fault(text: bytes, layout: Layout) -> str:
-    """A line -> what is wrong with it, "" if nothing is."""
+    """Say what is wrong with a line; "" if nothing is."""
     row = split(text, layout.separator)
     if len(row) != len(layout.names):
         return f"{len(row)} columns where {len(layout.names)} are expected"
@@ -155,6 +158,6 @@ def fault(text: bytes, layout: Layout) -> str:
 
 
 def quoted(text: bytes) -> str:
-    """What a message may show of a file: the beginning, without control characters."""
+    """Return what a message may show of a file: the beginning, without control characters."""
     whole = text.decode()
-    return repr(whole[:80] + "..." * (len(whole) > 80))
+    return repr(whole if len(whole) <= 80 else whole[:80] + "...")

@@ -12,137 +12,52 @@ import csv
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import aside, some
+from sv_ssl.core.files import aside
 from sv_ssl.verification.bootstrap import intervals
-from sv_ssl.verification.metrics import POINTS, Point, check, headline, point_name
+from sv_ssl.verification.error_curve import POINTS, Point, check, point_name
+from sv_ssl.verification.metrics import headline
 from sv_ssl.verification.trials import Trials, speakers
 
 Condition = tuple[str, str, np.ndarray]  # the column, its value, (T,) bool: which trials
 Columns = Mapping[str, Sequence[str]]  # a value for each utterance, or for each trial
-Rows = Iterator[tuple[int, list[str]]]  # numbers of lines, their fields
-Keys = Callable[[list[str]], Iterable[str]]
 SECONDS = (2.0, 4.0, 8.0)  # edges of the bins of `duration`
 MOST = 100  # values of a column, and conditions it makes
 FEW = 30  # errors; with 30 the true rate is within 30 % of the measured one at 90 % confidence
 NONE = "(none)"  # the value of an empty field
 
 
-# --- what is known of the utterances --------------------------------------------------------------------------------
-
-
-def read_manifest(path: str | os.PathLike, ids: Sequence[str]) -> dict[str, list[str]]:
-    """A manifest, or a CSV or TSV with a line of names and the id first; U ids -> U values of each column, as text.
-
-    An id is a row's id, or its `wav` (without `$data_root/`), or else the end of its `wav` after a slash. An id without
-    a row, or with several, is an InputError.
-
-    >>> import tempfile
-    >>> path = tempfile.mkdtemp() + "/test.csv"
-    >>> with open(path, "w") as file:
-    ...     _ = file.write("ID,wav,gender\\n1,$data_root/wav/anna/1.wav,f\\n2,$data_root/wav/otto/1.wav,m\\n")
-    >>> read_manifest(path, ["otto/1.wav", "1"])["gender"]
-    ['m', 'f']
-    """
-    header, *first = (row for _, row in islice(_rows(path), 2))
-    at = header.index("ID") if "ID" in header else 0
-    named = "".join(header).isprintable() and len(set(header)) == len(header) > 1
-    if named and not first:
-        raise InputError(
-            f"{path}: no rows below its line of names, {','.join(header)[:200]!r}; wanted it, then a row an utterance"
-        )
-    if not named or header[at] in set(ids):
-        wanted = "wanted a line of different names, such as `ID,duration,wav,start,stop,spk_id,gender` or `id,gender`"
-        raise InputError(f"{path}: {wanted}, then a row an utterance; it begins with {','.join(header)[:200]!r}")
-    rows: dict[str, list[str]] = {}
-    for keys in _keys(header, at):
-        rows.update(_matches(path, set(ids).difference(rows), keys))
-        if rows.keys() >= set(ids):
-            return {name: [rows[i][column] for i in ids] for column, name in enumerate(header)}
-    lost = [i for i in dict.fromkeys(ids) if i not in rows]
-    wanted = f'whose "{header[at]}" is the id' + ', or whose "wav" ends with it' * ("wav" in header)
-    raise InputError(
-        f"{path}: {len(lost):,} of {len(ids):,} utterances have no row: {some(lost)}; "
-        f"wanted a row {wanted}; the first row here is {','.join(first[0])[:200]!r}"
-    )
-
-
-def _keys(header: list[str], at: int) -> Iterator[Keys]:
-    """What a row may be called: by its id, by its path, by the ends of its path."""
-    yield lambda row: [row[at]]
-    if "wav" in header:
-        wav = header.index("wav")
-        yield lambda row: [row[wav].removeprefix("$data_root/")]
-        yield lambda row: [row[wav][slash.end() :] for slash in re.finditer("/", row[wav])]
-
-
-def _matches(path: str | os.PathLike, ids: set[str], keys: Keys) -> dict[str, list[str]]:
-    """The row of each id that is among a row's keys."""
-    found: dict[str, list[tuple[int, list[str]]]] = {}
-    for number, row in _rows(path):
-        for key in ids.intersection(keys(row)):
-            found.setdefault(key, []).append((number, row))
-    several = [f"{key} (lines {some(str(n) for n, _ in rows)})" for key, rows in found.items() if len(rows) > 1]
-    if several:
-        raise InputError(
-            f"{path}: {len(several):,} of the {len(ids):,} utterances have more than one row: "
-            f"{some(several)}; wanted one for each"
-        )
-    return {key: rows[0][1] for key, rows in found.items()}
-
-
-def _rows(path: str | os.PathLike) -> Rows:
-    """Rows of a CSV, or of a TSV if its first line has a tab; those of another width are refused when all were read."""
-    width, bad, number = 0, [], 0
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            delimiter = "\t" if "\t" in file.readline() else ","
-            file.seek(0)
-            for row in (reader := csv.reader(file, delimiter=delimiter, skipinitialspace=True)):
-                number, row = reader.line_num, [field.strip() for field in row]
-                width = width or len(row) * any(row)
-                if any(row) and len(row) == width:
-                    yield number, row
-                elif any(row):
-                    bad.append(f"line {number}: {len(row)} fields where {width} are expected: {','.join(row)[:80]!r}")
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a CSV in UTF-8, somewhere after line {number}: {error}") from None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    if bad:
-        raise InputError(f"{path}: {len(bad):,} bad rows: {some(bad, separator='; ')}")
-    if not width:
-        raise InputError(f"{path}: the file is empty")
-
-
 # --- which trials belong together -----------------------------------------------------------------------------------
 
 
 class _Source(NamedTuple):
-    """A column: N values, the T trials' two sides as indices into them, and what N things have these values."""
+    """A column and the trials' two sides in it."""
 
     name: str
-    values: Sequence[str]
-    sides: tuple[np.ndarray | slice, np.ndarray | slice]
-    things: tuple[str, Sequence]
+    values: Sequence[str]  # N
+    sides: tuple[np.ndarray | slice, np.ndarray | slice]  # of the T trials: positions among the values
+    things: tuple[str, Sequence]  # what has these values, for messages: "trial" or "utterance", and N names
 
 
 def split(trials: Trials, by: Sequence[str], columns: Columns, trial_columns: Columns | None = None) -> list[Condition]:
-    """T trials of U ids; U values a column; T values a column (else the trials' own) -> conditions that have trials.
+    """Return the conditions that have trials, of T trials over U utterances.
+
+    by             names of columns, `duration:2,5` for other bins, `session`
+    columns        of a manifest: U values each
+    trial_columns  of the list itself: T values each; without them those that were read with the trials. They go
+                   before columns of the same name in a manifest.
 
     By a column of a manifest, trials whose sides agree have their value ("f"), others both ("f / m"); "different" are
     all of these where the column would make more than 100 conditions; no value is "(none)". Where edges are given, and
     by duration always, the smaller side's number decides. By session, targets of one session and those of two are each
     set against *all* non-targets, which are of two sessions by nature; sessions are the manifest's column of that name,
-    else speaker/session of ids such as speaker/session/utterance. The columns of the list itself have a value a trial;
-    they go before those of the same name in a manifest.
+    else speaker/session of ids such as speaker/session/utterance.
     """
     own = trials.columns if trial_columns is None else trial_columns
     conditions: list[Condition] = []
@@ -158,7 +73,7 @@ def split(trials: Trials, by: Sequence[str], columns: Columns, trial_columns: Co
 
 
 def _name_and_edges(text: str, known: set[str]) -> tuple[str, list[float]]:
-    """`duration`, `duration:2,5,10` or `duration:2-5-10` -> the column, the edges of its bins ([] for none)."""
+    """Split `duration`, `duration:2,5,10` or `duration:2-5-10` into the column and the edges of its bins, if any."""
     if text in known or ":" not in text:
         return text, list(SECONDS) if text == "duration" else []
     name, _, rest = text.rpartition(":")
@@ -172,6 +87,7 @@ def _name_and_edges(text: str, known: set[str]) -> tuple[str, list[float]]:
 
 
 def _source(name: str, trials: Trials, columns: Columns, own: Columns) -> _Source:
+    """Find a column, first among the list's own."""
     if name in own:
         whole = slice(None)
         source = _Source(name, own[name], (whole, whole), ("trial", range(1, len(trials.enroll) + 1)))
@@ -189,39 +105,44 @@ def _source(name: str, trials: Trials, columns: Columns, own: Columns) -> _Sourc
 
 
 def _kinds(source: _Source) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield each value with the trials that have it on both sides, then each two values with those that mix them."""
     names, code = _coded(source.values)
     if len(names) > MOST:
         raise InputError(
             f'cannot break down by "{source.name}": it has {len(names):,} values, wanted at most {MOST}; '
             f"numbers can be put into bins, as in {source.name}:2,5,10"
         )
-    one, other = (code[side] for side in source.sides)
-    yield from ((name, (one == i) & (other == i)) for i, name in enumerate(names))
-    pair = np.minimum(one, other) * len(names) + np.maximum(one, other)
-    mixed = np.unique(pair[one != other]).tolist()
+    enroll, test = (code[side] for side in source.sides)
+    yield from ((name, (enroll == i) & (test == i)) for i, name in enumerate(names))
+    pair = np.minimum(enroll, test) * len(names) + np.maximum(enroll, test)
+    mixed = np.unique(pair[enroll != test]).tolist()
     if len(names) + len(mixed) > MOST:
-        yield "different", one != other
+        yield "different", enroll != test
     else:
         yield from ((f"{names[p // len(names)]} / {names[p % len(names)]}", pair == p) for p in mixed)
 
 
 def _coded(values: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """N values -> K distinct ones in order, (N,) which."""
+    """Number the distinct values in their order: N values -> K names, (N,) which."""
     names = sorted(set(values))
     number = dict(zip(names, range(len(names))))
     return [name or NONE for name in names], np.fromiter(map(number.__getitem__, values), np.int64, len(values))
 
 
 def _bins(source: _Source, edges: list[float]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield each bin with the trials whose smaller side lies in it."""
     numbers = _numbers(source)
     smaller = np.minimum(*(numbers[side] for side in source.sides))
     bin_of = np.searchsorted(edges, smaller, side="right")
-    unit, ends = " s" * (source.name == "duration"), [f"{edge:g}" for edge in edges]
+    unit = " s" if source.name == "duration" else ""
+    ends = [f"{edge:g}" for edge in edges]
     names = [f"<{ends[0]}", *(f"{low}-{high}" for low, high in zip(ends, ends[1:])), f">={ends[-1]}"]
     yield from ((name + unit, bin_of == i) for i, name in enumerate(names))
 
 
 def _numbers(source: _Source) -> np.ndarray:
+    """Return a column's values as (N,) finite numbers; an InputError names the first that is none."""
+
     def number(text: str) -> float:
         try:
             return float(text)
@@ -240,6 +161,7 @@ def _numbers(source: _Source) -> np.ndarray:
 
 
 def _sessions(trials: Trials, column: Sequence[str] | None) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield "same", "different" and "(none)" with their targets and all non-targets."""
     if trials.labels is None:
         raise InputError(f"{trials.name} has no labels: by session, only targets are told apart")
     values = _sessions_of_ids(trials, trials.labels) if column is None else column
@@ -253,7 +175,7 @@ def _sessions(trials: Trials, column: Sequence[str] | None) -> Iterator[tuple[st
 
 
 def _sessions_of_ids(trials: Trials, labels: np.ndarray) -> list[str]:
-    """speaker/session of ids such as speaker/session/utterance; the labels tell whether they are."""
+    """Return speaker/session of ids such as speaker/session/utterance; the labels tell whether they are such."""
     _, code = _coded([i.rsplit("/", 2)[0] for i in trials.ids])
     odd = [i for i in trials.ids if i.count("/") < 2]
     if odd or not np.array_equal(code[trials.enroll] == code[trials.test], labels):
@@ -275,7 +197,7 @@ def evaluate_each(
     points: Sequence[Point] = POINTS,
     ci: bool = False,
 ) -> list[dict]:
-    """T trials, (T,) scores, conditions -> for each: by, value, n_target, n_nontarget, eer, min_dcf, ci, note.
+    """Measure each condition: T trials, (T,) scores -> by, value, n_target, n_nontarget, eer, min_dcf, note, ci.
 
     Error rates are None where a condition has trials of one kind only; `note` says so, and where the EER rests on fewer
     than 30 misses or false alarms. With `ci`, "ci" has 95 % intervals of the rates by resampling the condition's own
@@ -298,19 +220,21 @@ def evaluate_each(
 
 
 def _rates(scores: np.ndarray, labels: np.ndarray, points: Sequence[Point]) -> dict:
+    """Return counts, EER, minDCFs and the note of one condition."""
     counts = {"n_target": int(labels.sum()), "n_nontarget": int((~labels).sum())}
     if not all(counts.values()):
         kind = "non-target" if counts["n_target"] else "target"
         return {**counts, "eer": None, "min_dcf": dict.fromkeys(map(point_name, points)), "note": f"no {kind} trials"}
     measured = headline(scores, labels, points)
     misses, false_alarms = (round(measured["eer"] * n, 6) for n in counts.values())
-    note = f"few errors: {misses:.0f} misses and {false_alarms:.0f} false alarms at the EER, wanted {FEW} of each"
-    note *= min(misses, false_alarms) < FEW
+    note = ""
+    if min(misses, false_alarms) < FEW:
+        note = f"few errors: {misses:.0f} misses and {false_alarms:.0f} false alarms at the EER, wanted {FEW} of each"
     return {**counts, "eer": measured["eer"], "min_dcf": measured["min_dcf"], "note": note}
 
 
 def write_csv(path: str | os.PathLike, rows: Sequence[dict]) -> None:
-    """Rows of `evaluate_each`, or reports of a whole list -> a CSV with a line each, numbers to the last digit.
+    """Write rows of `evaluate_each`, or reports of a whole list, as a CSV: a line each, numbers to the last digit.
 
     Columns: by, value, n_target, n_nontarget, eer, min_dcf_0.01 and so on; if any row has intervals eer_low, eer_high,
     min_dcf_0.01_low and so on; note.
@@ -324,9 +248,11 @@ def write_csv(path: str | os.PathLike, rows: Sequence[dict]) -> None:
 
 
 def _flat(row: dict) -> dict:
+    """Return a row with one value a key."""
     flat = {name: row[name] for name in ("by", "value", "n_target", "n_nontarget", "eer")}
     flat.update((f"min_dcf_{name}", value) for name, value in row["min_dcf"].items())
     if "ci" in row:
         ends = {"eer": row["ci"]["eer"], **{f"min_dcf_{name}": both for name, both in row["ci"]["min_dcf"].items()}}
-        flat.update((f"{name}_{end}", both[i]) for name, both in ends.items() for i, end in enumerate(("low", "high")))
+        for name, (low, high) in ends.items():
+            flat.update({f"{name}_low": low, f"{name}_high": high})
     return {**flat, "note": row.get("note", "")}

@@ -11,7 +11,7 @@ from sv_ssl.verification.trials import Trials
 
 
 def crop_scores(found: Extracted, trials: Trials) -> np.ndarray:
-    """Crops of the utterances of T trials -> (T,) means of the cosines of all pairs."""
+    """Return for each of T trials the mean of the cosines of all pairs of its two sides' crops: (T,)."""
     ids, rows, *_ = found
     means = unit(rows.reshape(-1, rows.shape[2])).reshape(rows.shape).mean(axis=1)
     cosines = scoring.cosine((ids, means), trials)

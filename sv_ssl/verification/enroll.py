@@ -1,4 +1,4 @@
-"""Speakers' models of several enrolment utterances: which utterances make a model, and its embedding. numpy alone.
+"""Models of several enrolment utterances: which utterances make a model, and the model's embedding. numpy alone.
 
 A file of models is recognised by its content; utterances are in any order, blank lines and # lines are skipped:
 
@@ -37,11 +37,13 @@ WANTED = "wanted lines `model utterance` or `model utt1 utt2 ...`, or a line of 
 
 
 class _Form(NamedTuple):
+    """How the lines of a file of models are parted."""
+
     separator: bytes | None  # None: runs of blanks
     names: list[str]  # of the columns: model, utterance, "" for others; none without a line of names
 
     def record(self, text: bytes) -> list[str]:
-        """A line -> model, utterances, or [reason] where it has a fault."""
+        """Split a line into the model and its utterances; [reason] where it has a fault."""
         fields = [field.decode() for field in split(text, self.separator)]
         if self.names and len(fields) != len(self.names):
             return [f"{len(fields)} columns where {len(self.names)} are expected"]
@@ -53,7 +55,7 @@ class _Form(NamedTuple):
 
 
 def read_models(path: str | os.PathLike) -> dict[str, list[str]]:
-    """Path of a file of models -> the utterances of each; bad lines are named by number and text.
+    """Read the utterances of each model; bad lines are named by number and text.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "models.tsv"
@@ -84,7 +86,7 @@ def read_models(path: str | os.PathLike) -> dict[str, list[str]]:
 
 
 def _repeated(utterances: list[str], known: dict[str, int]) -> str:
-    """What a model's line says that it or one above has said already, "" if nothing; known are its utterances above."""
+    """Say what a model's line repeats of itself or of the lines above, whose utterances are `known`; "" if nothing."""
     lines = list(islice(known.values(), 2))
     if lines and (len(utterances) > 1 or len(lines) > len(set(lines))):
         return f"the model is on line {lines[0]} already"
@@ -93,6 +95,7 @@ def _repeated(utterances: list[str], known: dict[str, int]) -> str:
 
 
 def _lines(path: str | os.PathLike) -> list[tuple[int, bytes]]:
+    """Read the lines that are neither blank nor comments, with their numbers."""
     try:
         data = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf")
         data.decode()
@@ -111,6 +114,7 @@ def _lines(path: str | os.PathLike) -> list[tuple[int, bytes]]:
 
 
 def _form(texts: list[bytes]) -> _Form:
+    """Recognise the form: by a line of names, else commas if most lines have them and no blanks."""
     for separator in (b",", b"\t", None):
         names = [ROLES.get(field.decode().lower(), "") for field in split(texts[0], separator)]
         if "model" in names and "utterance" in names:
@@ -129,10 +133,12 @@ def combine(
     how: str = "embeddings",
     allow_missing: bool = False,
 ) -> tuple[Embeddings, Trials, np.ndarray]:
-    """N ids and (N, D); T trials whose enrolment ids are models -> embeddings of what the trials name, T trials, (U,).
+    """Make the models' embeddings for T trials whose enrolment ids are models.
 
-    The trials that come back have ids of their own for the models, so that a model may be called what an utterance is
-    called; their order is the same. A model's row is the mean of its utterances' unit vectors. The score of a trial is
+    N ids, (N, D) -> embeddings of what the trials name, the same trials in their order, (U,) factors
+
+    In the returned trials models have ids of their own, so that a model may have the name of an utterance. A model's
+    row is the mean of its utterances' vectors of length one. The score of a trial is
 
         cosine(embeddings, trials) * factor[trials.enroll]
 
@@ -175,14 +181,14 @@ def combine(
 
 
 def _used(ids: Sequence[str], codes: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """U ids, (T,) codes -> those of the ids that have trials, (T,) int32 codes into them."""
+    """Return the ids that have trials, and the trials' codes into them: U ids, (T,) -> ids, (T,) int32."""
     used = np.zeros(len(ids), bool)
     used[codes] = True
     return [ids[i] for i in np.flatnonzero(used).tolist()], (np.cumsum(used, dtype=np.int32) - np.int32(1))[codes]
 
 
 def _other_names(names: Sequence[str], taken: Sequence[str]) -> list[str]:
-    """Names -> as many in their order, all different and none of them taken."""
+    """Return as many names in the same order, all different and none of them taken."""
     seen, clash, others = {*taken, *names}, set(taken).intersection(names), []
     for name in names:
         other = name
@@ -194,21 +200,21 @@ def _other_names(names: Sequence[str], taken: Sequence[str]) -> list[str]:
 
 
 def _own_tests(made_of: list[Sequence[str]], tested: list[str], enroll: np.ndarray, test: np.ndarray) -> list[str]:
-    """Utterances of M models, ids of the tests, (T,) codes into both -> a note if any model is tested with its own."""
+    """Return a note if a model is tested with an utterance of its own; (T,) codes of models and of tests."""
     number = dict(zip(tested, range(len(tested))))
     pairs = [m * len(tested) + number[u] for m, utterances in enumerate(made_of) for u in utterances if u in number]
     count = int(np.isin(enroll.astype(np.int64) * len(tested) + test, pairs).sum()) if pairs else 0
-    return [f"{count:,} trials test a model with an utterance that it is made of"] * (count > 0)
+    return [f"{count:,} trials test a model with an utterance that it is made of"] if count else []
 
 
 def _whole(
     row: Mapping[str, int], enrolled: Sequence[str], models: Mapping[str, Sequence[str]], allow_missing: bool
 ) -> np.ndarray:
-    """Rows by id, M models -> codes of those that have all their embeddings: of all, or with `allow_missing` some."""
+    """Return the codes of the models that have all their embeddings; others are an error unless `allow_missing`."""
     whole = np.array([all(u in row for u in models[model]) for model in enrolled])
     if not whole.all() and not (allow_missing and whole.any()):
         missing = list(dict.fromkeys(u for model in enrolled for u in models[model] if u not in row))
-        cure = "; --allow-missing leaves the trials of these models out" * (not allow_missing)
+        cure = "" if allow_missing else "; --allow-missing leaves the trials of these models out"
         raise InputError(
             f"{len(missing):,} enrolment utterances, of {(~whole).sum():,} models, have no embedding: "
             f"{some(missing)}; ids must be equal, such as {next(iter(row))}{cure}"
@@ -217,8 +223,11 @@ def _whole(
 
 
 def _means(rows: np.ndarray, made_of: Sequence[Sequence[int]], names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(N, D), the rows of each of M models -> (M, D) means of their unit vectors, (M,) lengths of these; float32."""
-    counts = np.array([len(some) for some in made_of])
+    """Return the means of each model's unit vectors, and their lengths.
+
+    (N, D), the rows that make each of M models -> (M, D), (M,) float32
+    """
+    counts = np.array([len(parts) for parts in made_of])
     units = unit(rows[list(chain(*made_of))])
     means = np.add.reduceat(units, np.cumsum(counts) - counts, dtype=np.float64)
     means /= counts[:, None]

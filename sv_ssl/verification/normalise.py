@@ -8,7 +8,7 @@ t    (s - mean_t) / sd_t
 s    [z + t] / 2
 as   [z + t] / 2, mean_e and sd_e over the top_n highest cosines of e only, mean_t and sd_t over those of t (AS-norm 1)
 
-All rows are unit rows: of length one. In order: `apart`, perhaps `speaker_means`, `statistics`, `normalise`.
+All rows have length one. Call in this order: `apart`, perhaps `speaker_means`, `statistics`, `normalise`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ Moments = tuple[np.ndarray, np.ndarray]  # (N,), (N,) float64: mean and standard
 
 
 def normalise(scores: np.ndarray, trials: Trials, mean: np.ndarray, sd: np.ndarray, method: str) -> np.ndarray:
-    """(T,) scores, T trials over U utterances, (U,) and (U,) of `statistics`, "z", "t", "s" or "as" -> (T,) as scores.
+    """Normalise the scores of T trials over U utterances by the statistics of their cohort scores.
+
+    (T,) scores, (U,) means, (U,) standard deviations, "z", "t", "s" or "as" -> (T,) of the scores' type
 
     >>> enroll, test = np.array([0]), np.array([1])
     >>> trials = Trials("list", "", "", ["a", "b"], enroll, test, None, None)
@@ -54,9 +56,10 @@ def normalise(scores: np.ndarray, trials: Trials, mean: np.ndarray, sd: np.ndarr
 
 
 def statistics(rows: np.ndarray, cohort: np.ndarray, top_n: int | None = None) -> Moments:
-    """(U, D), (C, D) float32 unit rows -> (U,) means, (U,) standard deviations of each row's C cosines, float64.
+    """Return the mean and the standard deviation of each row's cosines with a cohort.
 
-    Over the `top_n` highest cosines of each row if given; over all of them where the cohort has no more.
+    (U, D), (C, D) float32 rows of length one -> (U,), (U,) float64; over the `top_n` highest cosines of each row, over
+    all of them without `top_n` or where the cohort has no more.
 
     >>> statistics(np.float32([[1, 0]]), np.float32([[1, 0], [0, 1], [-1, 0]]), top_n=2)
     (array([0.5]), array([0.5]))
@@ -68,16 +71,13 @@ def statistics(rows: np.ndarray, cohort: np.ndarray, top_n: int | None = None) -
         raise InputError(f"a cohort of at least 2 embeddings (or speakers' means) is needed, there are {len(cohort)}")
     if top_n is not None and top_n < 2:
         raise InputError(f"top_n is {top_n}: a standard deviation needs at least 2 cohort scores")
-    if top_n is None or top_n >= len(cohort):
-        moments = _all_of(cohort)
-    else:
-        moments = _highest_of(cohort, top_n)
+    moments = _of_all(cohort) if top_n is None or top_n >= len(cohort) else _of_highest(cohort, top_n)
     means, sds = zip(*[moments(rows[start : start + BLOCK]) for start in range(0, len(rows), BLOCK)])
     return np.concatenate(means), np.concatenate(sds)
 
 
-def _all_of(cohort: np.ndarray) -> Callable[[np.ndarray], Moments]:
-    """(C, D) -> from (N, D) to Moments, over all cosines; none is computed.
+def _of_all(cohort: np.ndarray) -> Callable[[np.ndarray], Moments]:
+    """Return a function from (N, D) to the moments over all C cosines, none of which is computed.
 
     With the cohort's mean m and covariance V, a row r has the mean r'm and the variance r'Vr.
     """
@@ -94,8 +94,8 @@ def _all_of(cohort: np.ndarray) -> Callable[[np.ndarray], Moments]:
     return moments
 
 
-def _highest_of(cohort: np.ndarray, top_n: int) -> Callable[[np.ndarray], Moments]:
-    """(C, D) -> from (N, D) to Moments, over each row's top_n highest cosines."""
+def _of_highest(cohort: np.ndarray, top_n: int) -> Callable[[np.ndarray], Moments]:
+    """Return a function from (N, D) to the moments over each row's top_n highest cosines."""
 
     def moments(rows: np.ndarray) -> Moments:
         highest = _highest(rows @ cohort.T, top_n)
@@ -105,7 +105,7 @@ def _highest_of(cohort: np.ndarray, top_n: int) -> Callable[[np.ndarray], Moment
 
 
 def _highest(values: np.ndarray, n: int) -> np.ndarray:
-    """(N, C) -> (N, n) the n highest of each row, in any order."""
+    """Return the n highest values of each row, in any order: (N, C) -> (N, n)."""
     rows, width = values.shape
     size = width // (GROUPS * n)
     if size < 2:
@@ -127,10 +127,10 @@ def _highest(values: np.ndarray, n: int) -> np.ndarray:
 def apart(
     ids: Sequence[str], trials: Trials, known: Mapping[str, str] | None = None, enrolled: Iterable[str] = ()
 ) -> np.ndarray:
-    """C ids of a cohort, trials -> (C,) bool: which to keep, being neither in the list nor of a speaker of the list.
+    """Return which of C cohort ids are neither in the list nor of one of its speakers: (C,) bool.
 
-    Speakers are told by `known`, utterance to speaker, and by the ids where those of the list tell them; `enrolled` are
-    the utterances of which models are made, if the list names models.
+    known     speaker of each utterance; besides, ids tell the speakers where those of the list do
+    enrolled  the utterances of which models are made, if the list names models
 
     >>> pairs = dict(enroll=np.array([0, 0]), test=np.array([1, 2]), labels=np.array([True, False]))
     >>> trials = Trials("list", "", "", ["a/1", "a/2", "b/1"], **pairs, scores=None)
@@ -152,14 +152,14 @@ def apart(
 
 
 def _beginnings(utterance: str) -> list[str]:
-    """What `trials.speakers` may call the speaker of this utterance: a/b-1 -> a/, a/b-, a/b-1."""
+    """Return what `trials.speakers` may call the speaker of an utterance: a/b-1 -> a/, a/b-, a/b-1."""
     return list(accumulate(re.split(r"(?<=[/_-])", utterance)))
 
 
 def speaker_means(
     ids: Sequence[str], rows: np.ndarray, known: Mapping[str, str] | None = None
 ) -> tuple[list[str], np.ndarray]:
-    """C ids, (C, D) unit rows -> S speakers, (S, D) float32: the mean of each speaker's rows, of length one again.
+    """Return the S speakers and the mean of each one's rows, of length one again: C ids, (C, D) -> (S, D) float32.
 
     The speaker is what `known` says, or without it the id's beginning up to the first /.
 
@@ -167,13 +167,13 @@ def speaker_means(
     (['a', 'b'], array([[0.70710677, 0.70710677],
            [1.        , 0.        ]], dtype=float32))
     """
-    told = {i: i.split("/")[0] for i in ids if i.find("/") > 0} if known is None else known
-    untold = [i for i in ids if i not in told]
-    if untold:
+    speaker_of = {i: i.split("/")[0] for i in ids if i.find("/") > 0} if known is None else known
+    unknown = [i for i in ids if i not in speaker_of]
+    if unknown:
         cure = "begin ids with `speaker/`, or pass a file" if known is None else "complete the file"
-        who = f"{len(untold):,} of {len(ids):,} cohort utterances have no known speaker ({some(untold, SHOWN)})"
+        who = f"{len(unknown):,} of {len(ids):,} cohort utterances have no known speaker ({some(unknown, SHOWN)})"
         raise InputError(f"{who}: {cure} of `utterance speaker` lines")
-    names, speaker = np.unique([told[i] for i in ids], return_inverse=True)
+    names, speaker = np.unique([speaker_of[i] for i in ids], return_inverse=True)
     order = np.argsort(speaker)
     means = np.add.reduceat(rows[order], np.searchsorted(speaker[order], range(len(names))), dtype=np.float64)
     lengths = np.sqrt(np.einsum("nd,nd->n", means, means))
@@ -184,7 +184,7 @@ def speaker_means(
 
 
 def read_speakers(path: str | os.PathLike) -> dict[str, str]:
-    """Path of `utterance speaker` lines (Kaldi's utt2spk) -> speaker of each utterance."""
+    """Read the speaker of each utterance from `utterance speaker` lines (Kaldi's utt2spk)."""
     known: dict[str, str] = {}
     try:
         with open(path, encoding="utf-8-sig") as file:

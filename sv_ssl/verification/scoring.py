@@ -1,4 +1,4 @@
-"""Score trials by the cosine of their embeddings, evaluate. numpy alone, so that `sv-score` starts at once."""
+"""Score trials by the cosine of their embeddings, and report. numpy alone, so that `sv-score` starts at once."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from sv_ssl.core.files import some
 from sv_ssl.core.progress import watched
 from sv_ssl.embeddings.store import Embeddings, unit
 from sv_ssl.verification.bootstrap import intervals
-from sv_ssl.verification.metrics import POINTS, Point, evaluate
+from sv_ssl.verification.error_curve import POINTS, Point
+from sv_ssl.verification.metrics import evaluate
 from sv_ssl.verification.trials import Trials, speakers
 
 BLOCK = 512  # trials scored at once: their rows stay in the cache
 
 
 def cosine(embeddings: Embeddings, trials: Trials) -> np.ndarray:
-    """N ids and (N, D), T trials -> (T,) float32 cosines; every utterance of the trials must have an embedding."""
+    """Return the cosines of T trials, all of whose utterances must have an embedding: N ids, (N, D) -> (T,) float32."""
     ids, rows = embeddings
     row = dict(zip(ids, range(len(ids))))
     missing = [i for i in trials.ids if i not in row]
@@ -40,13 +41,13 @@ def cosine(embeddings: Embeddings, trials: Trials) -> np.ndarray:
 
 
 def leave_out(trials: Trials, ids: Sequence[str]) -> Trials:
-    """Trials -> those whose utterances both are among `ids`; what was left out is in the notes."""
+    """Leave out the trials of which a side is not among `ids`; a note says how many."""
     known = set(ids)
     missing = [i for i in trials.ids if i not in known]
     if not missing:
         return trials
-    there = np.array([i in known for i in trials.ids])
-    kept = there[trials.enroll] & there[trials.test]
+    embedded = np.array([i in known for i in trials.ids])
+    kept = embedded[trials.enroll] & embedded[trials.test]
     if not kept.any():
         raise InputError(_missing(missing, list(ids), trials))
     count = f"{(~kept).sum():,} of {len(kept):,} trials, {len(missing):,} utterances have no embedding"
@@ -54,6 +55,7 @@ def leave_out(trials: Trials, ids: Sequence[str]) -> Trials:
 
 
 def _missing(missing: list[str], ids: list[str], trials: Trials) -> str:
+    """Say how many utterances and trials have no embedding, and which id is nearest to the first of them."""
     gone = set(missing)
     lost = np.array([i in gone for i in trials.ids])
     lost = lost[trials.enroll] | lost[trials.test]
@@ -70,7 +72,7 @@ def _common_ending(a: str, b: str) -> int:
 
 
 def crop_score(enroll: np.ndarray, test: np.ndarray) -> float:
-    """(V, D), (W, D) embeddings of crops -> () mean of their V x W cosines.
+    """Return the mean of the V x W cosines of two recordings' crops: (V, D), (W, D) -> ().
 
     >>> crop_score(np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([[3.0, 0.0]]))
     0.5
@@ -84,10 +86,10 @@ def crop_score(enroll: np.ndarray, test: np.ndarray) -> float:
 
 
 def report(trials: Trials, scores: np.ndarray, points: Sequence[Point] = POINTS, ci: bool = False) -> dict:
-    """T trials, (T,) scores -> what a result must say, fit for JSON: list, counts, and where labelled all metrics.
+    """Return what a result says of T trials and (T,) scores: the list, counts, and where labelled all metrics.
 
     With `ci`, "ci" holds the 95 % intervals of the EER and the minDCFs by resampling speakers, or utterances where the
-    ids do not tell the speakers. The text "inf" stands for infinity, which JSON has not.
+    ids do not tell the speakers. All is fit for JSON: the text "inf" stands for infinity, which JSON does not have.
     """
     facts: dict[str, Any] = {
         "list": trials.name,
@@ -106,6 +108,7 @@ def report(trials: Trials, scores: np.ndarray, points: Sequence[Point] = POINTS,
 
 
 def _plain(value: Any) -> Any:
+    """Replace infinite numbers by text, at any depth."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -119,7 +122,10 @@ def _intervals(trials: Trials, scores: np.ndarray, labels: np.ndarray, points: S
 
 
 def clusters(trials: Trials) -> tuple[tuple[np.ndarray, np.ndarray], dict]:
-    """Trials -> (T,), (T,) speakers of both sides, or utterances where ids do not tell them; which, how many."""
+    """Return what is resampled: the speakers of both sides, or utterances where ids do not tell them; in words.
+
+    T trials -> ((T,), (T,)) codes, {"resampled": "speakers" or "utterances", "clusters": how many}
+    """
     names = speakers(trials)
     cluster = np.unique(names or trials.ids, return_inverse=True)[1]
     about = {"resampled": "speakers" if names else "utterances", "clusters": int(cluster.max()) + 1}

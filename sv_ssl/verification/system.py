@@ -1,4 +1,4 @@
-"""What scores trial lists: embeddings, perhaps models of several utterances, perhaps normalised by a cohort."""
+"""Systems, which score trial lists: by embeddings, perhaps of models of several utterances, perhaps with a cohort."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import numpy as np
 from sv_ssl.core.errors import InputError
 from sv_ssl.embeddings import store as embeddings
 from sv_ssl.embeddings.store import Embeddings
-from sv_ssl.verification import calibrate, conditions, enroll, normalise, scoring
+from sv_ssl.verification import enroll, normalise, score_columns, scoring
+from sv_ssl.verification.manifest_columns import read_manifest
 from sv_ssl.verification.trials import Trials
 
 QUALITIES = ("duration", "magnitude", "cohort")  # side information on an utterance that a calibration may use
 
 
 class Cohort(NamedTuple):
-    """What scores are normalised by."""
+    """Embeddings of other speakers, and how scores are normalised by them."""
 
     embeddings: Embeddings
     method: str = "as"  # z, t, s or as
@@ -38,69 +39,81 @@ class System(NamedTuple):
     manifest: str | None = None  # has the durations
 
     def score(self, trials: Trials) -> tuple[Trials, np.ndarray, list[str]]:
-        """Trials -> those that could be scored, (T, K) columns, their K names: the score, then the qualities.
+        """Score a list; return the trials that could be scored, (T, K) columns and their K names.
+
+        The first column is the score, the others are the qualities.
 
         >>> rows = ["a", "b", "c"], np.array([[2, 0], [0, 1], [1, 1]], np.float32)
         >>> trials = Trials("list", "", "", ["a", "c"], np.array([0]), np.array([1]), None, None)
         >>> System(lambda ids: rows).score(trials)[1].round(4)
         array([[0.7071]], dtype=float32)
         """
-        pairs = trials
-        enrolled = [u for i in trials.ids for u in (self.models or {}).get(i, ())]
-        found = self.source([*trials.ids, *enrolled])
-        factors: dict[str, float] = {}
+        enrolled = [utterance for i in trials.ids for utterance in (self.models or {}).get(i, ())]
+        embedded, trials, factor = self._embedded(trials, enrolled)
+        scores = scoring.cosine(embedded, trials)
         if self.models is not None:
-            found, pairs, factor = enroll.combine(found, trials, self.models, self.combine, self.allow_missing)
-            factors = dict(zip(pairs.ids, factor.tolist()))
-        if self.allow_missing:
-            pairs = scoring.leave_out(pairs, found[0])
-        scores = scoring.cosine(found, pairs)
-        factor = np.array([factors.get(i, 1.0) for i in pairs.ids], np.float32)
-        if factors:
-            scores = scores * factor[pairs.enroll]
+            scores = scores * factor[trials.enroll]
         moments = None
         if self.cohort is not None:
-            pairs, moments = self._moments(self.cohort, found, pairs, factor, enrolled)
-            scores = normalise.normalise(scores, pairs, *moments, self.cohort.method)
-        columns, names = calibrate.quality_columns(pairs, self._qualities(found, pairs, moments))
+            trials, moments = self._moments(self.cohort, embedded, trials, factor, enrolled)
+            scores = normalise.normalise(scores, trials, *moments, self.cohort.method)
+        columns, names = score_columns.quality_columns(trials, self._qualities(embedded, trials, moments))
         what = "score" if self.cohort is None else f"score ({self.cohort.method})"
-        return pairs, np.column_stack([scores, columns]) if names else scores[:, None], [what, *names]
+        return trials, np.column_stack([scores, columns]) if names else scores[:, None], [what, *names]
+
+    def _embedded(self, trials: Trials, enrolled: Sequence[str]) -> tuple[Embeddings, Trials, np.ndarray]:
+        """Return the embeddings of what the trials name, the trials that have both, and the models' factors.
+
+        T trials over U ids -> embeddings, trials, (U,) float32: 1 for what is no model
+        """
+        embedded = self.source([*trials.ids, *enrolled])
+        factors: dict[str, float] = {}
+        if self.models is not None:
+            embedded, trials, factor = enroll.combine(embedded, trials, self.models, self.combine, self.allow_missing)
+            factors = dict(zip(trials.ids, factor.tolist()))
+        if self.allow_missing:
+            trials = scoring.leave_out(trials, embedded[0])
+        return embedded, trials, np.array([factors.get(i, 1.0) for i in trials.ids], np.float32)
 
     @staticmethod
     def _moments(
         cohort: Cohort,
-        found: Embeddings,
+        embedded: Embeddings,
         trials: Trials,
         factor: np.ndarray,
         enrolled: Sequence[str],
     ) -> tuple[Trials, normalise.Moments]:
-        """Mean and standard deviation of each utterance's cohort scores; the trials' notes say what the cohort is."""
-        (ids, rows), method, top_n, speakers, means = cohort
-        if rows.shape[1] != found[1].shape[1]:
-            raise InputError(f"the cohort has {rows.shape[1]} dimensions, the embeddings {found[1].shape[1]}")
-        kept = normalise.apart(ids, trials, speakers, enrolled)
+        """Return the trials with a note on the cohort, and the moments of each utterance's cohort scores."""
+        ids, rows = cohort.embeddings
+        if rows.shape[1] != embedded[1].shape[1]:
+            raise InputError(f"the cohort has {rows.shape[1]} dimensions, the embeddings {embedded[1].shape[1]}")
+        kept = normalise.apart(ids, trials, cohort.speakers, enrolled)
         ids, rows = [i for i, keep in zip(ids, kept) if keep], embeddings.unit(rows[kept])
-        note = f"normalised ({method}) by {len(ids):,} cohort utterances"
+        note = f"normalised ({cohort.method}) by {len(ids):,} cohort utterances"
         if dropped := int((~kept).sum()):
             note += f", {dropped:,} left out that are the list's own or of its speakers"
-        if means:
-            names, rows = normalise.speaker_means(ids, rows, speakers)
+        if cohort.means:
+            names, rows = normalise.speaker_means(ids, rows, cohort.speakers)
             note += f", as the means of {len(names):,} speakers"
-        if method == "as":
-            note += f", the {min(top_n, len(rows)):,} nearest" + " (all there are)" * (top_n > len(rows))
-        units = embeddings.unit(embeddings.rows_of(found, trials.ids))
-        mean, sd = normalise.statistics(units, rows, top_n if method == "as" else None)
+        top_n = cohort.top_n if cohort.method == "as" else None
+        if top_n is not None:
+            note += f", the {top_n:,} nearest" if top_n <= len(rows) else f", the {len(rows):,} nearest (all there are)"
+        units = embeddings.unit(embeddings.rows_of(embedded, trials.ids))
+        mean, sd = normalise.statistics(units, rows, top_n)
         return trials._replace(notes=[*trials.notes, note]), (mean * factor, sd * factor)
 
-    def _qualities(self, found: Embeddings, trials: Trials, moments: normalise.Moments | None) -> dict[str, np.ndarray]:
+    def _qualities(
+        self, embedded: Embeddings, trials: Trials, moments: normalise.Moments | None
+    ) -> dict[str, np.ndarray]:
+        """Return the side information that was asked for, (U,) each."""
         qualities = {}
         for name in self.qualities:
             if name == "duration":
                 if self.manifest is None:
                     raise InputError("the quality duration needs a manifest with a duration column: pass --manifest")
-                qualities[name] = calibrate.log_durations(self._seconds(self.manifest, trials.ids))
+                qualities[name] = score_columns.log_durations(self._seconds(self.manifest, trials.ids))
             elif name == "magnitude":
-                used = embeddings.rows_of(found, trials.ids).astype(np.float64)
+                used = embeddings.rows_of(embedded, trials.ids).astype(np.float64)
                 qualities[name] = np.log(np.linalg.norm(used, axis=1))
             elif moments is None:
                 raise InputError("the quality cohort is the mean of the cohort scores: pass --norm and --cohort")
@@ -110,7 +123,8 @@ class System(NamedTuple):
 
     @staticmethod
     def _seconds(manifest: str, ids: Sequence[str]) -> list[float]:
-        column = conditions.read_manifest(manifest, ids).get("duration")
+        """Read the durations of the utterances."""
+        column = read_manifest(manifest, ids).get("duration")
         if column is None:
             raise InputError(f"{manifest} has no column duration")
         try:

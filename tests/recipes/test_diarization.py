@@ -15,7 +15,7 @@ from sv_ssl.models import folder as model
 from sv_ssl.models.embedder import Embedder
 from sv_ssl.models.features import LogMel
 from sv_ssl.models.resnet import FastResNet34
-from sv_ssl.reporting import record
+from sv_ssl.reporting import result_tables
 
 PATH = Path(__file__).parents[2] / "recipes" / "diarization" / "diarize.py"
 spec = importlib.util.spec_from_file_location("diarization_recipe", PATH)
@@ -64,7 +64,7 @@ def test_a_table_of_both_counts_is_printed_and_recorded(folder, meetings, tmp_pa
     assert found["rows"][0][2] == "1.00 (2.00)" and float(found["rows"][0][6]) > 0
     rate, miss, false_alarm, confusion = map(float, found["rows"][1][3:7])
     assert rate == pytest.approx(miss + false_alarm + confusion, abs=0.02) and false_alarm == 0
-    record.table(tmp_path)
+    result_tables.write(tmp_path)
     assert "## Diarization, meetings" in (tmp_path / "README.md").read_text()
 
 

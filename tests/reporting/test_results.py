@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -7,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from sv_ssl.core import seeds
 from sv_ssl.core.errors import InputError
-from sv_ssl.reporting import record
+from sv_ssl.reporting import record, result_tables
 
-RESULTS = Path(__file__).parents[2] / "results"
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "results"
 
 
 def run(name="am", seed=0, eer=0.08, **more):
@@ -41,7 +44,10 @@ def test_a_run_is_recorded_with_versions_and_commit(tmp_path):
     assert path == tmp_path / "runs" / "am-built-in-trials-seed0.json"
     found = json.loads(path.read_text())
     assert found["test"]["list"] == "trials.txt"  # folders of this machine are nobody's business
-    assert found["commit"] and {"python", "numpy", "torch"} <= set(found["versions"])
+    assert {"python", "numpy", "torch"} <= set(found["versions"]) and found["streams"] == seeds.VERSION
+    if (ROOT / ".git").exists():  # of the checkout, not of an installed package
+        head = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+        assert found["commit"].removesuffix("-dirty") == head
     assert found["baselines"] == {"untrained": 0.4} and found["seed"] == 0
 
 
@@ -52,7 +58,7 @@ def test_a_run_on_several_lists_is_in_the_table_of_each(tmp_path):
         tmp_path,
         {**known, "lists": {"trials": known["test"], "hard": hard}, "baseline_lists": {"hard": {"untrained": 0.45}}},
     )
-    record.table(tmp_path)
+    result_tables.write(tmp_path)
     assert [row[2][:5] for row in cells(tmp_path, "am")] == ["20.00", "8.00 "]
     text = (tmp_path / "README.md").read_text()
     assert "### built-in, hard.txt" in text and "45.00" in text
@@ -76,6 +82,30 @@ def test_the_same_run_replaces_its_record_and_another_does_not(tmp_path):
     assert json.loads((tmp_path / "runs" / "am-built-in-trials-seed0.json").read_text())["test"]["eer"] == 0.07
 
 
+def test_a_result_on_clips_goes_to_a_folder_of_its_own(tmp_path):
+    known = {"name": "clar", "corpus": "sounds 1", "seed": 3, "threads": 2, "accuracy": {"linear": {"accuracy": 0.5}}}
+    path = record.record(tmp_path, {**known, "overrides": {"epochs": 2, "data_folder": "/data/clips"}})
+    assert path.parent == tmp_path / "audio" and re.fullmatch(r"clar-sounds_1-seed3-[0-9a-f]{6}\.json", path.name)
+    assert record.record(tmp_path, known).name == "clar-sounds_1-seed3.json"
+    assert path.read_text().count("\n") == 1 and "/data" not in path.read_text()
+    found = record.read(path)
+    assert found["accuracy"] == known["accuracy"] and (found["threads"], found["streams"]) == (2, seeds.VERSION)
+    result_tables.write(tmp_path)
+    assert "clar" not in (tmp_path / "summary.csv").read_text()
+
+
+def test_runs_of_older_random_streams_are_marked(tmp_path):
+    for seed, streams in enumerate((1, 1, seeds.VERSION)):
+        record.record(tmp_path, run(seed=seed, streams=streams))
+    result_tables.write(tmp_path)
+    note = "2 of 3 runs were made with the random streams of version 1, until they are made again."
+    assert note in (tmp_path / "README.md").read_text().splitlines()
+    for path in list((tmp_path / "runs").iterdir())[:]:
+        record.record(tmp_path, run(seed=record.read(path)["seed"]))
+    result_tables.write(tmp_path)
+    assert "random streams" not in (tmp_path / "README.md").read_text()
+
+
 def test_an_incomplete_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="this one has no seed, test"):
         record.record(tmp_path, {"name": "am", "corpus": "built-in"})
@@ -86,7 +116,7 @@ def test_seeds_of_one_system_are_averaged_and_the_best_comes_first(tmp_path):
     for seed, eer in enumerate((0.08, 0.10, 0.12)):
         record.record(tmp_path, run(seed=seed, eer=eer, baselines={"untrained": 0.40 + eer, "no_learning": 0.30}))
     record.record(tmp_path, run("ntxent", eer=0.09, overrides={"margin": 0, "seed": 0}))
-    record.table(tmp_path)
+    result_tables.write(tmp_path)
     assert cells(tmp_path, "am") == [
         ["am", "0, 1, 2", "10.00 ± 2.00", "0.800 ± 0.160", "0.400 ± 0.080", "50.00", "30.00", "4.0", "CPU, 2 threads"]
     ]
@@ -100,7 +130,7 @@ def test_seeds_of_one_system_are_averaged_and_the_best_comes_first(tmp_path):
 def test_the_summary_has_a_line_a_run(tmp_path):
     for seed in (1, 0):
         record.record(tmp_path, run(seed=seed))
-    record.table(tmp_path)
+    result_tables.write(tmp_path)
     with open(tmp_path / "summary.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["seed"] for row in rows] == ["0", "1"]
@@ -110,15 +140,15 @@ def test_the_summary_has_a_line_a_run(tmp_path):
 def test_corpora_and_lists_have_tables_of_their_own(tmp_path):
     record.record(tmp_path, run())
     record.record(tmp_path, run(corpus="voxceleb"))
-    record.table(tmp_path)
+    result_tables.write(tmp_path)
     assert (tmp_path / "README.md").read_text().count("### ") == 2
 
 
 def test_reported_figures_stay_apart(tmp_path):
     record.record(tmp_path, run())
-    header = ",".join(record.REPORTED)
+    header = ",".join(result_tables.REPORTED)
     (tmp_path / "reported.csv").write_text(f"{header}\nSimCLR,Fast ResNet-34,A,B,0.0785,0.6168,a paper\n")
-    record.table(tmp_path)
+    result_tables.write(tmp_path)
     ours, theirs = (tmp_path / "README.md").read_text().split("## Reported elsewhere")
     assert "SimCLR" not in ours
     assert "| SimCLR | Fast ResNet-34 | A | B | 7.85 | 0.6168 | a paper |" in theirs
@@ -136,7 +166,7 @@ def test_reported_figures_stay_apart(tmp_path):
 def test_bad_reported_figures_are_named(tmp_path, text, message):
     (tmp_path / "reported.csv").write_text(text)
     with pytest.raises(InputError, match=message):
-        record.table(tmp_path)
+        result_tables.write(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"name": "am", "corpus": "x", "seed": 0, "test": {}}'])
@@ -144,7 +174,7 @@ def test_a_bad_record_is_named(tmp_path, text):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "bad.json").write_text(text)
     with pytest.raises(InputError, match="bad.json is not the record of a run"):
-        record.table(tmp_path)
+        result_tables.write(tmp_path)
 
 
 def test_the_committed_tables_are_those_of_the_committed_runs(tmp_path):
@@ -162,25 +192,37 @@ def test_the_command_names_what_is_wrong(tmp_path):
     assert done.stderr.count("\n") == 1 and "reported.csv: the first line must be" in done.stderr
 
 
+def test_the_command_has_help_and_refuses_a_folder_that_is_not_there(tmp_path):
+    for arguments, code, text in (
+        (["--help"], 0, "usage: python -m sv_ssl.results [-h] [FOLDER]"),
+        (["none"], 2, "there is no folder none"),
+        (["--wrong"], 2, "unrecognized arguments: --wrong"),
+    ):
+        command = [sys.executable, "-m", "sv_ssl.results", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == code and text in done.stdout + done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_benchmarks_have_tables_of_their_own(tmp_path):
     cells = ["what", "time"], [("all", "1 ms")]
-    record.benchmark(tmp_path / "benchmarks" / "b.json", "speed of sorting", "On a CPU.", *cells)
-    record.table(tmp_path)
+    record.write_benchmark(tmp_path / "benchmarks" / "b.json", "speed of sorting", "On a CPU.", *cells)
+    result_tables.write(tmp_path)
     text = (tmp_path / "README.md").read_text()
     assert "## Speed of sorting\n\nOn a CPU.\n\n| what | time |\n| --- | --- |\n| all | 1 ms |" in text
     (tmp_path / "benchmarks" / "c.json").write_text("{}")
     with pytest.raises(InputError, match="c.json is not the record of a benchmark"):
-        record.table(tmp_path)
+        result_tables.write(tmp_path)
 
 
 def test_studies_are_led_to(tmp_path):
     page = tmp_path / "study" / "toy" / "README.md"
     page.parent.mkdir(parents=True)
     page.write_text("# Study: toy\n\nWhat a toy learns.\n\nMore.\n")
-    record.table(tmp_path)
+    result_tables.write(tmp_path)
     text = (tmp_path / "README.md").read_text()
     (tmp_path / "audio").mkdir()
     (tmp_path / "audio" / "words.md").write_text("# Words\n\nGenerated by a program.\n\nWhat words teach.\n")
-    record.table(tmp_path)
+    result_tables.write(tmp_path)
     assert "[Words](audio/words.md): What words teach.\n" in (tmp_path / "README.md").read_text()
     assert "## Studies\n\n[Study: toy](study/toy/README.md): What a toy learns.\n" in text and "More" not in text

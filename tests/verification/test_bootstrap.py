@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.seeds import stream
 from sv_ssl.verification import bootstrap, metrics
 
 
@@ -29,7 +30,7 @@ def spoken():
 def test_a_replicate_is_what_repeating_the_trials_gives(spoken):
     scores, labels, enroll, test = spoken
     found = bootstrap.bootstrap(scores, labels, enroll, test, [(0.05, 1, 1)], n=5, seed=7)
-    rng = np.random.default_rng(7)
+    rng = stream(7, "bootstrap of speakers")
     for i in range(5):
         copies = np.bincount(rng.integers(0, 25, 25), minlength=25)
         times = np.where(enroll == test, copies[enroll], copies[enroll] * copies[test])

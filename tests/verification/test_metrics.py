@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import det_curve
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.verification import metrics
+from sv_ssl.verification import error_curve, metrics
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 METRICS = json.loads((GOLDEN / "metrics.json").read_text())
@@ -47,9 +47,9 @@ def test_golden_metrics(case):
     for key in ("n_target", "n_nontarget", "eer", "eer_rocch", "cllr", "min_cllr", "auc"):
         assert close(found[key], expected[key]), key
     for point, cost in zip(points_of(costs), costs.values()):
-        assert close(found["min_dcf"][metrics.point_name(point)], cost), point
+        assert close(found["min_dcf"][error_curve.point_name(point)], cost), point
     for key, cost in expected["act_dcf_scores_as_llr"].items():
-        assert close(found["act_dcf"][metrics.point_name(points_of([key])[0])], cost), key
+        assert close(found["act_dcf"][error_curve.point_name(points_of([key])[0])], cost), key
     between = [float(end) for end in expected["eer_threshold_between"]]
     assert found["eer_threshold_between"] == between
     assert between[0] <= found["eer_threshold"] <= between[1]
@@ -81,7 +81,7 @@ def test_golden_errors_are_refused_by_name(case):
 
 def eer_nearest(scores, labels):
     """Not offered: the larger rate at the operating point where both are nearest."""
-    p_miss, p_fa = metrics.operating_points(scores, labels).rates()
+    p_miss, p_fa = error_curve.operating_points(scores, labels).rates()
     return np.maximum(p_miss, p_fa)[np.abs(p_miss - p_fa).argmin()]
 
 
@@ -102,7 +102,7 @@ def test_golden_rates_among_the_losses(case):
 
 
 def test_operating_points_run_from_accept_all_to_reject_all_with_ties_merged():
-    curve = metrics.operating_points([0.5, 0.5, 0.1, 0.9], [1, 0, 0, 1])
+    curve = error_curve.operating_points([0.5, 0.5, 0.1, 0.9], [1, 0, 0, 1])
     assert curve.threshold.tolist() == [0.1, 0.5, 0.9, math.inf]
     p_miss, p_fa = curve.rates()
     assert p_miss.tolist() == [0, 0, 0.5, 1]
@@ -155,9 +155,9 @@ def test_labels_and_scores_of_other_kinds():
 
 
 def test_point_names():
-    assert metrics.point_name((0.01, 1, 1)) == "0.01"
-    assert metrics.point_name((0.001, 1, 1)) == "0.001"
-    assert metrics.point_name((0.01, 10, 1)) == "0.01,10,1"
+    assert error_curve.point_name((0.01, 1, 1)) == "0.01"
+    assert error_curve.point_name((0.001, 1, 1)) == "0.001"
+    assert error_curve.point_name((0.01, 10, 1)) == "0.01,10,1"
 
 
 # --- properties -------------------------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ def test_bounds(trials):
 
 @given(trial_sets)
 def test_rocch_eer_is_the_largest_least_bayes_error(trials):
-    p_miss, p_fa = metrics.operating_points(*zip(*trials)).rates()
+    p_miss, p_fa = error_curve.operating_points(*zip(*trials)).rates()
     priors = np.linspace(0, 1, 2001)[:, None]
     least = (priors * p_miss + (1 - priors) * p_fa).min(1)
     assert least.max() <= metrics.rocch_eer(*zip(*trials)) + 1e-12
@@ -226,39 +226,3 @@ def test_agreement_with_scikit_learn(trials):
     for p in (0.01, 0.05, 0.5):
         cost = min(p * miss + (1 - p) * fa for miss, fa in points) / min(p, 1 - p)
         assert metrics.min_dcf(scores, labels, p)[0] == pytest.approx(cost, abs=1e-12)
-
-
-def test_a_long_hull_and_one_that_falls_point_by_point():
-    n = np.arange(1, 100)
-    # ever more targets, ever fewer non-targets: all are corners
-    labels = np.repeat(np.tile([0, 1], len(n)), np.stack([n[::-1], n], 1).ravel())
-    scores = np.arange(len(labels))
-    assert len(metrics.hull(metrics.operating_points(scores, labels)).misses) == len(n) + 1 + 1
-    labels = np.append(labels, np.zeros(10**6, int))  # now only the first drop is one
-    assert len(metrics.hull(metrics.operating_points(np.arange(len(labels)), labels)).misses) == 3
-
-
-# --- the pruned curve -------------------------------------------------------------------------------------------------
-
-HARD = [0.0, -0.0, 1.0, -1.0, 1e-40, -1e-40, 1e300, -1e300, math.inf, -math.inf, 0.1, np.nextafter(0.1, 1)]
-ANY_SCORE = st.sampled_from(HARD) | st.floats(allow_nan=False, allow_subnormal=True) | st.floats(-1, 1, width=16)
-
-
-@given(st.lists(st.tuples(ANY_SCORE, st.booleans()), min_size=1, max_size=60), st.floats(0.001, 0.999), st.booleans())
-def test_the_pruned_curve_loses_nothing_that_decides(trials, p_target, single):
-    scores, labels = map(np.array, zip(*trials, (0.5, True), (0.25, False)))
-    with np.errstate(over="ignore"):
-        scores = scores.astype(np.float32 if single else np.float64)
-    points = [*metrics.POINTS, (p_target, 1, 1), (p_target, 10, 1)]
-    pruned, whole = metrics.decisive_points(scores, labels, points, few=0), metrics.operating_points(scores, labels)
-    assert metrics._headline(pruned, points) == metrics._headline(whole, points)
-
-
-@pytest.mark.parametrize("kind", [np.float32, np.float64])
-def test_the_pruned_curve_is_short_and_gives_the_same_numbers(kind):
-    rng = np.random.default_rng(0)
-    labels = rng.random(300_000) < 0.1
-    scores = (rng.normal(size=len(labels)) * 0.1 + 0.5 * labels).astype(kind)
-    assert len(metrics.decisive_points(scores, labels).misses) < 0.2 * len(scores)
-    whole = metrics.evaluate(scores, labels)
-    assert metrics.headline(scores, labels) == {key: whole[key] for key in metrics.headline(scores, labels)}

@@ -81,11 +81,11 @@ def _scores(arguments: argparse.Namespace, listed: Trials) -> tuple[Trials, np.n
         return listed, columns[:, 0], used, arguments.llr
     import numpy as np
 
-    from sv_ssl.verification import calibrate, trials
+    from sv_ssl.verification import calibrate, score_columns, trials
 
     fused = [trials.read_trials(path) for path in arguments.fuse]
     if fused:
-        columns = np.column_stack([columns, calibrate.join(fused, listed)])
+        columns = np.column_stack([columns, score_columns.join(fused, listed)])
         names += [f"score {i}" for i in range(2, 2 + len(fused))]
     known = arguments.calibration
     learnt = calibrate.read(known) if known else _learn(arguments, system, about, names)
@@ -104,14 +104,14 @@ def _learn(arguments: argparse.Namespace, system: System | None, about: str, nam
     """What --calibrate's lists teach."""
     import numpy as np
 
-    from sv_ssl.verification import calibrate
+    from sv_ssl.verification import calibrate, score_columns
 
     lists = [_read(arguments, path) for path in arguments.calibrate]
     first, columns, own, _ = _columns(lists[0], system, about)
     if first.labels is None:
         raise InputError(f"{first.name} has no labels: nothing can be learnt from it")
     if lists[1:]:
-        columns = np.column_stack([columns, calibrate.join(lists[1:], first)])
+        columns = np.column_stack([columns, score_columns.join(lists[1:], first)])
     return calibrate.fit(columns, first.labels, arguments.prior, names, lists)
 
 
@@ -185,6 +185,7 @@ def _model(arguments: argparse.Namespace) -> tuple[Callable, str]:
 
 def _conditions(arguments: argparse.Namespace, listed: Trials, scores: np.ndarray, points: Sequence) -> list[dict]:
     from sv_ssl.verification import conditions
+    from sv_ssl.verification.manifest_columns import read_manifest
 
     if not arguments.by:
         return []
@@ -192,7 +193,7 @@ def _conditions(arguments: argparse.Namespace, listed: Trials, scores: np.ndarra
     wanted = [name for name in arguments.by if not {name, name.split(":")[0]} & own]
     if wanted and not arguments.manifest:
         raise InputError(f"--by {wanted[0]}: {listed.name} has no such column: pass --manifest FILE, which has it")
-    columns = conditions.read_manifest(arguments.manifest, listed.ids) if arguments.manifest else {}
+    columns = read_manifest(arguments.manifest, listed.ids) if arguments.manifest else {}
     split = conditions.split(listed, arguments.by, columns)
     return conditions.evaluate_each(listed, scores, split, points, arguments.ci)
 
@@ -200,9 +201,9 @@ def _conditions(arguments: argparse.Namespace, listed: Trials, scores: np.ndarra
 def _against(
     arguments: argparse.Namespace, listed: Trials, labels: np.ndarray, scores: np.ndarray, points: Sequence
 ) -> dict:
-    from sv_ssl.verification import bootstrap, calibrate, scoring, trials
+    from sv_ssl.verification import bootstrap, score_columns, scoring, trials
 
-    other = calibrate.join([trials.read_trials(arguments.against)], listed)[:, 0]
+    other = score_columns.join([trials.read_trials(arguments.against)], listed)[:, 0]
     sides, _ = scoring.clusters(listed)
     return bootstrap.compare(scores, other, labels, *sides, points)
 

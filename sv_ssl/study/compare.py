@@ -2,8 +2,8 @@
 
 Speakers. What is tested is the mean over training seeds of a measure that is itself the mean over the lists of a group.
 In each of 1,000 draws the speakers of every list are drawn anew with replacement (lists of the same speakers draw the
-same), both systems meet the same speakers, and what other seeds would add is drawn from Student's t with K - 1 degrees
-of freedom, scaled by the seeds' own deviation. With one seed, nothing is said about another training.
+same), both systems meet the same speakers, and what other seeds would add is Student's t with K - 1 degrees of freedom,
+scaled by the seeds' own deviation. With one seed, nothing is said about another training.
 
 Clips. A measure is a mean over clips, so that no draws are needed: `analysis.probe.across` adds Student's half-widths
 over seeds and over speakers (over clips, where no speakers are known) as squares.
@@ -34,6 +34,7 @@ from sv_ssl.verification import bootstrap
 from sv_ssl.verification.metrics import headline
 
 N = 1000  # draws
+STEPS = 100  # of Student's t: the middle of the third and third-last are its 2.5th and 97.5th percentile
 _SIDES = ("better", "worse")
 Lists = Mapping[str, run_files.List]
 
@@ -72,7 +73,7 @@ def measure(folder: Path, grid: Grid, runs: Sequence[Run]) -> dict[str, Any]:
         "draws": N,
         "runs": [run.title for run in runs],
         "speakers": {group: {stem: len(lists[stem].speakers) for stem in stems} for group, stems in groups.items()},
-        "systems": {name: _measure_system(name, groups, each) for name in names},
+        "systems": {name: _measure_system(name, list(groups), each) for name in names},
         "pairs": [test for test in tests if test],
     }
     with aside(folder / "measured.json") as temporary:
@@ -124,31 +125,40 @@ def draw(name: str, lists: Lists, stem: str, scores: np.ndarray) -> Measured:
     return Measured(float(distance.mean()), draws)
 
 
-def _measure_system(name: str, groups: Mapping[str, Sequence[str]], each: Mapping[Run, dict]) -> dict[str, dict]:
+def _measure_system(name: str, groups: Sequence[str], each: Mapping[Run, dict]) -> dict[str, dict[str, Any]]:
     """Return {group: {measure: mean and interval}} of one system over its seeds."""
     runs = [measured for run, measured in each.items() if run.system == name]
-    system: dict[str, dict] = {}
+    system: dict[str, dict[str, Any]] = {}
     for group in groups:
-        system[group] = {"pooled": float(np.mean([measured["pooled", group] for measured in runs]))}
-        for measure_name in SPEAKERS:
-            parts = [measured[measure_name, group] for measured in runs]
-            ends = bootstrap.percentiles(over_seeds(np.array([part.draws for part in parts])))
-            system[group][measure_name] = {"mean": float(np.mean([part.whole for part in parts])), "ci": list(ends)}
+        system[group] = {measure: _mean_and_ends([run[measure, group] for run in runs]) for measure in SPEAKERS}
+        system[group]["pooled"] = float(np.mean([run["pooled", group] for run in runs]))
     return system
 
 
-def over_seeds(draws: np.ndarray) -> np.ndarray:
-    """Return the draws of the mean over other seeds, as Student's t has it, for a few have thin tails.
+def _mean_and_ends(seeds: Sequence[Measured]) -> dict[str, Any]:
+    ends = bootstrap.percentiles(over_seeds(np.array([seed.draws for seed in seeds])))
+    return {"mean": float(np.mean([seed.whole for seed in seeds])), "ci": list(ends)}
 
-    draws: (K, N) of K seeds; returns (N,)
+
+def over_seeds(draws: np.ndarray) -> np.ndarray:
+    """Return draws of the mean over other seeds, as Student's t has it, for a few have thin tails.
+
+    draws: (K, N) of K seeds; returns (N,) for one seed, else (N * STEPS,)
+
+    Each draw is shifted by the quantiles of t in even steps. One random number in their place would move the ends of an
+    interval by a tenth from one random stream to the next, since t has long tails where seeds are few.
 
     >>> over_seeds(np.array([[0.1, 0.2]]))
     array([0.1, 0.2])
     """
-    k, n = draws.shape
+    from scipy.stats import t  # slow to import
+
+    k = len(draws)
     if k == 1:
         return draws[0]
-    return draws.mean(axis=0) + draws.std(axis=0, ddof=1) / np.sqrt(k) * stream(0, "other seeds").standard_t(k - 1, n)
+    steps = t.ppf((np.arange(STEPS) + 0.5) / STEPS, k - 1)
+    spread = draws.std(axis=0, ddof=1) / np.sqrt(k)
+    return (draws.mean(axis=0)[:, None] + spread[:, None] * steps).ravel()
 
 
 def paired(pair: dict[str, str], group: str, each: Mapping[Run, dict]) -> dict[str, Any] | None:
@@ -162,7 +172,7 @@ def paired(pair: dict[str, str], group: str, each: Mapping[Run, dict]) -> dict[s
     draws = over_seeds(np.array([better[seed].draws - worse[seed].draws for seed in seeds]))
     low, high = bootstrap.percentiles(draws)
     known = draws[~np.isnan(draws)]
-    rarer = int(min((known <= 0).sum(), (known >= 0).sum()))
+    rarer = N * min((known <= 0).mean(), (known >= 0).mean())
     return {
         **pair,
         "by": name,
@@ -171,7 +181,7 @@ def paired(pair: dict[str, str], group: str, each: Mapping[Run, dict]) -> dict[s
         "agree": int((gains < 0).sum()),
         "difference": float(gains.mean()),
         "ci": [low, high],
-        "p": min(1.0, 2 * (1 + rarer) / (1 + len(known))),
+        "p": float(min(1.0, 2 * (1 + rarer) / (1 + N))),
         "verdict": verdict(low, high),
     }
 
@@ -202,7 +212,9 @@ def hits(results: Sequence[Result], judge: str) -> tuple[np.ndarray, np.ndarray,
 
     Each is (N,): a row a test clip of a run; the first is 1 where the run is right about it.
     """
-    right, seeds, groups = [], [], []
+    right: list[float] = []
+    seeds: list[int] = []
+    groups: list[Any] = []
     for result in results:
         marks = [float(mark) for mark in result["right"][judge]]
         right += marks
@@ -230,7 +242,8 @@ def paired_clips(pair: Mapping[str, str], systems: Mapping[str, Sequence[Result]
         differences = right - hits(worse, pair["by"])[0]
     else:
         codes = [np.array([result["seed"] for result in better])]
-        differences = np.subtract(*([statistic(result, pair["by"]) for result in side] for side in (better, worse)))
+        values = [np.array([statistic(result, pair["by"]) for result in side]) for side in (better, worse)]
+        differences = values[0] - values[1]
     return Difference(*probe.across(differences, *codes), len({seed for seed, _ in both}))
 
 

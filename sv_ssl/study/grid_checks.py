@@ -9,8 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from sv_ssl.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -84,14 +82,11 @@ def yaml_path(recipes: Path, system: Mapping[str, Any]) -> Path:
 
 @lru_cache
 def yaml_keys(path: Path) -> frozenset[str]:
-    """Return the keys of a recipe's YAML and of the YAML that it extends; nothing is built."""
-    try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"cannot read {path}: {' '.join(str(error).split())}") from error
-    values = {key.value: value.value for key, value in node.value} if isinstance(node, yaml.MappingNode) else {}
-    base = values.pop("extends", None)
-    return frozenset(values) | (yaml_keys(path.parent / base) if base else frozenset())
+    """Return the keys that a recipe's YAML has, with those of what it extends that are still read; build nothing."""
+    from sv_ssl.training import recipe_yaml, settings  # slow to import: they want torch
+
+    known = {name for kind in (settings.SpeakerSettings, settings.ClipSettings) for name in settings.known(kind)}
+    return frozenset(recipe_yaml.read(path, known).written)
 
 
 def _check(content: Any, kinds: Mapping[str, type], needed: Collection[str], where: str) -> None:

@@ -64,16 +64,16 @@ def read_result(folder: Path, run: Run) -> Result | None:
 
 
 def _is_of_version_1(old: Mapping[str, Any], run: Run) -> bool:
-    """Return whether `run` of a result of clips of version 0.1 says the same: it told changes and sizes apart."""
+    """Return whether `run` of a result of clips of version 0.1 says the same: changes and sizes stood apart."""
     if not old.keys() >= {"changes", "sizes", "after"}:
         return False
     options = {key: value for key, value in run.facts()["options"].items() if key != "data_folder"}
-    told = {**old["sizes"], **old["changes"]}
+    recorded = {**old["sizes"], **old["changes"]}
     return (
         old["yaml"] == Path(run.yaml).name
         and old["after"] == (run.source.system if run.source else None)
-        and old["changes"].keys() <= options.keys() <= told.keys()
-        and all(told[key] == value for key, value in options.items())
+        and old["changes"].keys() <= options.keys() <= recorded.keys()
+        and all(recorded[key] == value for key, value in options.items())
     )
 
 

@@ -20,7 +20,7 @@ from sv_ssl.data.views import Views
 from sv_ssl.embeddings import store
 from sv_ssl.models.embedder import Embedder, FrameStatistics
 from sv_ssl.models.features import LogMel
-from sv_ssl.reporting import plots, record
+from sv_ssl.reporting import plots, result_tables
 from sv_ssl.training import dataset, speaker_scores
 from sv_ssl.training.brain import Validate
 from sv_ssl.training.command_line import Config
@@ -196,7 +196,7 @@ class SpeakerTask:
         return ["det.png", "scores.png", "scores.txt"] if result else []
 
     def tables(self, folder: Path) -> str:
-        record.table(folder)
+        result_tables.write(folder)
         return f"; tables: {folder}/README.md"
 
     def next_steps(self) -> list[str]:

@@ -16,7 +16,7 @@ from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import alone
 from sv_ssl.study import command_lines, compare, grid, hard_pairs, run_files, tables
 from sv_ssl.study.__main__ import main
-from sv_ssl.training import settings
+from sv_ssl.training import command_line, settings
 from sv_ssl.verification.metrics import headline
 from sv_ssl.verification.trials import Trials
 
@@ -303,11 +303,7 @@ def test_the_studies_give_no_option_that_their_recipes_refuse(name):
     assert len(found.systems) > 3 and found.pairs and found.drawn and found.lists
     for run in found.runs():
         _, recipe, *arguments = command_lines.command(found, run, "/data", output_folder="x", results_folder="y")
-        name, given = settings.arguments(arguments)
-        yaml_file = settings.find_yaml(recipe, name)
-        known = {**settings.OPTIONAL, **settings.top_level(yaml_file.read_text(), yaml_file)}
-        settings.refuse_unknown(given, known, yaml_file)
-        settings.check({**known, **given}, {})
+        given = command_line.read(settings.SpeakerSettings, recipe, arguments).given
         assert {Path(name).stem for name in np.atleast_1d(given["test_trials"])} == {
             stem for stems in found.lists.values() for stem in stems
         }

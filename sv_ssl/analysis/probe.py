@@ -1,4 +1,4 @@
-"""Frozen embeddings judged by small classifiers: a linear probe, nearest neighbours, folds, and parts of the labels.
+"""Frozen embeddings judged by small classifiers: a linear probe and nearest neighbours, with intervals.
 
 Training, validation and test are three sets: what is chosen is chosen on the validation part, and the test part is for
 `report` alone. A part is a pair: (N, D) embeddings and (N,) labels.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.seeds import stream
 from sv_ssl.verification.bootstrap import percentiles
 
 Part = tuple[np.ndarray, np.ndarray]
@@ -24,19 +25,19 @@ Z = 1.959964  # of a normal distribution, for 95 %
 
 
 class Probe(NamedTuple):
-    """A fitted classifier, with `predict`; what was chosen for it on the validation part, and its accuracy there."""
+    """A fitted classifier."""
 
-    classifier: Any
-    chosen: float
-    valid_accuracy: float
+    classifier: Any  # with `predict`
+    chosen: float  # its setting that is best on the validation part
+    valid_accuracy: float  # there
 
     def predict(self, rows: np.ndarray) -> np.ndarray:
-        """(N, D) -> (N,) labels."""
+        """Return the labels of embeddings: (N, D) -> (N,)."""
         return self.classifier.predict(rows)
 
 
 def linear(train: Part, valid: Part, strengths: Sequence[float] = STRENGTHS) -> Probe:
-    """Logistic regression on embeddings standardised by the training part; `chosen` is its C.
+    """Fit a logistic regression to embeddings standardised by the training part; `chosen` is its C.
 
     >>> part = np.array([[-1.0, 0], [-2, 1], [1, 0], [2, 1]]), np.array(["a", "a", "b", "b"])
     >>> linear(part, part).predict(np.array([[-3.0, 0.0]])).tolist()
@@ -51,7 +52,7 @@ def linear(train: Part, valid: Part, strengths: Sequence[float] = STRENGTHS) -> 
 
 
 def knn(train: Part, valid: Part, neighbours: Sequence[int] = NEIGHBOURS) -> Probe:
-    """The vote of the nearest training rows by cosine; `chosen` is their number."""
+    """Fit a vote of the nearest training rows by cosine; `chosen` is their number."""
     from sklearn.neighbors import KNeighborsClassifier
 
     fitting = [k for k in neighbours if k <= len(train[0])]
@@ -59,7 +60,7 @@ def knn(train: Part, valid: Part, neighbours: Sequence[int] = NEIGHBOURS) -> Pro
 
 
 def _best(candidates: Iterable[tuple[float, Any]], train: Part, valid: Part) -> Probe:
-    """The candidate that is best on the validation part, the first of equals."""
+    """Fit all candidates; return the one that is best on the validation part, the first of equals."""
     for name, (rows, labels) in (("training", train), ("validation", valid)):
         if len(rows) != len(labels) or not len(rows):
             raise InputError(
@@ -72,38 +73,22 @@ def _best(candidates: Iterable[tuple[float, Any]], train: Part, valid: Part) -> 
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "lbfgs failed to converge")  # weak regularisation: stopped early
             classifier.fit(*train)
-        found = Probe(classifier, chosen, float(np.mean(classifier.predict(valid[0]) == valid[1])))
-        if best is None or found.valid_accuracy > best.valid_accuracy:
-            best = found
+        accuracy = float(np.mean(classifier.predict(valid[0]) == valid[1]))
+        if best is None or accuracy > best.valid_accuracy:
+            best = Probe(classifier, chosen, accuracy)
     assert best
     return best
-
-
-def k_fold(
-    rows: np.ndarray, labels: np.ndarray, folds: ArrayLike, probe: Callable[[Part, Part], Probe] = linear
-) -> tuple[np.ndarray, dict[str, float]]:
-    """(N, D), (N,), (N,) -> (N,) labels, each predicted while its fold was the test part; accuracy by fold.
-
-    The fold after the test fold (after the last, the first) is the validation part, and the others train.
-    """
-    folds = np.asarray(folds).astype(str)
-    names = sorted(set(folds), key=lambda name: (len(name), name))
-    if len(names) < 3:
-        raise InputError(f"folds {', '.join(names)}: want three at least, for training, validation and test")
-    predicted = np.array(labels)
-    for name, following in zip(names, [*names[1:], names[0]]):
-        train, valid, test = ~np.isin(folds, (name, following)), folds == following, folds == name
-        predicted[test] = probe((rows[train], labels[train]), (rows[valid], labels[valid])).predict(rows[test])
-    return predicted, {name: float(np.mean((predicted == labels)[folds == name])) for name in names}
 
 
 def report(
     predicted: ArrayLike, labels: ArrayLike, groups: ArrayLike | None = None, n: int = 1000, seed: int = 0
 ) -> dict:
-    """(N,), (N,) -> accuracy with its 95 % interval, and the mean of the classes' accuracies ("balanced").
+    """Return the accuracy with its 95 % interval, and the mean of the classes' accuracies ("balanced").
 
-    With `groups` (N,), such as speakers, whole groups are drawn with replacement: clips of one stand and fall together.
-    Without, the interval is Wilson's, which takes every clip for independent of the others.
+    (N,) predictions, (N,) labels -> dict
+
+    With `groups` (N,), such as speakers, whole groups are drawn with replacement: clips of one group are kept or
+    dropped together. Without, the interval is Wilson's, which takes every clip for independent of the others.
 
     >>> report(["a", "b", "b"], ["a", "b", "a"])
     {'accuracy': 0.6666666666666666, 'ci': [0.2076596, 0.93850806], 'balanced': 0.75, 'n': 3, 'resampled': None}
@@ -124,7 +109,7 @@ def report(
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share.
+    """Return Wilson's 95 % interval of a share.
 
     >>> [round(end, 3) for end in wilson(0, 10)]
     [0.0, 0.278]
@@ -135,32 +120,32 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 
 
 def by_group(correct: np.ndarray, groups: ArrayLike, n: int = 1000, seed: int = 0) -> tuple[float, float]:
-    """(N,) right or wrong, (N,) -> ends of the 95 % interval of the share that is right, by resampling groups."""
+    """Return the 95 % interval of the share that is right, by resampling groups: (N,) bool, (N,) -> (), ()."""
     names, code = np.unique(np.asarray(groups), return_inverse=True)
     if len(code) != len(correct):
         raise InputError(f"{len(code)} groups for {len(correct)} predictions: want as many")
     if len(names) < 2:
         raise InputError(f'all {len(code)} clips are of the group "{names[0]}": an interval wants two at least')
     right, size = np.bincount(code, correct), np.bincount(code)
-    rng = np.random.default_rng(seed)
+    rng = stream(seed, "bootstrap of groups")
     copies = np.stack([np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names)) for _ in range(n)])
     return percentiles(copies @ right / (copies @ size))
 
 
 def across(values: ArrayLike, *codes: ArrayLike) -> tuple[float, float, float]:
-    """(N,) values, and as many codes of what each is of, (N,) -> their mean and the ends of its 95 % interval.
+    """Return the mean of values and its 95 % interval over what they are grouped by: (N,), codes of (N,) each.
 
-    Of hits, an accuracy; of the differences of two systems' hits, a paired comparison. Each array of codes groups the
-    values by what may vary, such as the seed and the speaker of a clip: the interval is over other seeds and other
-    speakers, and the values of a group stand and fall together. Student's half-widths, one an array, are added as
-    squares: a few seeds that differ make it wide. An array with one group adds nothing, and the interval then says
-    nothing of what was not repeated.
+    Of hits, the mean is an accuracy; of the differences of two systems' hits, a paired comparison. Each array of codes
+    groups the values by what may vary, such as the seed and the speaker of a clip: the interval is over other seeds and
+    other speakers, and values of one group are not independent. Student's half-widths, one for each array, are added as
+    squares, so few seeds that differ make it wide. An array with one group adds nothing: the interval then says nothing
+    of what was not repeated.
 
-    >>> [round(number, 3) for number in across([0.80, 0.82, 0.84], [0, 1, 2])]  # three seeds
+    >>> [round(number, 3) for number in across([0.80, 0.82, 0.84], [0, 1, 2])]  # 3 seeds
     [0.82, 0.77, 0.87]
-    >>> [round(number, 3) for number in across([0.0, 0.0, 1.0, 1.0], [5, 5, 5, 5], ["a", "b", "c", "d"])]  # four clips
+    >>> [round(number, 3) for number in across([0.0, 0.0, 1.0, 1.0], [5, 5, 5, 5], ["a", "b", "c", "d"])]  # 4 clips
     [0.5, -0.419, 1.419]
-    >>> [round(number, 3) for number in across([0.0, 0.0, 1.0, 1.0], [5, 5, 5, 5], ["a", "a", "b", "b"])]  # two
+    >>> [round(number, 3) for number in across([0.0, 0.0, 1.0, 1.0], [5, 5, 5, 5], ["a", "a", "b", "b"])]  # of 2 speakers
     [0.5, -5.853, 6.853]
     """
     numbers = np.asarray(values, dtype=np.float64)
@@ -174,14 +159,16 @@ def across(values: ArrayLike, *codes: ArrayLike) -> tuple[float, float, float]:
         if len(of) != len(numbers):
             raise InputError(f"{len(of)} groups for {len(numbers)} values: want as many")
         if (n := len(names)) > 1:
-            sums = np.bincount(of, numbers - mean)  # of each group, what it has above the mean
+            sums = np.bincount(of, numbers - mean)  # what each group has above the mean
             halves.append(t.ppf(0.975, n - 1) * math.sqrt(n / (n - 1) * (sums @ sums)) / len(numbers))
     half = math.hypot(*halves)
     return mean, mean - half, mean + half
 
 
 def confusion(labels: ArrayLike, predicted: ArrayLike) -> tuple[list, np.ndarray]:
-    """(N,), (N,) -> the classes, sorted; (C, C) numbers of clips: a row a true class, a column a predicted one.
+    """Count the clips of each true class (rows) by the class predicted for them (columns).
+
+    (N,) labels, (N,) predictions -> C classes, sorted; (C, C)
 
     >>> confusion(["b", "a", "b"], ["b", "b", "b"])
     (['a', 'b'], array([[0, 1],

@@ -19,24 +19,23 @@ BLOCK = 512  # rows whose distances to all rows are in memory at once
 
 
 class Pairs(NamedTuple):
-    """C classes, sorted; by two classes (C, C): the number of ordered pairs, the mean of d and its sigma / mean.
+    """The distances of C classes, by two classes: (C, C) each.
 
-    NaN where there is no pair, within a class of one row, and for the sigma of a single distance. `uniformity` is over
-    all pairs of rows.
+    NaN where there is no pair, within a class of one row, and for the deviation of a single distance.
     """
 
-    classes: list
-    number: np.ndarray
-    mean: np.ndarray
-    cv: np.ndarray
-    uniformity: float
+    classes: list  # C, sorted
+    number: np.ndarray  # of ordered pairs of rows
+    mean: np.ndarray  # of d
+    cv: np.ndarray  # standard deviation / mean
+    uniformity: float  # over all pairs of rows
 
 
 def pairs(rows: np.ndarray, labels: ArrayLike) -> Pairs:
-    """(N, D), (N,) -> the distances between and within the classes.
+    """Measure the distances between and within the classes: (N, D), (N,) -> Pairs.
 
-    >>> found = pairs(np.eye(3), ["a", "a", "b"])
-    >>> found.classes, found.mean.tolist(), found.number.tolist()
+    >>> measured = pairs(np.eye(3), ["a", "a", "b"])
+    >>> measured.classes, measured.mean.tolist(), measured.number.tolist()
     (['a', 'b'], [[1.0, 1.0], [1.0, nan]], [[2, 2], [2, 0]])
     """
     z, classes, code = _sorted(rows, labels)
@@ -60,7 +59,7 @@ def pairs(rows: np.ndarray, labels: ArrayLike) -> Pairs:
 
 
 def _sorted(rows: np.ndarray, labels: ArrayLike) -> tuple[np.ndarray, list, np.ndarray]:
-    """-> (N, D) unit rows, class after class; the C classes; (N,) their numbers."""
+    """Return rows of length one, class after class; the C classes; (N,) the class of each row."""
     classes, code = np.unique(np.asarray(labels), return_inverse=True)
     if len(code) != len(rows):
         raise InputError(f"{len(rows)} embeddings and {len(code)} labels: want one for each")
@@ -71,14 +70,19 @@ def _sorted(rows: np.ndarray, labels: ArrayLike) -> tuple[np.ndarray, list, np.n
 
 
 def centres(rows: np.ndarray, labels: ArrayLike) -> np.ndarray:
-    """(N, D), (N,) -> (C, D): the mean of each class's unit rows, of length 1 again (or 0, where they cancel)."""
+    """Return the mean of each class's rows of length one, of length one again, or 0 where they cancel.
+
+    (N, D), (N,) -> (C, D)
+    """
     z, _, code = _sorted(rows, labels)
     sums = np.add.reduceat(z, np.unique(code, return_index=True)[1])
     return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
 
 
 def welch(n: int, dim: int) -> float:
-    """The least mean of cosine^2 that n directions can have with each other; its root, the least greatest |cosine|.
+    """Return the Welch bound: the least mean of cosine^2 that n directions can have with each other.
+
+    Its root is the least that the greatest |cosine| can be.
 
     >>> welch(3, 2), welch(192, 192), round(welch(5994, 192), 5)
     (0.25, 0.0, 0.00504)
@@ -86,40 +90,41 @@ def welch(n: int, dim: int) -> float:
     return max(0.0, (n - dim) / (dim * (n - 1)))
 
 
-def summary(rows: np.ndarray, labels: ArrayLike, found: Pairs) -> dict:
-    """(N, D), (N,) and their `pairs` -> what to quote; None where no class has two rows.
+def summary(rows: np.ndarray, labels: ArrayLike, measured: Pairs) -> dict:
+    """Return the figures to quote of (N, D) rows, (N,) labels and their `pairs`; None where no class has two rows.
 
     `within` and `between` are means over the classes, or pairs of classes; `tolerance` and `alignment` over the rows.
     """
-    same = np.eye(len(found.classes), dtype=bool)
-    n_same = found.number[same].sum()
-    tolerance = 1 - np.nansum((found.mean * found.number)[same]) / n_same if n_same else None
+    same = np.eye(len(measured.classes), dtype=bool)
+    n_same = measured.number[same].sum()
+    tolerance = 1 - np.nansum((measured.mean * measured.number)[same]) / n_same if n_same else None
     cosine = centres(rows, labels)
     cosine = (cosine @ cosine.T)[~same]
-    least = np.unravel_index(np.where(same, np.inf, found.mean).argmin(), same.shape)
-    bound = welch(len(found.classes), rows.shape[1])
+    least = np.unravel_index(np.where(same, np.inf, measured.mean).argmin(), same.shape)
+    bound = welch(len(measured.classes), rows.shape[1])
     return {
         "n": len(rows),
         "dim": rows.shape[1],
-        "n_classes": len(found.classes),
-        "uniformity": found.uniformity,
+        "n_classes": len(measured.classes),
+        "uniformity": measured.uniformity,
         "tolerance": tolerance,
         "alignment": None if tolerance is None else 2 - 2 * tolerance,
-        "within": {"mean": _mean(found.mean[same]), "cv": _mean(found.cv[same])},
-        "between": {"mean": _mean(found.mean[~same]), "cv": _mean(found.cv[~same])},
-        "nearest": {"classes": [str(found.classes[i]) for i in least], "mean": float(found.mean[least])},
+        "within": {"mean": _mean(measured.mean[same]), "cv": _mean(measured.cv[same])},
+        "between": {"mean": _mean(measured.mean[~same]), "cv": _mean(measured.cv[~same])},
+        "nearest": {"classes": [str(measured.classes[i]) for i in least], "mean": float(measured.mean[least])},
         "centres": {"mean_squared_cosine": float(np.mean(cosine**2)), "largest_cosine": float(np.abs(cosine).max())},
         "welch": {"mean_squared_cosine": bound, "largest_cosine": math.sqrt(bound)},
     }
 
 
 def _mean(values: np.ndarray) -> float | None:
+    """Return the mean of what is finite, None if nothing is."""
     values = values[np.isfinite(values)]
     return float(values.mean()) if values.size else None
 
 
 def pca(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N, D) -> (N, 2) unit rows on the plane in which they vary most; the two shares of their variance."""
+    """Project rows of length one on the plane in which they vary most: (N, D) -> (N, 2), the two shares of variance."""
     z = unit(np.asarray(rows, np.float64))
     z = z - z.mean(axis=0)
     values, directions = np.linalg.eigh(z.T @ z)
@@ -129,7 +134,10 @@ def pca(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def tsne(rows: np.ndarray, seed: int = 0) -> np.ndarray:
-    """(N, D) -> (N, 2): neighbours on the sphere stay neighbours; distances and sizes on the map mean nothing."""
+    """Map rows by t-SNE: neighbours on the sphere stay neighbours, distances on the map mean nothing.
+
+    (N, D) -> (N, 2)
+    """
     from sklearn.manifold import TSNE
 
     if rows.shape[1] < 2:

@@ -61,32 +61,7 @@ HABITS = np.array([0.15, 0.06, 0.05, 0.05, 0.1, 0.3, 0.3, 0.2, 0.08, 0.06])
 
 # What is named twice is twice as frequent.
 _VOWELS = ["i", "I", "e", "E", "ae", "a", "V", "o", "U", "u", "er", "@", "@", "i", "a", "I"]
-_ONSETS = [
-    "m",
-    "n",
-    "l",
-    "r",
-    "w",
-    "j",
-    "s",
-    "S",
-    "f",
-    "T",
-    "z",
-    "v",
-    "h",
-    "p",
-    "t",
-    "k",
-    "b",
-    "d",
-    "g",
-    "t",
-    "n",
-    "s",
-    "d",
-    "k",
-]
+_ONSETS = [*"mnlrwjsSfTzvhptkbdg", "t", "n", "s", "d", "k"]
 _CODAS = ["m", "n", "N", "l", "r", "s", "S", "f", "z", "v", "t", "k", "d", "n", "t", "s"]
 
 

@@ -118,7 +118,7 @@ def _spectrum(speaker: Speaker, rng: np.random.Generator, pitch: np.ndarray, tra
 
 
 def _phones(speaker: Speaker, rng: np.random.Generator, n_frames: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw P phones: (P,) rows of the table, (P,) how far into its phrase each lies, (F,) to which each frame belongs."""
+    """Draw P phones: (P,) rows of the table, (P,) how far into its phrase each lies, (F,) the phone of each frame."""
     rows: list[int] = []
     phrase: list[float] = []
     need = 1.3 * n_frames * HOP / RATE * speaker.rate
@@ -132,7 +132,7 @@ def _phones(speaker: Speaker, rng: np.random.Generator, n_frames: int) -> tuple[
 
 
 def _pitch(speaker: Speaker, rng: np.random.Generator, phrase: np.ndarray, row_of_frame: np.ndarray) -> np.ndarray:
-    """Draw the pitch of each frame: it falls through a phrase, with accents and a slow wander; (P,), (F,) -> (F,) Hz."""
+    """Draw a pitch that falls through a phrase, with accents and a slow wander, (P,), (F,) -> (F,) Hz."""
     accents = speaker.pitch_range * (rng.standard_normal(len(phrase)) + 1.5 - 3.0 * phrase)
     wander = 0.3 * np.sqrt(HOP / RATE) * np.cumsum(rng.standard_normal(len(row_of_frame)))
     semitones = _smooth(accents[row_of_frame, None], 0.12)[:, 0] + wander
@@ -217,7 +217,7 @@ def _smooth(tracks: np.ndarray, seconds: float) -> np.ndarray:
 
 
 def windows(wave: np.ndarray) -> np.ndarray:
-    """Cut a wave into frames that overlap by half, under a window that adds up to 1; ((F + 1) * HOP,) -> (F, WINDOW)."""
+    """Cut a wave to frames that overlap by half, under a window that adds up to 1, ((F + 1) * HOP,) -> (F, WINDOW)."""
     blocks = wave.reshape(-1, HOP)
     return np.hstack([blocks[:-1], blocks[1:]]) * (np.sin(np.pi / WINDOW * np.arange(WINDOW)) ** 2)
 

@@ -59,7 +59,7 @@ def find(
     root: str | os.PathLike | None = None,
     joined: bool = False,
 ) -> tuple[list[Utterance], Skipped]:
-    """Find the utterances of a .csv manifest, folder, `wav.scp` or its folder, .rttm, .txt or .lst list, "-", or files.
+    """A manifest .csv, folder, Kaldi `wav.scp` or its folder, .rttm, .txt or .lst list, "-", or audio files.
 
     An id is the path as given, relative to the input: to the folder, or to the CSV's own. A CSV that uses a recording
     more than once, or recordings that are not below it, is known by its ID column, Kaldi's by their keys, the turns of
@@ -176,7 +176,7 @@ def seconds(utterances: Sequence[Utterance]) -> list[float]:
 
 
 def windows(utterances: Sequence[Utterance], window: float, hop: float) -> tuple[list[Window], Skipped]:
-    """Cut windows of `window` seconds every `hop` seconds out of each utterance; see `cut`.
+    """Windows of `window` seconds every `hop` seconds of each utterance; see `cut`.
 
     An id is the utterance's, or the recording's for a turn of an RTTM, and the seconds in the recording:
     `meeting/000012.00-000013.50`.

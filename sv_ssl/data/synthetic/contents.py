@@ -135,10 +135,10 @@ def _turns(rng: np.random.Generator, seconds: float) -> list[tuple[int, float, f
     return turns
 
 
-def draw_trials(rows: list[dict], rng: np.random.Generator) -> list[str]:
+def draw_trials(rows: list[dict], seed: int, split: str) -> list[str]:
     """Draw lines `1 a b` and `0 a b` by turns: 4 in 5 targets or more across sessions, half the others in a group."""
     first, second = np.triu_indices(len(rows), 1)
-    shuffled = np.argsort(rng.random(len(first)))
+    shuffled = np.argsort(stream(seed, f"{split} trials").random(len(first)))
     first, second = first[shuffled], second[shuffled]
     numbers, days = np.array([int(row["spk_id"][2:]) for row in rows]), np.array([row["session"] for row in rows])
     same, across = numbers[first] == numbers[second], days[first] != days[second]

@@ -30,7 +30,6 @@ from tqdm import tqdm
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.host import cache_folder
-from sv_ssl.core.seeds import stream
 from sv_ssl.data import manifest
 from sv_ssl.data.synthetic.contents import Made, Sizes, draw_trials, list_tasks
 
@@ -135,7 +134,7 @@ def _fill(folder: Path, seed: int, sizes: Sizes, workers: int, progress: bool) -
     for split in ("train", "valid", "test"):
         manifest.write(pd.DataFrame(tables[split]), folder / f"{split}.csv")
     for split, name in (("valid", "valid.txt"), ("test", "trials.txt")):
-        (folder / name).write_text("".join(draw_trials(tables[split], stream(seed, f"{split} trials"))))
+        (folder / name).write_text("".join(draw_trials(tables[split], seed, split)))
     for name in ("noise", "rir"):
         _write_csv(folder / name / f"{name}.csv", tables.get(name, []))
 

@@ -25,6 +25,7 @@ from data_prep import TRAIN, Problem, command, each, finish, parser, positive, s
 from sv_ssl import audio
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
+from sv_ssl.core.seeds import stream
 from sv_ssl.data import manifest
 
 
@@ -51,7 +52,7 @@ def prepare(
         raise InputError(f"{out}: holds the train.csv to pack: give another folder with --out")
     frame = manifest.read(table)
     shown = frame if speakers else frame.drop(columns=["spk_id", "session"], errors="ignore")
-    order = np.random.default_rng(seed).permutation(len(frame))
+    order = stream(seed, "order of shards").permutation(len(frame))
     jobs = [
         (out / f"shard-{i // utterances:06d}.tar", i, shown.iloc[order[i : i + utterances]])
         for i in range(0, len(order), utterances)

@@ -1,4 +1,4 @@
-"""RTTM and UEM, who spoke when and what counts: the one reader and the one writer. Times are seconds, exact as written.
+"""Read and write RTTM and UEM, who spoke when and what of it counts. Times are seconds, exact as written.
 
     SPEAKER meeting 1 1.440 11.872 <NA> <NA> MEE009 <NA> <NA>      RTTM: recording, channel, start, duration, speaker
     meeting 1 0.000 30.000                                         UEM: recording, channel, start, stop
@@ -22,21 +22,8 @@ from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
 
 OTHER = frozenset(
-    [
-        "SEGMENT",
-        "NOSCORE",
-        "NO_RT_METADATA",
-        "LEXEME",
-        "NON-LEX",
-        "NON-SPEECH",
-        "FILLER",
-        "EDIT",
-        "IP",
-        "SU",
-        "CB",
-        "A/P",
-        "SPKR-INFO",
-    ]
+    ["SEGMENT", "NOSCORE", "NO_RT_METADATA", "LEXEME", "NON-LEX", "NON-SPEECH", "FILLER"]
+    + ["EDIT", "IP", "SU", "CB", "A/P", "SPKR-INFO"]
 )
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 EXACT = Context(prec=700)  # digits enough for the sum of any two floats
@@ -59,7 +46,7 @@ class Turn(NamedTuple):
 
 
 def read(path: str | os.PathLike) -> dict[str, list[Turn]]:
-    """Path of an RTTM, or of a folder of `*.rttm` -> the turns of each recording, in the order of the file.
+    """Read an RTTM, or a folder of `*.rttm` -> the turns of each recording, in the order of the file.
 
     >>> import tempfile
     >>> path = tempfile.mkdtemp() + "/a.rttm"
@@ -70,16 +57,16 @@ def read(path: str | os.PathLike) -> dict[str, list[Turn]]:
     >>> read(path)["a"][0]
     Turn(start=0.1, stop=0.3, speaker='ann')
     """
-    return _found(path, _turn, "rttm")
+    return _read(path, _turn, "rttm")
 
 
 def read_uem(path: str | os.PathLike) -> dict[str, list[Region]]:
-    """Path of a UEM, or of a folder of `*.uem` -> the regions of each recording."""
-    return _found(path, _region, "uem")
+    """Read a UEM, or a folder of `*.uem` -> the regions of each recording."""
+    return _read(path, _region, "uem")
 
 
 def write(path: str | os.PathLike, turns: Mapping[str, Sequence[Turn]]) -> None:
-    """The turns of each recording -> RTTM; `read` gives the same floats again."""
+    """Write the turns of each recording as RTTM; `read` gives the same floats again."""
     lines = [
         f"SPEAKER {_name(recording)} 1 {_span(turn)} <NA> <NA> {_name(turn.speaker)} <NA> <NA>\n"
         for recording, every in turns.items()
@@ -89,7 +76,7 @@ def write(path: str | os.PathLike, turns: Mapping[str, Sequence[Turn]]) -> None:
 
 
 def write_uem(path: str | os.PathLike, regions: Mapping[str, Sequence[Region]]) -> None:
-    """The regions of each recording -> UEM."""
+    """Write the regions of each recording as UEM."""
     _write(
         path,
         [
@@ -108,31 +95,31 @@ Line = tuple[str, str, "Turn | Region"]  # recording, channel, what it says
 Parse = Callable[[list[str]], "Line | None"]
 
 
-def _found(path: str | os.PathLike, parse: Parse, ending: str) -> dict[str, list]:
-    """What `_read` gives of a file, or of all in a folder; there an empty one stands for the recording of its name."""
+def _read(path: str | os.PathLike, parse: Parse, ending: str) -> dict[str, list]:
+    """Read a file, or all in a folder; there an empty one stands for the recording of its name."""
     if not Path(path).is_dir():
-        return _read(path, parse)
+        return _read_file(path, parse)
     files = sorted(Path(path).glob(f"*.{ending}"))
     if not files:
         raise InputError(f"{path}: no *.{ending} in this folder")
     home: dict[str, Path] = {}
     every: dict[str, list] = {}
     for file in files:
-        for recording, items in (_read(file, parse) or {file.stem: []}).items():
+        for recording, items in (_read_file(file, parse) or {file.stem: []}).items():
             if recording in home:
                 raise InputError(f"recording {recording} is in {home[recording]} and in {file}: remove one of them")
             home[recording], every[recording] = file, items
     return every
 
 
-def _read(path: str | os.PathLike, parse: Parse) -> dict[str, list]:
+def _read_file(path: str | os.PathLike, parse: Parse) -> dict[str, list]:
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: not UTF-8 text") from None
-    found: dict[str, list] = {}
+    items: dict[str, list] = {}
     channels: dict[str, str] = {}
     bad = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -147,14 +134,14 @@ def _read(path: str | os.PathLike, parse: Parse) -> dict[str, list]:
                         f"channel {channel} after channel {channels[recording]}: give each channel a "
                         "recording of its own"
                     )
-                found.setdefault(recording, []).append(item)
+                items.setdefault(recording, []).append(item)
         except ValueError as error:
             bad.append(f"{number}: {error}: {line if len(line) < 90 else line[:90] + '...'}")
     if len(bad) == 1:
         raise InputError(f"{path}:{bad[0]}")
     if bad:
         raise InputError("\n  line ".join([f"{path}: {len(bad):,} bad lines, nothing was read", *bad[:SHOWN]]))
-    return found
+    return items
 
 
 def _turn(fields: list[str]) -> Line | None:
@@ -209,12 +196,12 @@ def _span(turn: Turn) -> str:
 
 
 def _decimal(seconds: float) -> Decimal:
-    """The shortest decimal that is read as this float."""
+    """Return the shortest decimal that is read as this float."""
     return Decimal(repr(float(seconds)))
 
 
 def _text(seconds: Decimal) -> str:
-    """With three decimals at least, and as many as it takes."""
+    """Write a number with three decimals at least, and as many as it takes."""
     whole, _, part = f"{seconds:f}".partition(".")
     return f"{whole}.{part:0<3}"
 
@@ -228,7 +215,7 @@ def _write(path: str | os.PathLike, lines: Iterable[str]) -> None:
 
 
 def merged(parts: Iterable[Turn | Region]) -> list[Region]:
-    """Turns or regions in any order -> their union: disjoint regions in order.
+    """Return the union of turns or regions in any order: disjoint regions in order.
 
     >>> merged([Turn(2, 4, "a"), Turn(0, 1, "a"), Turn(3, 5, "b"), Turn(5, 6, "b")])
     [Region(start=0, stop=1), Region(start=2, stop=6)]
@@ -242,18 +229,18 @@ def merged(parts: Iterable[Turn | Region]) -> list[Region]:
     return union
 
 
-def common(one: Sequence[Region], other: Sequence[Region]) -> list[Region]:
-    """Two lists of regions as `merged` gives them -> what is in both.
+def common(first: Sequence[Region], second: Sequence[Region]) -> list[Region]:
+    """Return what is in both of two lists of regions as `merged` gives them.
 
     >>> common([Region(0, 4), Region(5, 9)], [Region(3, 6)])
     [Region(start=3, stop=4), Region(start=5, stop=6)]
     """
     shared, i, j = [], 0, 0
-    while i < len(one) and j < len(other):
-        start, stop = max(one[i].start, other[j].start), min(one[i].stop, other[j].stop)
+    while i < len(first) and j < len(second):
+        start, stop = max(first[i].start, second[j].start), min(first[i].stop, second[j].stop)
         if start < stop:
             shared.append(Region(start, stop))
-        if one[i].stop < other[j].stop:
+        if first[i].stop < second[j].stop:
             i += 1
         else:
             j += 1

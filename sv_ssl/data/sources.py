@@ -1,4 +1,4 @@
-"""What INPUT names: the utterances of a manifest, a folder, a list, a Kaldi folder or an RTTM; and windows in them."""
+"""Find what INPUT names: utterances of a manifest, a folder, a list, a Kaldi folder or an RTTM; and windows in them."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def find(
 
 
 def refuse_twins(ids: Iterable[str]) -> None:
-    """An id that comes twice could not be told apart in what is written."""
+    """Raise InputError for an id that comes twice: the two could not be told apart in what is written."""
     seen: set[str] = set()
     for i in ids:
         if i in seen:
@@ -118,7 +118,7 @@ def _rows(frame: pd.DataFrame, root: str | os.PathLike) -> list[Utterance]:
 
 
 def _listed(source: Path, root: Path) -> list[Utterance]:
-    """A path a line; a relative one is looked for below `root`, then below the working directory."""
+    """Read a path a line; look for a relative one below `root`, then below the working directory."""
     try:
         text = sys.stdin.buffer.read() if str(source) == "-" else source.read_bytes()
         paths = [line for line in text.decode("utf-8-sig").splitlines() if line.strip()]
@@ -160,17 +160,18 @@ def _name(recording: str, start: float, stop: float) -> str:
 
 
 def seconds(utterances: Sequence[Utterance]) -> list[float]:
-    """How long each is, by the headers; 0 for what cannot be opened."""
-    found: list[float] = []
+    """Return how long each is, by the headers; 0 for what cannot be opened."""
+    lengths: list[float] = []
     for _, run in groupby(utterances, key=lambda utterance: utterance.wav):
         listed = list(run)
         try:
             about = audio.info(listed[0].open())
         except audio.AudioError:
-            found += [0.0] * len(listed)
+            lengths += [0.0] * len(listed)
             continue
-        found += [((about.frames if one.stop is None else one.stop) - one.start) / about.rate for one in listed]
-    return found
+        for part in listed:
+            lengths.append(((about.frames if part.stop is None else part.stop) - part.start) / about.rate)
+    return lengths
 
 
 def windows(utterances: Sequence[Utterance], window: float, hop: float) -> tuple[list[Window], list[Skipped]]:
@@ -179,11 +180,7 @@ def windows(utterances: Sequence[Utterance], window: float, hop: float) -> tuple
     An id is the utterance's, or the recording's for a turn of an RTTM, and the seconds in the recording:
     `meeting/000012.00-000013.50`.
     """
-    if not (LEAST_WINDOW <= window < np.inf and LEAST_HOP <= hop <= window):
-        raise InputError(
-            f"windows of {window:g} s every {hop:g} s: wanted windows of {LEAST_WINDOW} s or more, every "
-            f"{LEAST_HOP} s or more, and not more than their length"
-        )
+    check_windows(window, hop)
     found: list[Window] = []
     skipped: list[Skipped] = []
     for whole in utterances:
@@ -200,8 +197,17 @@ def windows(utterances: Sequence[Utterance], window: float, hop: float) -> tuple
     return found, skipped
 
 
+def check_windows(window: float, hop: float, least_window: float = LEAST_WINDOW, least_hop: float = LEAST_HOP) -> None:
+    """Raise InputError for windows or hops, in seconds, that are too short, or that leave gaps."""
+    if not (least_window <= window < np.inf and least_hop <= hop <= window):
+        raise InputError(
+            f"windows of {window:g} s every {hop:g} s: wanted windows of {least_window} s or more, every "
+            f"{least_hop} s or more, and not more than their length"
+        )
+
+
 def cut(start: int, stop: int, window: float, hop: float) -> list[tuple[int, int]]:
-    """Samples `start` to `stop` -> the samples of each window, all of one length.
+    """Cut samples `start` to `stop` into windows of one length -> the first sample of each, and that after its last.
 
     Windows stand every hop as long as they fit; where they do not reach the end, a last one ends there. A part that is
     shorter than a window is one window, as it is.

@@ -14,12 +14,12 @@ import numpy as np
 from sv_ssl import audio
 from sv_ssl.core.errors import InputError
 from sv_ssl.data.rttm import Region, Turn, common, merged
-from sv_ssl.data.sources import Utterance, cut
+from sv_ssl.data.sources import Utterance, check_windows, cut
 from sv_ssl.diarization.vad import Detector
 from sv_ssl.embeddings import extraction
 from sv_ssl.models.embedder import Embedder
 
-WINDOW, HOP, LEAST = 1.5, 0.75, 0.5  # seconds
+WINDOW, HOP, LEAST, LEAST_HOP = 1.5, 0.75, 0.5, 0.01  # seconds
 BEYOND = 0.5  # seconds that a region may reach past the end of its recording
 BLOCK = 600  # seconds given to a detector at once
 RATE = 16000  # what a detector hears
@@ -81,11 +81,7 @@ def windows(
     >>> starts.tolist(), stops.tolist(), home.tolist()
     ([0.0, 0.75, 1.0, 4.0, 9.5], [1.5, 2.25, 2.5, 5.0, 10.0], [0, 0, 0, 1, 2])
     """
-    if not (LEAST <= window < np.inf and 0.01 <= hop <= window):
-        raise InputError(
-            f"windows of {window:g} s every {hop:g} s: wanted windows of {LEAST} s or more, every 0.01 s "
-            "or more, and not more than their length"
-        )
+    check_windows(window, hop, LEAST, LEAST_HOP)
     spans = []
     for number, (start, stop) in enumerate(regions):
         lack = max(0.0, LEAST - (stop - start))

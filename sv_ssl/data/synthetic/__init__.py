@@ -1,1 +1,1 @@
-"""Corpora that a program makes: voices, rooms, noises and sounds."""
+"""Corpora that a program makes: `corpus.corpus` of voices, rooms and noises, `sounds.corpus` of sound classes."""

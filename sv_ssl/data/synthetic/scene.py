@@ -1,4 +1,4 @@
-"""Where speech is recorded, from numpy alone: rooms, channels, backgrounds; noises and music for augmentation."""
+"""Make what speech is recorded in, from numpy alone: rooms, channels, backgrounds; and noises for augmentation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Scene(NamedTuple):
 
 
 def draw_scene(rng: np.random.Generator) -> Scene:
-    """A new room, microphone, background, distance and day.
+    """Draw a new room, microphone, background, distance and day.
 
     >>> 8 <= draw_scene(np.random.default_rng(0)).snr_db <= 25
     True
@@ -43,7 +43,7 @@ def draw_scene(rng: np.random.Generator) -> Scene:
 
 
 def record(wave: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """(T,) -> (T,): the same sound in this scene, within +-1.
+    """Record a sound in this scene, within +-1, (T,) -> (T,).
 
     >>> rng = np.random.default_rng(0)
     >>> record(rng.standard_normal(RATE), draw_scene(rng), rng).shape
@@ -58,7 +58,7 @@ def record(wave: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.ndarr
 
 
 def room(rng: np.random.Generator) -> np.ndarray:
-    """(T,): an impulse response: a direct path, early reflections and a tail that dies by 60 dB in 0.1 to 0.7 s.
+    """Draw an impulse response, (T,): a direct path, early reflections, a tail that dies by 60 dB in 0.1 to 0.7 s.
 
     >>> int(room(np.random.default_rng(0)).argmax())
     0
@@ -77,7 +77,7 @@ def room(rng: np.random.Generator) -> np.ndarray:
 
 
 def channel(rng: np.random.Generator) -> np.ndarray:
-    """(_LENGTH // 2 + 1,): amplitudes of a microphone over 0 to RATE / 2: smooth bumps between two edges."""
+    """Draw a microphone, (_LENGTH // 2 + 1,) amplitudes over 0 to RATE / 2: smooth bumps between two edges."""
     hertz = _hertz()
     low, high = rng.uniform(30, 150), rng.uniform(5500, 9000)
     edges = 1 / np.sqrt(1 + (low / np.maximum(hertz, 1)) ** 4) / np.sqrt(1 + (hertz / high) ** 8)
@@ -85,7 +85,7 @@ def channel(rng: np.random.Generator) -> np.ndarray:
 
 
 def noise(rng: np.random.Generator, seconds: float) -> np.ndarray:
-    """(T,): wind, a machine, clatter or rain, of some colour."""
+    """Draw wind, a machine, clatter or rain, of some colour, (T,)."""
     size = round(seconds * RATE)
     white, kind = rng.standard_normal(size), rng.integers(4)
     if kind == 0:
@@ -105,7 +105,7 @@ def _hum(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _clicks(rng: np.random.Generator, size: int, per_second: float) -> np.ndarray:
-    """(size,): short rings at random moments."""
+    """Draw short rings at random moments, (size,)."""
     hits = np.zeros(size)
     hits[rng.integers(size, size=1 + int(per_second * size / RATE))] = 1.0
     hits *= rng.exponential(size=size)
@@ -115,7 +115,7 @@ def _clicks(rng: np.random.Generator, size: int, per_second: float) -> np.ndarra
 
 
 def music(rng: np.random.Generator, seconds: float) -> np.ndarray:
-    """(T,): broken chords of one instrument in one key."""
+    """Draw broken chords of one instrument in one key, (T,)."""
     wave = np.zeros(round(seconds * RATE))
     beat = rng.uniform(0.12, 0.5)
     tonic, timbre, decay = rng.uniform(80, 250), rng.random(8) / np.arange(1, 9), rng.uniform(0.2, 1.5)
@@ -135,25 +135,25 @@ def _hertz() -> np.ndarray:
 
 
 def _bumps(rng: np.random.Generator, deviation_db: float) -> np.ndarray:
-    """(_LENGTH // 2 + 1,): amplitudes that vary smoothly over the logarithm of frequency."""
+    """Draw amplitudes that vary smoothly over the logarithm of frequency, (_LENGTH // 2 + 1,)."""
     octaves = np.log2(1 + _hertz() / 200)  # 0 to 5.4
     knots = deviation_db * rng.standard_normal(10)
     return 10 ** (np.interp(octaves, np.linspace(0, 5.4, 10), knots) / 20)
 
 
 def _slope(db_per_octave: float) -> np.ndarray:
-    """(_LENGTH // 2 + 1,): amplitudes that fall from 200 Hz on."""
+    """Return amplitudes that fall from 200 Hz on, (_LENGTH // 2 + 1,)."""
     return (1 + _hertz() / 200) ** (-db_per_octave / 6.02)
 
 
 def _wander(rng: np.random.Generator, size: int) -> np.ndarray:
-    """(size,): a random curve of 4 knots a second, deviation 1."""
+    """Draw a curve of 4 knots a second, deviation 1, (size,)."""
     knots = np.arange(0, size + RATE // 2, RATE // 4)
     return np.interp(np.arange(size), knots, rng.standard_normal(len(knots)))
 
 
 def _filtered(wave: np.ndarray, response: np.ndarray) -> np.ndarray:
-    """(T,), (_LENGTH,) -> (T,): convolution, less the lead."""
+    """Convolve, and cut the lead away, (T,), (_LENGTH,) -> (T,)."""
     size = -(-(len(wave) + _LENGTH) // 4096) * 4096  # the FFT likes round numbers
     spectrum = np.fft.rfft(wave, size) * np.fft.rfft(response, size)
     return np.fft.irfft(spectrum, size)[_LEAD : _LEAD + len(wave)]

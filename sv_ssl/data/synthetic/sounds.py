@@ -1,11 +1,11 @@
-"""The built-in sound classes: eight kinds of synthetic sounds, a labelled corpus that needs no download.
+"""Make the built-in sound classes: eight kinds of synthetic sounds, a labelled corpus that needs no download.
 
     sounds.json                what it was made from
     clips.csv                  a manifest with `label`, `label_id` and `fold`, as data_prep writes them
     wav/<label>/<number>.wav   a second each
 
 A kind is a way to make a sound; pitch, length, place in the clip, level, and the colour and level of the noise behind
-are drawn for each clip. Every clip has a generator seeded by what it is, so it depends on no other.
+are drawn for each clip. Every clip has a random stream named by what it is, so it depends on no other.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ import pandas as pd
 from sv_ssl import audio
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.host import cache_folder
+from sv_ssl.core.seeds import stream
 from sv_ssl.data import manifest
 
-FORMAT = 1  # raise it whenever a sample changes: caches are named by it
+FORMAT = 2  # raise it whenever a sample changes: caches are named by it
 RATE = 16000
 SHARES = {"train": 4, "valid": 1, "test": 1}  # of six clips
 Maker = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -36,7 +37,7 @@ def _pitch(rng: np.random.Generator, low: float = 150.0, high: float = 2500.0) -
 
 
 def _turns(hertz: np.ndarray | float, time: np.ndarray) -> np.ndarray:
-    """(T,) Hz at each sample -> (T,) sine of the phase."""
+    """Return the sine of the phase, (T,) Hz at each sample -> (T,)."""
     return np.sin(2 * np.pi * np.cumsum(np.broadcast_to(hertz, time.shape)) / RATE)
 
 
@@ -45,37 +46,37 @@ def _tone(time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _chirp(time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """From one pitch to another, an octave away at least."""
+    """Glide from one pitch to another, an octave away at least."""
     start, octaves = _pitch(rng, 300, 1500), rng.choice([-1, 1]) * rng.uniform(1, 2)
     return _turns(start * 2 ** (octaves * time / time[-1]), time)
 
 
 def _warble(time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The pitch goes up and down a few times a second."""
+    """Move the pitch up and down a few times a second."""
     swing = rng.uniform(0.05, 0.3) * np.sin(2 * np.pi * rng.uniform(4, 12) * time)
     return _turns(_pitch(rng, 300) * (1 + swing), time)
 
 
 def _tremolo(time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The loudness goes up and down a few times a second."""
+    """Move the loudness up and down a few times a second."""
     return _turns(_pitch(rng), time) * (1 - rng.uniform(0.6, 1) * np.sin(np.pi * rng.uniform(4, 12) * time) ** 2)
 
 
 def _stack(time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Many harmonics of a low pitch."""
+    """Add up many harmonics of a low pitch."""
     low, fall = _pitch(rng, 80, 400), rng.uniform(0.3, 1.2)
     numbers = range(1, int(0.45 * RATE / low))
     return np.sum([_turns(k * low, time) / k**fall for k in numbers], axis=0)
 
 
 def _bell(time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A few unrelated pitches that die away."""
+    """Add up a few unrelated pitches that die away."""
     parts = [_turns(_pitch(rng, 300, 5000), time) * np.exp(-time * rng.uniform(4, 15)) for _ in range(5)]
     return np.sum(parts, axis=0)
 
 
 def _hiss(time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Noise of one band."""
+    """Make noise of one band."""
     middle, width = _pitch(rng, 400, 5000), rng.uniform(0.3, 1.0)
     spectrum = np.fft.rfft(rng.standard_normal(len(time)))
     place = np.log2(np.maximum(np.fft.rfftfreq(len(time), 1 / RATE), 1) / middle)
@@ -83,7 +84,7 @@ def _hiss(time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _clicks(time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Knocks at uneven times, of one resonance."""
+    """Knock at uneven times, with one resonance."""
     train = np.zeros(len(time))
     train[np.cumsum(rng.uniform(0.03, 0.15, 20) * RATE).astype(int) % len(time)] = rng.uniform(0.4, 1, 20)
     ring = np.arange(400) / RATE
@@ -103,7 +104,7 @@ MAKERS: dict[str, Maker] = {
 
 
 def make(label: str, rng: np.random.Generator, seconds: float = 1.0) -> np.ndarray:
-    """-> (T,) float32: a sound of the kind, somewhere in the clip, before a noise 0 to 15 dB below.
+    """Make a sound of the kind, somewhere in the clip, before a noise 0 to 15 dB below, (T,) float32.
 
     >>> make("bell", np.random.default_rng(0)).shape
     (16000,)
@@ -119,14 +120,16 @@ def make(label: str, rng: np.random.Generator, seconds: float = 1.0) -> np.ndarr
 
 
 def _background(n_samples: int, rng: np.random.Generator) -> np.ndarray:
-    """-> (T,) noise between white and brown, of RMS 1."""
+    """Make noise between white and brown, of RMS 1, (T,)."""
     spectrum = np.fft.rfft(rng.standard_normal(n_samples))
     noise = np.fft.irfft(spectrum * np.maximum(np.arange(len(spectrum)), 30) ** -rng.uniform(0, 1), n_samples)
     return noise / np.sqrt(np.mean(noise**2))
 
 
 def corpus(folder: str | os.PathLike | None = None, seed: int = 0, per_class: int = 60, seconds: float = 1.0) -> Path:
-    """Folder of the corpus of this seed and size, made if it is not there yet; without a folder, in the user's cache.
+    """Return the folder of the corpus of this seed and size; it is made if it is not there yet.
+
+    Without a folder it is kept in the user's cache.
 
     >>> import tempfile
     >>> folder = corpus(Path(tempfile.mkdtemp()) / "sounds", per_class=6, seconds=0.1)
@@ -157,13 +160,13 @@ def corpus(folder: str | os.PathLike | None = None, seed: int = 0, per_class: in
 
 
 def _complete(path: Path, wanted: dict) -> bool:
-    """Whether it is there: a folder gets its name when all is in it."""
+    """Tell whether the corpus is there: a folder gets its name when all is in it."""
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return False
     about = path / "sounds.json"
-    found = json.loads(about.read_text()) if about.is_file() else None
-    if found != wanted:
-        raise InputError(f"{path} holds {found or 'no sounds'}, not {wanted}: delete it or pass another folder")
+    there = json.loads(about.read_text()) if about.is_file() else None
+    if there != wanted:
+        raise InputError(f"{path} holds {there or 'no sounds'}, not {wanted}: delete it or pass another folder")
     return True
 
 
@@ -174,7 +177,7 @@ def _fill(folder: Path, wanted: dict) -> None:
         (folder / "wav" / label).mkdir(parents=True)
         for i in range(wanted["per_class"]):
             name = f"{label}/{i:03d}"
-            wave = make(label, np.random.default_rng((FORMAT, wanted["seed"], label_id, i)), wanted["seconds"])
+            wave = make(label, stream(wanted["seed"], f"sound {label}", i), wanted["seconds"])
             audio.write(folder / "wav" / f"{name}.wav", wave, RATE)
             rows.append(
                 {

@@ -1,8 +1,8 @@
-"""Speech-like sound from numpy alone: a source of pulses and noise, and a vocal tract that moves from phone to phone.
+"""Make speech-like sound from numpy alone: pulses and noise through a vocal tract that moves from phone to phone.
 
 Who speaks is heard in several cues at once, none of which decides alone, since their ranges overlap between
 speakers: mean pitch and its range, length of the vocal tract, tilt and breathiness of the source, rate, sluggishness
-of the formants, and habits: every speaker has a personal copy of the table of phones below.
+of the formants, and habits: every speaker has a personal copy of the table of phones.
 Everything is float64, so that the last bit of the 16-bit samples is the same on any machine.
 """
 
@@ -13,107 +13,23 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sv_ssl.data.synthetic.phones import (
+    BREATH,
+    FORMANTS,
+    HABITS,
+    HISS,
+    NASAL,
+    PIECES,
+    POLES,
+    ROWS,
+    SECONDS,
+    VOICE,
+    draw_syllable,
+)
+
 RATE = 16000
 HOP, WINDOW, N_FFT = 128, 256, 768  # steps of 8 ms; N_FFT - WINDOW leaves a formant 32 ms to ring out
-
-# Name; seconds; F1 F2 F3 (Hz) of a tract of 17 cm; amplitudes of voice, breath, hiss; nasality; poles of the hiss (Hz).
-# Lines of the same name follow each other: a plosive is a closure, a burst and its breath. "_" is a pause.
-_TABLE = """
-i    .100  280 2250 2950  .9  0  0  0     0    0
-I    .075  400 1950 2550  1.  0  0  0     0    0
-e    .100  450 2050 2600  1.  0  0  0     0    0
-E    .085  550 1800 2480  1.  0  0  0     0    0
-ae   .120  680 1700 2420  1.  0  0  0     0    0
-a    .120  760 1250 2500  1.  0  0  0     0    0
-V    .080  630 1200 2400  1.  0  0  0     0    0
-o    .110  480  850 2400  1.  0  0  0     0    0
-U    .075  440 1050 2250  1.  0  0  0     0    0
-u    .100  310  900 2250  .9  0  0  0     0    0
-er   .110  490 1350 1700  1.  0  0  0     0    0
-@    .050  500 1450 2450  .8  0  0  0     0    0
-m    .070  260 1050 2250  .6  0  0  1     0    0
-n    .065  270 1600 2600  .6  0  0  1     0    0
-N    .070  270 2100 2700  .6  0  0  1     0    0
-l    .060  360 1200 2800  .7  0  0 .1     0    0
-r    .060  350 1150 1600  .7  0  0  0     0    0
-w    .060  300  720 2250  .7  0  0  0     0    0
-j    .055  270 2200 3000  .7  0  0  0     0    0
-s    .100  320 1700 2600   0 .1 .8  0  4900 6600
-S    .100  320 1850 2500   0 .1 .8  0  2800 4600
-f    .090  330 1150 2250   0 .2 .3  0  1700 7000
-T    .080  330 1400 2550   0 .2 .3  0  5800 7300
-z    .070  300 1700 2600  .3  0 .4  0  4900 6600
-v    .055  300 1150 2250  .4  0 .1  0  1700 7000
-h    .060  500 1500 2500   0 .8  0  0     0    0
-p    .065  300  950 2200   0  0  0  0     0    0
-p    .010  300  950 2200   0  0 .5  0   900 2500
-p    .025  400 1050 2300   0 .7  0  0     0    0
-t    .055  300 1750 2650   0  0  0  0     0    0
-t    .012  300 1750 2650   0  0 .9  0  3800 5800
-t    .030  400 1700 2600   0 .7  0  0     0    0
-k    .060  300 1900 2350   0  0  0  0     0    0
-k    .016  300 1900 2350   0  0 .8  0  1900 3900
-k    .035  400 1850 2350   0 .7  0  0     0    0
-b    .055  250  900 2150  .2  0  0  0     0    0
-b    .008  300  950 2200  .4  0 .3  0   900 2500
-d    .045  250 1750 2650  .2  0  0  0     0    0
-d    .010  300 1750 2650  .4  0 .5  0  3800 5800
-g    .050  250 1950 2350  .2  0  0  0     0    0
-g    .014  300 1900 2350  .4  0 .5  0  1900 3900
-_    .220  450 1450 2450   0  0  0  0     0    0
-"""
 _COSINE, _SINE = (wave(2 * np.pi / N_FFT * np.arange(N_FFT // 2 + 1)) for wave in (np.cos, np.sin))
-_NAMES = [line.split()[0] for line in _TABLE.split("\n") if line]
-_ROWS = np.array([line.split()[1:] for line in _TABLE.split("\n") if line], dtype=float)
-_SECONDS, _FORMANTS, _VOICE, _BREATH, _HISS, _NASAL, _POLES = 0, slice(1, 4), 4, 5, 6, 7, slice(8, 10)
-_VOWELS = [
-    "i",
-    "I",
-    "e",
-    "E",
-    "ae",
-    "a",
-    "V",
-    "o",
-    "U",
-    "u",
-    "er",
-    "@",
-    "@",
-    "i",
-    "a",
-    "I",
-]  # named twice: twice as frequent
-_ONSETS = [
-    "m",
-    "n",
-    "l",
-    "r",
-    "w",
-    "j",
-    "s",
-    "S",
-    "f",
-    "T",
-    "z",
-    "v",
-    "h",
-    "p",
-    "t",
-    "k",
-    "b",
-    "d",
-    "g",
-    "t",
-    "n",
-    "s",
-    "d",
-    "k",
-]
-_CODAS = ["m", "n", "N", "l", "r", "s", "S", "f", "z", "v", "t", "k", "d", "n", "t", "s"]
-_PIECES = {name: [row for row, other in enumerate(_NAMES) if other == name] for name in _NAMES}
-# How far habits go, as standard deviations of the logarithm of each column of the table.
-_HABITS = np.array([0.15, 0.06, 0.05, 0.05, 0.1, 0.3, 0.3, 0.2, 0.08, 0.06])
 
 
 class Speaker(NamedTuple):
@@ -137,16 +53,16 @@ class Speaker(NamedTuple):
 
 
 def draw_speaker(rng: np.random.Generator, high: bool) -> Speaker:
-    """A new voice, of one of two groups with overlapping ranges, as those of women and men.
+    """Draw a new voice, of one of two groups with overlapping ranges, as those of women and men.
 
     >>> 60 < draw_speaker(np.random.default_rng(0), high=False).pitch < 250
     True
     """
     tract = (1.15 if high else 1.0) * _spread(rng, 0.06)
-    phones = _ROWS * np.exp(_HABITS * rng.standard_normal(_ROWS.shape))
-    phones[:, _FORMANTS] *= tract
-    phones[:, _POLES] *= tract**0.5
-    phones[:, _POLES] = phones[:, _POLES].clip(max=7500)
+    phones = ROWS * np.exp(HABITS * rng.standard_normal(ROWS.shape))
+    phones[:, FORMANTS] *= tract
+    phones[:, POLES] *= tract**0.5
+    phones[:, POLES] = phones[:, POLES].clip(max=7500)
     return Speaker(
         phones=phones,
         pitch=(200.0 if high else 115.0) * _spread(rng, 0.16),
@@ -171,7 +87,7 @@ def _spread(rng: np.random.Generator, deviation: float) -> float:
 
 
 def speak(speaker: Speaker, rng: np.random.Generator, seconds: float, pitch_shift: float = 0.0) -> np.ndarray:
-    """() -> (T,): speech without meaning at RATE, at no set level; `pitch_shift` is the day's mood, in semitones.
+    """Return speech without meaning at RATE, (T,), at no set level; `pitch_shift` is the day's mood, in semitones.
 
     >>> rng = np.random.default_rng(0)
     >>> speak(draw_speaker(rng, high=True), rng, seconds=0.5).shape
@@ -182,50 +98,41 @@ def speak(speaker: Speaker, rng: np.random.Generator, seconds: float, pitch_shif
     rows, phrase, row_of_frame = _phones(speaker, rng, n_frames)
     pitch = _pitch(speaker, rng, phrase, row_of_frame) * 2 ** (pitch_shift / 12)
     tracks = speaker.phones[rows]
-    tracks[:, _VOICE : _HISS + 1] *= _decibels(2.5 * rng.standard_normal((len(rows), 1)))  # stress
+    tracks[:, VOICE : HISS + 1] *= _decibels(2.5 * rng.standard_normal((len(rows), 1)))  # stress
     spectrum = _spectrum(speaker, rng, pitch, tracks[row_of_frame])
     return _overlap_add(np.fft.irfft(spectrum, N_FFT))[:n_samples]
 
 
 def _spectrum(speaker: Speaker, rng: np.random.Generator, pitch: np.ndarray, tracks: np.ndarray) -> np.ndarray:
-    """(F,), (F, 10) -> (F, bins): pulses and breath through the whole tract, and hiss from its front end."""
-    formants = _smooth(tracks[:, _FORMANTS], speaker.glide)
-    voice, breath, nasal = _smooth(tracks[:, [_VOICE, _BREATH, _NASAL]], 0.016).T
+    """Filter pulses and breath by the whole tract, and hiss by its front end, (F,), (F, 10) -> (F, bins)."""
+    formants = _smooth(tracks[:, FORMANTS], speaker.glide)
+    voice, breath, nasal = _smooth(tracks[:, [VOICE, BREATH, NASAL]], 0.016).T
     noise = rng.standard_normal((len(pitch) + 1) * HOP)
     source = windows(pulses(pitch, voice, rng, speaker.jitter, speaker.shimmer))
     source += (0.2 * breath + speaker.breath * voice)[:, None] * windows(np.diff(noise, append=0.0))
     spectrum = np.fft.rfft(source, N_FFT) * _tract(speaker, formants, nasal, pitch)
-    heard = np.flatnonzero(tracks[:, _HISS])
-    front = 0.002 * tracks[heard, _HISS, None] * windows(noise)[heard]
-    spectrum[heard] += np.fft.rfft(front, N_FFT) * _teeth(tracks[heard, _POLES])
+    heard = np.flatnonzero(tracks[:, HISS])
+    front = 0.002 * tracks[heard, HISS, None] * windows(noise)[heard]
+    spectrum[heard] += np.fft.rfft(front, N_FFT) * _teeth(tracks[heard, POLES])
     return spectrum
 
 
 def _phones(speaker: Speaker, rng: np.random.Generator, n_frames: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(P,) rows of the table, (P,) how far into its phrase each lies, (F,) which of the P each frame belongs to."""
+    """Draw P phones: (P,) rows of the table, (P,) how far into its phrase each lies, (F,) the phone of each frame."""
     rows: list[int] = []
     phrase: list[float] = []
     need = 1.3 * n_frames * HOP / RATE * speaker.rate
-    while speaker.phones[rows, _SECONDS].sum() < need:
-        said = [row for _ in range(rng.integers(3, 10)) for name in _syllable(rng) for row in _PIECES[name]]
-        rows += said + _PIECES["_"]
+    while speaker.phones[rows, SECONDS].sum() < need:
+        said = [row for _ in range(rng.integers(3, 10)) for name in draw_syllable(rng) for row in PIECES[name]]
+        rows += said + PIECES["_"]
         phrase += [*np.linspace(0, 1, len(said)), 1.0]
-    seconds = speaker.phones[rows, _SECONDS] / speaker.rate * np.exp(0.2 * rng.standard_normal(len(rows)))
+    seconds = speaker.phones[rows, SECONDS] / speaker.rate * np.exp(0.2 * rng.standard_normal(len(rows)))
     ends = np.cumsum(seconds) * RATE / HOP
     return np.array(rows), np.array(phrase), np.searchsorted(ends, np.arange(n_frames)).clip(max=len(rows) - 1)
 
 
-def _syllable(rng: np.random.Generator) -> list[str]:
-    onset = [_pick(rng, _ONSETS)] if rng.random() < 0.85 else []
-    return onset + [_pick(rng, _VOWELS)] + ([_pick(rng, _CODAS)] if rng.random() < 0.4 else [])
-
-
-def _pick(rng: np.random.Generator, names: list[str]) -> str:
-    return names[rng.integers(len(names))]
-
-
 def _pitch(speaker: Speaker, rng: np.random.Generator, phrase: np.ndarray, row_of_frame: np.ndarray) -> np.ndarray:
-    """(P,), (F,) -> (F,) Hz: falls through a phrase, with an accent on some phones and a slow wander."""
+    """Draw a pitch that falls through a phrase, with accents and a slow wander, (P,), (F,) -> (F,) Hz."""
     accents = speaker.pitch_range * (rng.standard_normal(len(phrase)) + 1.5 - 3.0 * phrase)
     wander = 0.3 * np.sqrt(HOP / RATE) * np.cumsum(rng.standard_normal(len(row_of_frame)))
     semitones = _smooth(accents[row_of_frame, None], 0.12)[:, 0] + wander
@@ -233,7 +140,9 @@ def _pitch(speaker: Speaker, rng: np.random.Generator, phrase: np.ndarray, row_o
 
 
 def pulses(pitch: np.ndarray, loud: np.ndarray, rng: np.random.Generator, jitter: float, shimmer: float) -> np.ndarray:
-    """(F,) Hz, (F,) -> ((F + 1) * HOP,): an impulse for each opening of the glottis, between samples by a short sinc.
+    """Make an impulse for each opening of the glottis, between samples by a short sinc.
+
+    (F,) Hz, (F,) -> ((F + 1) * HOP,)
 
     >>> rng = np.random.default_rng(0)
     >>> round(pulses(np.full(125, 100.0), np.ones(125), rng, jitter=0.0, shimmer=0.0).sum())
@@ -252,7 +161,7 @@ def pulses(pitch: np.ndarray, loud: np.ndarray, rng: np.random.Generator, jitter
 
 
 def _tract(speaker: Speaker, formants: np.ndarray, nasal: np.ndarray, pitch: np.ndarray) -> np.ndarray:
-    """(F, 3), (F,), (F,) -> (F, bins): glottis, formants, nose, larynx and lips."""
+    """Return the response of glottis, formants, nose, larynx and lips, (F, 3), (F,), (F,) -> (F, bins)."""
     nasal = (nasal + speaker.nasality).clip(0, 1)
     nose, notch = speaker.nose
     larynx = np.array([speaker.antiresonance])
@@ -267,7 +176,7 @@ def _tract(speaker: Speaker, formants: np.ndarray, nasal: np.ndarray, pitch: np.
 
 
 def antiresonance(pairs: Sequence[tuple[np.ndarray, np.ndarray | float]]) -> np.ndarray:
-    """K pairs of (F,) frequencies and bandwidths (Hz) -> (F, bins): the product of K zeros, 1 at 0 Hz.
+    """Return the product of K zeros, 1 at 0 Hz; K pairs of (F,) frequencies and bandwidths (Hz) -> (F, bins).
 
     Its inverse has resonances instead. A zero is z - 2 r cos w + r^2 / z, one sample early, which spares the product
     of polynomials: that would lose half of the digits.
@@ -290,7 +199,7 @@ def antiresonance(pairs: Sequence[tuple[np.ndarray, np.ndarray | float]]) -> np.
 
 
 def _teeth(poles: np.ndarray) -> np.ndarray:
-    """(F, 2) -> (F, bins): what teeth and lips make of noise, 1 RMS."""
+    """Return what teeth and lips make of noise, of RMS 1, (F, 2) -> (F, bins)."""
     response = np.fft.rfft([1.0, -1.0], N_FFT) / antiresonance([(poles[:, 0], 600.0), (poles[:, 1], 1200.0)])
     return response / np.sqrt((abs(response) ** 2).mean(axis=1, keepdims=True))
 
@@ -300,7 +209,7 @@ def _decibels(level: np.ndarray) -> np.ndarray:
 
 
 def _smooth(tracks: np.ndarray, seconds: float) -> np.ndarray:
-    """(F, K) -> (F, K): steps become glides, half of which take `seconds`."""
+    """Turn steps into glides, half of which take `seconds`, (F, K) -> (F, K)."""
     reach = int(seconds * RATE / HOP)
     kernel = np.cos(np.pi / 2 / seconds * HOP / RATE * np.arange(-reach, reach + 1)) ** 2
     padded = np.pad(tracks, ((reach, reach), (0, 0)), mode="edge")
@@ -308,13 +217,13 @@ def _smooth(tracks: np.ndarray, seconds: float) -> np.ndarray:
 
 
 def windows(wave: np.ndarray) -> np.ndarray:
-    """((F + 1) * HOP,) -> (F, WINDOW): overlapping halves, under a window that adds up to 1."""
+    """Cut a wave to frames that overlap by half, under a window that adds up to 1, ((F + 1) * HOP,) -> (F, WINDOW)."""
     blocks = wave.reshape(-1, HOP)
     return np.hstack([blocks[:-1], blocks[1:]]) * (np.sin(np.pi / WINDOW * np.arange(WINDOW)) ** 2)
 
 
 def _overlap_add(frames: np.ndarray) -> np.ndarray:
-    """(F, N_FFT) -> (T,): frames that start HOP apart."""
+    """Add up frames that start HOP apart, (F, N_FFT) -> (T,)."""
     steps = N_FFT // HOP
     blocks = np.zeros((len(frames) + steps - 1, HOP))
     for i in range(steps):

@@ -145,7 +145,7 @@ def across(values: ArrayLike, *codes: ArrayLike) -> tuple[float, float, float]:
     [0.82, 0.77, 0.87]
     >>> [round(number, 3) for number in across([0.0, 0.0, 1.0, 1.0], [5, 5, 5, 5], ["a", "b", "c", "d"])]  # 4 clips
     [0.5, -0.419, 1.419]
-    >>> [round(number, 3) for number in across([0.0, 0.0, 1.0, 1.0], [5, 5, 5, 5], ["a", "a", "b", "b"])]  # of 2 speakers
+    >>> [round(number, 3) for number in across([0.0, 0.0, 1.0, 1.0], [5, 5, 5, 5], ["a", "a", "b", "b"])]  # of two
     [0.5, -5.853, 6.853]
     """
     numbers = np.asarray(values, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Pictures of classes: confusion, distances, a map; and of systems: figures with their intervals."""
+"""Pictures of classes (confusion, distances, a map) and of systems (figures with their intervals)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMED = 40  # classes whose names still fit beside a matrix, or on a map
 
 
 def confusion_matrix(path: Destination, names: Sequence, counts: np.ndarray) -> None:
-    """C names, (C, C) numbers of clips, a row a true class -> file: where each class's clips went, in per cent."""
+    """Draw which classes the clips of each were taken for, in per cent: C names, (C, C) counts, a row a true class."""
     n, total = len(names), int(np.sum(counts))
     if not total or np.shape(counts) != (n, n):
         raise InputError(f"a confusion matrix of {n} classes needs {n} x {n} counts of clips, got {np.shape(counts)}")
@@ -41,7 +41,7 @@ def confusion_matrix(path: Destination, names: Sequence, counts: np.ndarray) -> 
 
 
 def class_distances(path: Destination, names: Sequence, mean: np.ndarray, cv: np.ndarray) -> None:
-    """C names, (C, C), (C, C) -> file: mean and coefficient of variation of 1 - cosine for every two classes."""
+    """Draw mean and coefficient of variation of 1 - cosine for every two classes: C names, (C, C), (C, C)."""
     figure = Figure(figsize=(4.8, 9.4), layout="constrained")
     upper, lower = figure.subplots(2)
     for axes, values, title, colours in (
@@ -57,7 +57,7 @@ def class_distances(path: Destination, names: Sequence, mean: np.ndarray, cv: np
 def embedding_map(
     path: Destination, points: np.ndarray, labels: ArrayLike, title: str, x: str = "", y: str = ""
 ) -> None:
-    """(N, 2), (N,) -> file: a point a row; colour and shape tell the classes, which up to 40 are named below."""
+    """Draw a point for each row; colour and shape tell the classes, of which up to 40 are named: (N, 2), (N,)."""
     names, code = np.unique(np.asarray(labels), return_inverse=True)
     named = len(names) <= NAMED
     figure, axes = canvas(4.6 + 0.19 * (math.ceil(len(names) / 3) if named else 1))
@@ -83,11 +83,11 @@ def intervals(
     x: str,
     limits: tuple[float, float],
 ) -> None:
-    """Names, {kind: {name: (value, low, high)}} -> file: a line a name, a dot with its interval a kind."""
+    """Draw a line for each name, on it a dot with its interval for each kind: {kind: {name: (value, low, high)}}."""
     figure, axes = canvas(1.4 + 0.24 * len(names))
-    for k, (kind, some) in enumerate(points.items()):
-        at = [names.index(name) + 0.22 * (k - (len(points) - 1) / 2) for name in some]
-        values, low, high = np.clip(np.array(list(some.values())).T, *limits)
+    for k, (kind, of_names) in enumerate(points.items()):
+        at = [names.index(name) + 0.22 * (k - (len(points) - 1) / 2) for name in of_names]
+        values, low, high = np.clip(np.array(list(of_names.values())).T, *limits)
         axes.hlines(at, low, high, color=COLORS[k], linewidth=1.5, alpha=0.5)
         axes.plot(values, at, linestyle="", marker="o", markersize=4, color=COLORS[k], label=text(kind))
     axes.set_yticks(range(len(names)), [text(name) for name in names])
@@ -98,7 +98,7 @@ def intervals(
 
 
 def _matrix(axes: Axes, values: np.ndarray, names: Sequence, colours: str, low: float, high: float) -> None:
-    """A square of colours with the classes' names, where they fit, and a scale; no number is grey."""
+    """Draw a square of colours with a scale, and with the classes' names where they fit; no number is grey."""
     scale = matplotlib.colormaps[colours].with_extremes(bad=PALE)
     image = axes.imshow(np.ma.masked_invalid(values), cmap=scale, vmin=low, vmax=high, interpolation="nearest")
     shown = range(len(names)) if len(names) <= NAMED else ()

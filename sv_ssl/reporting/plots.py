@@ -1,7 +1,7 @@
 """Pictures of scores and labels: DET curve, score histogram, calibration (Bayes error rate).
 
 A file's ending chooses the format (png, svg, pdf); the same scores give the same bytes. An open text buffer in place of
-a path gets SVG whose texts are text, for a page to put inside itself.
+a path gets SVG for a page to embed, in which letters are text and not shapes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from scipy.special import ndtri
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
-from sv_ssl.verification.metrics import (
+from sv_ssl.verification.error_curve import (
     POINTS,
     Curve,
     Point,
@@ -51,7 +51,7 @@ HIGHEST = 2.0  # cost that the calibration picture still shows
 
 
 def det_curve(path: Destination, systems: Systems, points: Sequence[Point] = POINTS) -> None:
-    """{name: ((N,) scores, (N,) labels)} -> file: DET curves on probit axes, the EER and each minDCF marked."""
+    """Draw DET curves on probit axes, with the EER and each minDCF marked: {name: ((N,) scores, (N,) labels)}."""
     curves = _curves("a DET curve", systems)
     rates = {name: crossing(*curve.rates())[0] for name, curve in curves.items()}
     best = [[_best(curve, point) for curve in curves.values()] for point in points]
@@ -74,8 +74,8 @@ def det_curve(path: Destination, systems: Systems, points: Sequence[Point] = POI
             label=f"{text(name)}: EER {100 * rate:.2f} %",
         )
     for point, row, shape, size in zip(points, best, cycle(SHAPES), cycle(SIZES)):
-        for (_, *at), color in zip(row, cycle(COLORS)):
-            _marker(axes, _probit(at), color, shape, size)
+        for (_, p_fa, p_miss), color in zip(row, cycle(COLORS)):
+            _marker(axes, _probit([p_fa, p_miss]), color, shape, size)
         _shape_label(axes, f"minDCF({point_name(point)})", [cost for cost, *_ in row], shape, size)
     axes.plot([], [], color=GREY, linewidth=1, label=f"thin: fewer than {FEWEST} errors left")
     finish(axes, "Detection error trade-off", "false alarms: non-targets accepted", "misses: targets refused")
@@ -83,7 +83,7 @@ def det_curve(path: Destination, systems: Systems, points: Sequence[Point] = POI
 
 
 def _best(curve: Curve, point: Point) -> tuple[float, float, float]:
-    """The least cost, P_fa and P_miss there."""
+    """Return the least cost, and P_fa and P_miss there."""
     p_miss, p_fa = curve.rates()
     cost = normalised_cost(p_miss, p_fa, point)
     k = int(cost.argmin())
@@ -91,13 +91,14 @@ def _best(curve: Curve, point: Point) -> tuple[float, float, float]:
 
 
 def _curves(what: str, systems: Systems) -> dict[str, Curve]:
+    """Return the curve of each system; `what` is to be drawn, for the message if there is none."""
     if not systems:
         raise InputError(f"{what} needs at least one system: {{name: (scores, labels)}}")
     return {name: operating_points(*system) for name, system in systems.items()}
 
 
 def _det_line(axes: Axes, curve: Curve, color: str, high: float) -> float:
-    """Draw one system -> the lowest rate of its curve inside axes that end at `high`."""
+    """Draw one system; return the lowest rate of its curve inside axes that end at `high`."""
     p_miss, p_fa = curve.rates()
     sure = np.minimum(curve.misses, curve.false_alarms) >= FEWEST
     x, y = _probit(p_fa), _probit(p_miss)
@@ -110,10 +111,12 @@ def _det_line(axes: Axes, curve: Curve, color: str, high: float) -> float:
 
 
 def _probit(rate: ArrayLike) -> np.ndarray:
+    """Return where rates lie on the axes: (K,) -> (K,)."""
     return ndtri(np.clip(rate, 1e-9, 1 - 1e-9))  # a rate of 0 or 1 lies far outside the axes, not at infinity
 
 
 def _probit_axes(axes: Axes, low: float, high: float) -> None:
+    """Set both axes from `low` to `high`, with the ticks that have room for their labels."""
     ends = _probit([low, high])
     ticks = [high]
     for tick in TICKS[(low <= TICKS) & (high > TICKS)][::-1]:
@@ -126,39 +129,26 @@ def _probit_axes(axes: Axes, low: float, high: float) -> None:
 
 
 def _marker(axes: Axes, at: np.ndarray, color: str, shape: str, size: float) -> None:
-    """A marker at (2,) x and y; on the edge if they lie outside."""
+    """Draw a marker at (2,) x and y; on the edge if they lie outside."""
     x, y = np.clip(at[0], *axes.get_xlim()), np.clip(at[1], *axes.get_ylim())
-    axes.plot(
-        [x],
-        [y],
-        linestyle="",
-        marker=shape,
-        markersize=size,
-        color=color,
-        markeredgecolor=PAPER,
-        clip_on=False,
-        zorder=5,
-    )
+    axes.plot([x], [y], color=color, clip_on=False, zorder=5, **_shape(shape, size))
 
 
 def _shape_label(axes: Axes, name: str, values: list[float], shape: str, size: float) -> None:
-    """The legend's line for an operating point: its value for each system."""
-    axes.plot(
-        [],
-        [],
-        linestyle="",
-        marker=shape,
-        markersize=size,
-        color=GREY,
-        markeredgecolor=PAPER,
-        label=f"{name} {', '.join(f'{value:.3f}' for value in values)}",
-    )
+    """Add the legend's line for an operating point: its value for each system."""
+    label = f"{name} {', '.join(f'{value:.3f}' for value in values)}"
+    axes.plot([], [], color=GREY, label=label, **_shape(shape, size))
+
+
+def _shape(shape: str, size: float) -> dict:
+    """Return how a marker without a line is drawn."""
+    return {"linestyle": "", "marker": shape, "markersize": size, "markeredgecolor": PAPER}
 
 
 def score_histogram(
     path: Destination, scores: ArrayLike, labels: ArrayLike, threshold: float | Mapping[str, float]
 ) -> None:
-    """(N,) scores, (N,) labels -> file: densities of target and non-target scores, and what each threshold costs.
+    """Draw the densities of target and non-target scores, and what each threshold costs: (N,) scores, (N,) labels.
 
     `threshold` is one number, or {name: number}.
     """
@@ -195,7 +185,7 @@ def score_histogram(
 
 
 def _edges(scores: np.ndarray, bins: int) -> np.ndarray:
-    """(N,) -> (bins + 1,) over the scores that can be drawn, however close or equal they are."""
+    """Return the edges of bins over the scores that can be drawn, however close or equal: (N,) -> (bins + 1,)."""
     drawn = scores[np.abs(scores) < FAR]
     if not drawn.size:
         raise InputError("a histogram needs finite scores")
@@ -206,7 +196,7 @@ def _edges(scores: np.ndarray, bins: int) -> np.ndarray:
 
 
 def calibration(path: Destination, systems: Systems, points: Sequence[Point] = POINTS) -> None:
-    """{name: ((N,) natural-log likelihood ratios, (N,) labels)} -> file: normalised Bayes error rate over the prior.
+    """Draw the normalised Bayes error rate over the prior: {name: ((N,) natural-log likelihood ratios, (N,) labels)}.
 
     At each prior the decision cost with the Bayes threshold, beside the least cost that any threshold would have had;
     1 is the cost of deciding without the scores. The priors of `points` are marked.
@@ -235,14 +225,14 @@ def calibration(path: Destination, systems: Systems, points: Sequence[Point] = P
 
 
 def _odds(log_odds: int) -> str:
-    """A tick: log-odds, and below every second one the share that they are."""
+    """Return a tick's label: log-odds, and below every second one the share that they are."""
     rarer = float(f"{100 / (1 + math.exp(abs(log_odds))):.2g}")
     share = f"\n{100 - rarer if log_odds > 0 else rarer:g} %"
     return f"{log_odds}".replace("-", "\N{MINUS SIGN}") + (share if log_odds % 4 == 0 else "")
 
 
 def bayes_costs(curve: Curve, log_odds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Curve, (P,) prior log-odds -> (P,) normalised costs at the Bayes thresholds -log_odds, (P,) least costs.
+    """Return the normalised costs at the Bayes thresholds -log_odds, and the least costs: (P,) log-odds -> (P,), (P,).
 
     >>> curve = operating_points([-2.0, 3.0, 2.0, 4.0], [0, 0, 1, 1])
     >>> bayes_costs(curve, np.array([0.0, 5.0]))
@@ -257,20 +247,22 @@ def bayes_costs(curve: Curve, log_odds: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def canvas(height: float) -> tuple[Figure, Axes]:
-    """Narrow, so that a telephone shows it with letters that can be read."""
+    """Return an empty picture, narrow, so that letters can be read on a telephone."""
     figure = Figure(figsize=(4.8, height), layout="constrained")
     return figure, figure.add_subplot()
 
 
 def text(name: str, longest: int = 36) -> str:
-    """A name as matplotlib shall write it: no formula, not left out of the legend, one line, not too long."""
+    """Return a name as matplotlib is to write it: no formula, shown in the legend, on one line, not too long."""
     name = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
     if len(name) > longest:
         name = f"{name[: longest // 2 - 1]} ... {name[4 - longest // 2 :]}"
-    return (" " * name.startswith("_") + name).replace("$", r"\$")
+    name = name.replace("$", r"\$")
+    return f" {name}" if name.startswith("_") else name
 
 
 def finish(axes: Axes, title: str, x: str, y: str, columns: int = 1) -> None:
+    """Add the title, the names of the axes and the legend, in the colours and sizes that all pictures have."""
     axes.set_title(title, loc="left", fontsize=12, color=INK, pad=10)
     axes.set_xlabel(x, color=INK)
     axes.set_ylabel(y, color=INK)
@@ -282,6 +274,7 @@ def finish(axes: Axes, title: str, x: str, y: str, columns: int = 1) -> None:
 
 
 def save(figure: Figure, path: Destination) -> None:
+    """Write a picture to a file, by its ending, or as SVG to an open text buffer."""
     fonts = "none" if isinstance(path, io.StringIO) else "path"
     with matplotlib.rc_context({"svg.hashsalt": "sv_ssl", "svg.fonttype": fonts}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # a name may have letters that the font lacks

@@ -69,7 +69,7 @@ WRITTEN = ("calibration_out", "scores_out", "json", "csv", "report")
 
 
 def parser() -> Parser:
-    """The command line of sv-score."""
+    """Return the command line of sv-score."""
     made = Parser(prog="sv-score", description=ABOUT, epilog=MORE)
     made.add_argument("trials", metavar="TRIALS", help="trial list or score file")
     made.add_argument(
@@ -156,7 +156,7 @@ def parser() -> Parser:
 
 
 def point(text: str) -> tuple[float, ...]:
-    """`P` or `P,C_MISS,C_FA` -> the three numbers."""
+    """Return the three numbers of `P` or `P,C_MISS,C_FA`."""
     numbers = [float(part) for part in text.split(",")]
     if len(numbers) not in (1, 3):
         raise argparse.ArgumentTypeError(f"wanted P or P,C_MISS,C_FA, not {text}")
@@ -169,7 +169,7 @@ def point(text: str) -> tuple[float, ...]:
 
 
 def _names(text: str) -> list[str]:
-    """`gender,duration:2,5,session` -> its parts; numbers belong to the name before them."""
+    """Return the parts of `gender,duration:2,5,session`; numbers belong to the name before them."""
     names: list[str] = []
     for part in text.split(","):
         if names and ":" in names[-1] and part.replace(".", "", 1).isdigit():
@@ -180,7 +180,7 @@ def _names(text: str) -> list[str]:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Refuse options that contradict each other or would be passed over; then fill in what was left open."""
+    """Refuse options that contradict each other or would do nothing; then fill in the defaults."""
     for name, value in vars(arguments).items():
         if "" in (value if isinstance(value, list) else [value]):
             raise InputError(f"{_option(name)} is empty: leave it out, or name something")
@@ -192,7 +192,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def _refuse_idle(arguments: argparse.Namespace) -> None:
-    """An option that would be passed over is an error: the numbers would not be what was asked for."""
+    """Refuse an option that would do nothing: the numbers would not be what was asked for."""
     for name, *needs in NEEDS:
         given = getattr(arguments, name)
         if given not in (None, []) and not any(getattr(arguments, need) for need in needs):
@@ -208,7 +208,7 @@ def _refuse_idle(arguments: argparse.Namespace) -> None:
 
 
 def refuse_measures(arguments: argparse.Namespace, name: str) -> None:
-    """What would be asked in vain of a list without labels."""
+    """Refuse to measure a list without labels."""
     measured = [option for option in MEASURES if getattr(arguments, option)]
     if measured or not (arguments.scores_out or arguments.json):
         needs = f"{_option(measured[0])} needs them" if measured else "keep the scores with --scores-out"
@@ -216,7 +216,7 @@ def refuse_measures(arguments: argparse.Namespace, name: str) -> None:
 
 
 def _refuse_targets(arguments: argparse.Namespace) -> None:
-    """Nothing is written over what is read, twice into one file, or into what is no file, such as /dev/null."""
+    """Refuse to write over what is read, twice into one file, or into what is no file, such as /dev/null."""
     named: dict[str, str] = {}
     for name in (*READ, *WRITTEN):
         given = getattr(arguments, name)
@@ -227,7 +227,7 @@ def _refuse_targets(arguments: argparse.Namespace) -> None:
                 raise InputError(f"{_option(name)} {path}: wanted the name of a file, this is {kind}")
             if name in WRITTEN and real in named:
                 raise InputError(f"{_option(name)} {path} would overwrite {named[real]}: name another file")
-            named[real] = f"what {_option(name)} " + ("writes" if name in WRITTEN else "reads")
+            named[real] = f"what {_option(name)} {'writes' if name in WRITTEN else 'reads'}"
 
 
 def _option(name: str) -> str:

@@ -10,7 +10,12 @@ Rows = list[tuple[str, str, str, str]]  # name, value, interval, conventions
 
 
 def metrics(report: Mapping, points: Mapping[str, tuple], ratios: bool, raw: bool) -> str:
-    """A report, its operating points -> aligned lines; `ratios`: scores are likelihood ratios; `raw`: costs too."""
+    """Return the metrics of a report as aligned lines.
+
+    points  by name
+    ratios  whether scores are likelihood ratios: actDCF and Cllr are shown
+    raw     whether costs that are not normalised are shown
+    """
     ci = report.get("ci", {"min_dcf": {}})
     rows: Rows = [
         (
@@ -32,8 +37,9 @@ def metrics(report: Mapping, points: Mapping[str, tuple], ratios: bool, raw: boo
         if ratios:
             rows.append(("actDCF", f"{report['act_dcf'][name]:.4f}", "", f"the same cost at {_bayes(p, c_miss, c_fa)}"))
     rows += [("ROCCH-EER", f"{report['eer_rocch']:.3%}", "", ""), ("minCllr", f"{report['min_cllr']:.4f}", "", "bits")]
-    rows += [("Cllr", f"{float(report['cllr']):.4f}", "", "bits")] * ratios
-    rows += [("AUC", f"{report['auc']:.5f}", "", "")]
+    if ratios:
+        rows.append(("Cllr", f"{float(report['cllr']):.4f}", "", "bits"))
+    rows.append(("AUC", f"{report['auc']:.5f}", "", ""))
     return "\n".join(["", *_aligned(rows), "", *notes(report)])
 
 
@@ -51,7 +57,7 @@ def _interval(ends: Sequence[float] | None, factor: float, form: str) -> str:
 
 
 def notes(report: Mapping) -> list[str]:
-    """What a reader of the numbers should know."""
+    """Return what a reader of the numbers should know."""
     lines = []
     if "ci" in report:
         lines.append("[ ]: 95 % interval, {n:,} resamplings of {clusters:,} {resampled}".format(**report["ci"]))
@@ -65,32 +71,34 @@ def notes(report: Mapping) -> list[str]:
 
 
 def breakdown(rows: Sequence[Mapping], points: Sequence[str]) -> str:
-    """Rows of `conditions.evaluate_each` -> aligned lines."""
-    head = ("", "", "target", "non-target", "EER %", *(f"minDCF {point}" for point in points), "")
-    cells = [head]
+    """Return rows of `conditions.evaluate_each` as aligned lines."""
+    cells = [("", "", "target", "non-target", "EER %", *(f"minDCF {point}" for point in points), "")]
     for row in rows:
-        rates = [row["eer"] and 100 * row["eer"], *(row["min_dcf"][point] for point in points)]
-        shown = ["-" if rate is None else f"{rate:.{digits}f}" for rate, digits in zip(rates, [3] + [4] * len(points))]
         counts = f"{row['n_target']:,}", f"{row['n_nontarget']:,}"
-        cells.append((row["by"], row["value"], *counts, *shown, row.get("note", "")))
+        eer = "-" if row["eer"] is None else f"{100 * row['eer']:.3f}"
+        costs = ("-" if cost is None else f"{cost:.4f}" for cost in map(row["min_dcf"].get, points))
+        cells.append((row["by"], row["value"], *counts, eer, *costs, row.get("note", "")))
     widths = [max(map(len, column)) for column in zip(*cells)]
-    lines = [
-        [
-            f"{cell:<{width}}" if i in (0, 1, len(row) - 1) else f"{cell:>{width}}"
-            for i, (cell, width) in enumerate(zip(row, widths))
-        ]
-        for row in cells
-    ]
-    return "\n".join(["", *("  " + "  ".join(line).rstrip() for line in lines), ""])
+    return "\n".join(["", *(_padded(line, widths) for line in cells), ""])
 
 
-def comparison(found: Mapping[str, Mapping], one: str, other: str) -> str:
-    """What `bootstrap.compare` found -> lines."""
+def _padded(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """Return a line in which texts (the first two cells and the last) begin in one column, numbers end in one."""
+    last = len(cells) - 1
+    padded = (
+        cell.ljust(width) if i in (0, 1, last) else cell.rjust(width)
+        for i, (cell, width) in enumerate(zip(cells, widths))
+    )
+    return f"  {'  '.join(padded)}".rstrip()
+
+
+def comparison(measured: Mapping[str, Mapping], first: str, second: str) -> str:
+    """Return what `bootstrap.compare` measured as lines."""
     rows: Rows = []
-    for name, value in found.items():
+    for name, value in measured.items():
         percent = name == "eer"
         factor, form = (100, "{:+.3f}") if percent else (1, "{:+.4f}")
-        shown = form.format(factor * value["difference"]) + " %" * percent
+        shown = form.format(factor * value["difference"]) + (" %" if percent else "")
         ends = _interval(value["ci"], factor, form)
         rows.append(("EER" if percent else f"minDCF {name}", shown, ends, f"p = {value['p']:.3g}"))
-    return "\n".join([f"{one} minus {other}, over the same draws of speakers:", *_aligned(rows), ""])
+    return "\n".join([f"{first} minus {second}, over the same draws of speakers:", *_aligned(rows), ""])

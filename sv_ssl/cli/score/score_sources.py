@@ -1,0 +1,160 @@
+"""Where the scores of sv-score come from: a file's own, embeddings, a model; and how they are calibrated."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sv_ssl.core.errors import InputError
+from sv_ssl.embeddings import store
+from sv_ssl.verification import calibrate, enroll, normalise, score_columns
+from sv_ssl.verification.calibrate import Calibration
+from sv_ssl.verification.columns import check_columns
+from sv_ssl.verification.system import QUALITIES, Cohort, System
+from sv_ssl.verification.trials import Trials, read_trials
+
+USUAL = "embeddings.npz"  # looked for where no file is named
+
+
+class Scored(NamedTuple):
+    """T trials with their scores."""
+
+    trials: Trials
+    scores: np.ndarray  # (T,)
+    origin: str  # what the scores are, in words
+    are_ratios: bool  # whether they are natural-log likelihood ratios
+
+
+class Columns(NamedTuple):
+    """T trials with the K columns that a calibration maps to ratios; the first is the score."""
+
+    trials: Trials
+    values: np.ndarray  # (T, K)
+    names: list[str]  # K
+    origin: str
+
+
+def read_list(arguments: argparse.Namespace, path: str) -> Trials:
+    """Read a list with the columns that --columns names and --by wants."""
+    columns = check_columns(arguments.columns) if arguments.columns else None
+    return read_trials(path, columns, keep=[name for by in arguments.by for name in (by, by.split(":")[0])])
+
+
+def scores_of(arguments: argparse.Namespace, listed: Trials) -> Scored:
+    """Score a list, and calibrate the scores if that is asked for."""
+    system, origin = _system(arguments, listed)
+    own = _columns(listed, system, origin)
+    if not (arguments.calibrate or arguments.calibration):
+        return Scored(own.trials, own.values[:, 0], own.origin, arguments.llr)
+    values, names = own.values, own.names
+    if arguments.fuse:
+        others = score_columns.join([read_trials(path) for path in arguments.fuse], own.trials)
+        values = np.column_stack([values, others])
+        names = [*names, *(f"score {i}" for i in range(2, 2 + len(arguments.fuse)))]
+    calibration = _calibration(arguments, system, origin, names)
+    trials = own.trials._replace(notes=[*own.trials.notes, *calibration.notes])
+    origin = f"log-likelihood ratios from {', '.join([own.origin, *arguments.fuse])}"
+    return Scored(trials, calibrate.apply(calibration, values), origin, True)
+
+
+# --- calibration ----------------------------------------------------------------------------------------------------
+
+
+def _calibration(arguments: argparse.Namespace, system: System | None, origin: str, names: list[str]) -> Calibration:
+    """Read or learn the calibration of these columns, print it, and keep it if that is asked for."""
+    known = arguments.calibration
+    calibration = calibrate.read(known) if known else _learn(arguments, system, origin, names)
+    if list(calibration.columns) != names:
+        raise InputError(f"{known or 'DEV'} is for {', '.join(calibration.columns)}; here are {', '.join(names)}")
+    print(f"calibration: {calibration.summary()}")
+    if arguments.calibration_out:
+        calibrate.write(arguments.calibration_out, calibration)
+        print(f"wrote {arguments.calibration_out}")
+    return calibration
+
+
+def _learn(arguments: argparse.Namespace, system: System | None, origin: str, names: list[str]) -> Calibration:
+    """Learn a calibration from the lists of --calibrate."""
+    lists = [read_list(arguments, path) for path in arguments.calibrate]
+    first = _columns(lists[0], system, origin)
+    if first.trials.labels is None:
+        raise InputError(f"{first.trials.name} has no labels: nothing can be learnt from it")
+    values = first.values
+    if lists[1:]:
+        values = np.column_stack([values, score_columns.join(lists[1:], first.trials)])
+    return calibrate.fit(values, first.trials.labels, arguments.prior, names, lists)
+
+
+# --- scores ---------------------------------------------------------------------------------------------------------
+
+
+def _columns(listed: Trials, system: System | None, origin: str) -> Columns:
+    """Return a list's own scores, or what the system gives it."""
+    if system is not None:
+        return Columns(*system.score(listed), origin)
+    if listed.scores is None:
+        raise InputError(f"{listed.name} has no scores: pass --embeddings or --model")
+    return Columns(listed, listed.scores[:, None], ["score"], "as the file has them")
+
+
+def _system(arguments: argparse.Namespace, listed: Trials) -> tuple[System | None, str]:
+    """Return the system that the arguments name and its scores in words; None where the list's own scores are taken."""
+    if listed.scores is not None and not (arguments.embeddings or arguments.model):
+        for option in ("norm", "enroll", "allow_missing", "quality"):
+            if getattr(arguments, option):
+                name = option.replace("_", "-")
+                raise InputError(f"{listed.name} has scores already, so --{name} would do nothing: pass --embeddings")
+        return None, ""
+    source, origin = _model(arguments) if arguments.model else _file(arguments, listed)
+    cohort = _cohort(arguments) if arguments.norm else None
+    if unknown := [name for name in arguments.quality if name not in QUALITIES]:
+        raise InputError(f"--quality {unknown[0]}: wanted {', '.join(QUALITIES)}")
+    system = System(
+        source,
+        models=enroll.read_models(arguments.enroll) if arguments.enroll else None,
+        combine=arguments.combine,
+        cohort=cohort,
+        allow_missing=arguments.allow_missing,
+        qualities=arguments.quality,
+        manifest=arguments.manifest,
+    )
+    return system, origin
+
+
+def _cohort(arguments: argparse.Namespace) -> Cohort:
+    """Read the cohort, and the speakers that make means of it."""
+    speakers = arguments.cohort_speakers
+    known = normalise.read_speakers(speakers) if speakers and speakers != "ids" else None
+    return Cohort(store.read(arguments.cohort), arguments.norm, arguments.top_n, known, means=bool(speakers))
+
+
+def _file(arguments: argparse.Namespace, listed: Trials) -> tuple[Callable, str]:
+    """Return a source that reads --embeddings, or the usual file here or beside the list, and its scores in words."""
+    usual = [Path(USUAL), Path(listed.name).parent / USUAL]
+    path = arguments.embeddings or next((path for path in usual if path.is_file()), None)
+    if path is None:
+        places = " or ".join(str(path) for path in dict.fromkeys(usual))
+        wanted = "pass --embeddings FILE, or --model DIR --audio ROOT"
+        raise InputError(f"{listed.name} has no scores and there is no {places}: {wanted}")
+    embedded = store.read(path)
+    count, dim = embedded[1].shape
+    return lambda ids: embedded, f"cosine of {path} ({count:,} embeddings of {dim} dimensions)"
+
+
+def _model(arguments: argparse.Namespace) -> tuple[Callable, str]:
+    """Return a source that embeds what it is asked for with --model, and its scores in words."""
+    from sv_ssl.embeddings import extraction
+    from sv_ssl.models import folder
+
+    embedder = folder.load(arguments.model, arguments.device)
+    kept = extraction.cache_of(embedder)
+
+    def source(ids: Sequence[str]) -> Any:
+        names = list(dict.fromkeys(ids))
+        return extraction.embed_trials(embedder, names, arguments.audio, skip=arguments.allow_missing, kept=kept)
+
+    return source, f"cosine of embeddings by {arguments.model}"

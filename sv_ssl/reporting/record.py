@@ -3,7 +3,7 @@
     results/runs/<run>.json     written by programs only: settings, metrics with interval, versions, device, minutes
     results/benchmarks/*.json   written by benchmarks/ and recipes/diarization/: title, about, columns, rows
     results/study/*/README.md   written by `python -m sv_ssl.study`: a page a study, to which README.md leads
-    results/audio/*.md          written by recipes/audio_probes/compare.py, the same
+    results/audio/*.md          written by `python -m sv_ssl.study`, the same
     results/reported.csv        figures that papers report, typed in by hand with their source; never mixed with ours
     results/summary.csv         generated: a line a run
     results/README.md           generated: a table a corpus and trial list, mean and deviation over seeds

@@ -28,7 +28,7 @@ MARKERS = [
     ("test_guard_rails.py::test_writes_and_prints_what_it_did[extract", "slow"),
     ("test_guard_rails.py::test_the_study_has_help", "processes"),
     ("test_guard_rails.py::test_the_tables_of_old_results", "processes"),
-    ("test_guard_rails.py::test_the_results_take_help", "processes"),
+    ("test_guard_rails.py::test_the_results", "processes"),
     ("test_style.py", "processes"),
     ("test_style.py::test_clean[mypy]", "slow"),
     # Several processes that learn, embed or prepare together.

@@ -32,7 +32,9 @@ def scored(embedder: Any, lists: Sequence[Listed]) -> list[np.ndarray]:
     return cosines(embedded(embedder, lists), lists)
 
 
-def embedded(embedder: Any, lists: Sequence[Listed], options: extraction.Options = extraction.Options()) -> extraction.Extracted:
+def embedded(
+    embedder: Any, lists: Sequence[Listed], options: extraction.Options = extraction.Options()
+) -> extraction.Extracted:
     """Embed the recordings of trial lists, all of them."""
     utterances = {
         (listed.audio_root, name): Utterance(name, str(listed.audio_root / name))

@@ -10,9 +10,9 @@ from safetensors.numpy import load_file
 from test_experiment import MOCO, SIMCLR, options, run
 
 from sv_ssl.cli import score
+from sv_ssl.core.seeds import stream
 from sv_ssl.data import manifest
 from sv_ssl.embeddings import store
-from sv_ssl.core.seeds import stream
 from sv_ssl.training import checkpoints, dataset
 from sv_ssl.training.settings import SpeakerSettings
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from sv_ssl.audio.noise import add_noise
 from sv_ssl.audio.transform import Transform
 from sv_ssl.audio.vocoder import pitch, stretch
-from sv_ssl.core.errors import InputError
+from sv_ssl.core.errors import InputError, check_number
 from sv_ssl.core.seeds import torch_generator
 
 SAFE = ("fade", "mask", "shift", "white", "mixed")  # for views of one speaker
@@ -50,6 +50,7 @@ def named(
     >>> [type(transform).__name__ for transform in named(["shift", "fade"])]
     ['Fade', 'Shift']
     """
+    check_number("prob of an augmentation", prob, at_least=0, at_most=1)
     known: dict[str, Transform] = {
         "fade": Fade(prob),
         "mask": Mask(prob),

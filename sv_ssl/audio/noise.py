@@ -18,7 +18,7 @@ from torch import Tensor
 from sv_ssl import audio
 from sv_ssl.audio.decoder import fault
 from sv_ssl.audio.plain_wav import HEADER_BYTES, find_samples
-from sv_ssl.core.errors import InputError
+from sv_ssl.core.errors import InputError, check_number
 
 KINDS = ("noise", "music", "speech", "babble")
 SNR_DB = {"noise": (0, 15), "music": (5, 15), "speech": (13, 20), "babble": (13, 20)}  # as usual with MUSAN
@@ -110,6 +110,7 @@ class Reverberation:
     """
 
     def __init__(self, rooms: Rooms, prob: float = 1.0, seconds: float = 0.5, rate: int = 16000):
+        check_number("prob of a room", prob, at_least=0, at_most=1)
         self.rooms = rooms
         self.prob = prob
         self.n_taps = round(seconds * rate)
@@ -154,6 +155,7 @@ class Noise:
         talkers: Sequence[int] = (3, 7),
         rate: int = 16000,
     ):
+        check_number("prob of a noise", prob, at_least=0, at_most=1)
         self.noises = noises
         self.prob = prob
         self.snr_db = snr_db

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 
 class InputError(ValueError):
@@ -18,3 +19,34 @@ class Skipped(NamedTuple):
     id: str  # or path
     kind: str  # missing, unreadable, silent, short, ...: that of an AudioError
     reason: str  # one line for the user
+
+
+def check_number(
+    name: str, value: Any, at_least: float | None = None, at_most: float | None = None, whole: bool = False
+) -> None:
+    """Raise InputError for what is no number of this range.
+
+    >>> check_number("alpha", 2, at_least=0, at_most=1)
+    Traceback (most recent call last):
+    ...
+    sv_ssl.core.errors.InputError: alpha is 2: wanted 1 at most
+    """
+    if wanted := number_fault(value, at_least, at_most, whole):
+        raise InputError(f"{name} is {value!r}: {wanted}")
+
+
+def number_fault(value: Any, at_least: float | None = None, at_most: float | None = None, whole: bool = False) -> str:
+    """Return what is wanted in place of a value; nothing where it is a number of this range.
+
+    >>> number_fault(0.5, at_least=1, whole=True), number_fault(1, at_least=1, whole=True)
+    ('wanted a whole number of at least 1', '')
+    """
+    if not is_number(value) or (whole and not isinstance(value, int)) or (at_least is not None and value < at_least):
+        least = "" if at_least is None else f" of at least {at_least:g}"
+        return f"wanted {'a whole number' if whole else 'a number'}{least}"
+    return f"wanted {at_most:g} at most" if at_most is not None and value > at_most else ""
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is a number, and a finite one."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

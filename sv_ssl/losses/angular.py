@@ -6,13 +6,14 @@ the sums are added up. An empty set of pairs contributes 0.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from sv_ssl.core.distributed import gather, total
-from sv_ssl.core.errors import InputError
+from sv_ssl.core.errors import InputError, check_number
 from sv_ssl.losses.contrastive import NTXent
 from sv_ssl.losses.geometry import gram, is_itself, pairs
 from sv_ssl.losses.rows import Loss, Rows, evaluate, resize, set_progress
@@ -44,6 +45,8 @@ class ACL(nn.Module):
         main: Loss | None = None,
     ):
         super().__init__()
+        check_number("alpha", alpha, at_least=0, at_most=1)
+        check_number("margin_rad", margin_rad, at_least=0, at_most=math.pi)
         self.alpha = alpha
         self.margin_rad = margin_rad
         self.reduction = reduction
@@ -158,6 +161,8 @@ class SoftADD(nn.Module):
 
     def __init__(self, lambda_mu: float = 1.0, lambda_sigma: float = 1.0, label_metric: str = "cosine"):
         super().__init__()
+        check_number("lambda_mu", lambda_mu, at_least=0)
+        check_number("lambda_sigma", lambda_sigma, at_least=0)
         if label_metric not in ("cosine", "dot"):
             raise InputError(f"label_metric is {label_metric!r}: choose cosine or dot")
         self.lambda_mu = lambda_mu
@@ -196,6 +201,8 @@ class OPL(nn.Module):
 
     def __init__(self, gamma: float = 0.5, weight: float = 1.0, abs_mode: str = "abs_of_mean"):
         super().__init__()
+        check_number("gamma of OPL", gamma, at_least=0)
+        check_number("weight of OPL", weight, at_least=0)
         if abs_mode not in ("abs_of_mean", "mean_of_abs"):
             raise InputError(f"abs_mode is {abs_mode!r}: choose abs_of_mean or mean_of_abs")
         self.gamma = gamma

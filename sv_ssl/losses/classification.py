@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sv_ssl.core.distributed import total, world_size
-from sv_ssl.core.errors import InputError
+from sv_ssl.core.errors import InputError, check_number
 from sv_ssl.losses.geometry import cosines, unit
-from sv_ssl.losses.margin import Margin
+from sv_ssl.losses.margin import Margin, check_margin
 from sv_ssl.losses.rows import Loss, Rows, evaluate, resize, set_progress
 from sv_ssl.losses.soft import SoftLabels
 
@@ -40,6 +40,8 @@ class MarginSoftmax(nn.Module):
         criterion: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
     ):
         super().__init__()
+        check_number("scale", scale, at_least=1e-6)
+        check_margin(margin)
         self.dim = dim
         self.margin = margin
         self.scale = scale
@@ -170,6 +172,7 @@ class CLAR(nn.Module):
         n_views: int = 2,
     ):
         super().__init__()
+        check_number("weight of the cross-entropy", weight, at_least=0)
         if ce_reduction not in ("mean_views", "sum_views"):
             raise InputError(f"ce_reduction is {ce_reduction!r}: choose mean_views or sum_views")
         self.contrastive = contrastive

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sv_ssl.core.distributed import gather, gather_plain, rank, world_size
-from sv_ssl.core.errors import InputError
+from sv_ssl.core.errors import InputError, check_number
 from sv_ssl.losses import blocks, geometry
-from sv_ssl.losses.margin import Margin
+from sv_ssl.losses.margin import Margin, check_margin
 
 DENSE = 2**18  # pairs, 512 x 512: up to here the whole matrix is quicker, and autograd needs its memory anyway
 
@@ -49,6 +49,9 @@ class Scheduled(nn.Module):
 
     def __init__(self, temperature: float | Callable[[float], float], margin: Margin | None):
         super().__init__()
+        if not callable(temperature):
+            check_number("temperature", temperature, at_least=1e-6)
+        check_margin(margin)
         self.schedules = temperature, margin
         self.set_progress(0.0)
 

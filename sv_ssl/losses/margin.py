@@ -12,9 +12,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sv_ssl.core.errors import InputError
+from sv_ssl.core.errors import InputError, check_number
 
 Margin = Callable[..., Tensor]
+
+
+def check_margin(margin: Margin | None) -> None:
+    """Raise InputError for a margin below 0; one that follows a schedule is not looked at."""
+    m = getattr(margin, "keywords", {}).get("m", 0)
+    if not callable(m):
+        check_number("margin", m, at_least=0)
 
 
 def additive(cosine: Tensor, m: float, at: Tensor | None = None) -> Tensor:

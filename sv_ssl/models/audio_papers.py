@@ -19,7 +19,8 @@ import torch.nn.functional as F
 import torchaudio
 from torch import Tensor, nn
 
-from sv_ssl.core.errors import InputError
+from sv_ssl.core.errors import InputError, check_number
+from sv_ssl.models.features import check_frames
 from sv_ssl.models.presets import preset
 from sv_ssl.models.resnet import stages
 
@@ -33,6 +34,7 @@ class Waveform(nn.Module):
 
     def __init__(self, sample_rate: int = 16000):
         super().__init__()
+        check_number("sample_rate", sample_rate, at_least=1000, whole=True)
         self.config = {"sample_rate": sample_rate}
 
     def forward(self, wave: Tensor) -> Tensor:
@@ -63,6 +65,7 @@ class ThreeSpectra(nn.Module):
         floor: float = 1e-6,
     ):
         super().__init__()
+        check_frames(n_mels, sample_rate, hop_seconds, window_seconds)
         self.config = {
             "n_mels": n_mels,
             "sample_rate": sample_rate,

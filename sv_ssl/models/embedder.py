@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sv_ssl.core.errors import InputError
+from sv_ssl.core.errors import InputError, check_number
 from sv_ssl.models.ecapa import ECAPA
 from sv_ssl.models.resnet import FastResNet34, ResNet34
 
@@ -26,6 +26,7 @@ def named(name: str, n_mels: int, size: int | str, dim: int) -> nn.Module:
     kinds: dict[str, Any] = {kind.__name__: kind for kind in (FastResNet34, ECAPA, ResNet34)}
     if name not in kinds:
         raise InputError(f"--encoder is {name!r}: choose one of {', '.join(kinds)}")
+    check_number("dim", dim, at_least=1, whole=True)
     return kinds[name](n_mels, size, dim)
 
 

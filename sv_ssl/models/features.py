@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchaudio.compliance.kaldi import get_mel_banks
 
 from sv_ssl.core.distributed import rank
-from sv_ssl.core.errors import InputError
+from sv_ssl.core.errors import InputError, check_number
 from sv_ssl.core.seeds import stream
 
 
@@ -99,6 +99,14 @@ def _stripes(drawn: Tensor, widest: int, length: int) -> Tensor:
     return ((place >= begin) & (place < begin + width)).any(dim=1)
 
 
+def check_frames(n_mels: int, sample_rate: int, hop_seconds: float, window_seconds: float = 0.025) -> None:
+    """Raise InputError for sizes that no features can have."""
+    check_number("n_mels", n_mels, at_least=1, whole=True)
+    check_number("sample_rate", sample_rate, at_least=1000, whole=True)
+    check_number("hop_seconds", hop_seconds, at_least=1e-3)
+    check_number("window_seconds", window_seconds, at_least=1e-3)
+
+
 class LogMel(nn.Module):
     """(B, samples) -> (B, frames, n_mels): log of mel band energies, 25 ms Hamming windows every 10 ms.
 
@@ -123,6 +131,7 @@ class LogMel(nn.Module):
         spec_augment: SpecAugment | None = None,
     ):
         super().__init__()
+        check_frames(n_mels, sample_rate, hop_seconds, window_seconds)
         self.config = {
             "n_mels": n_mels,
             "sample_rate": sample_rate,
@@ -235,6 +244,7 @@ class SslsvMel(nn.Module):
 
     def __init__(self, n_mels: int = 40, sample_rate: int = 16000, window: str = "hamming", hop_seconds: float = 0.010):
         super().__init__()
+        check_frames(n_mels, sample_rate, hop_seconds)
         if window not in ("hamming", "hann"):
             raise InputError(f"sslsv's window is hamming or hann, not {window!r}")
         self.n_mels = n_mels

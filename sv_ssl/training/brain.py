@@ -107,7 +107,7 @@ class SSLBrain(sb.Brain):
             )
 
     def _last_good(self) -> str:
-        """Return which checkpoint at an epoch's end is the last (one inside the epoch may be as sick), and what to do."""
+        """Say which checkpoint at an epoch's end is the last (one inside the epoch may be as sick), and what to do."""
         found = self.checkpointer.find_checkpoint(ckpt_predicate=lambda c: "epoch" in c.meta)
         stands = f"The last good checkpoint is {found.path}" if found else "No epoch was finished before"
         return (

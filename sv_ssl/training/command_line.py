@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sv_ssl.core.errors import InputError
+from sv_ssl.core.errors import InputError, is_number
 from sv_ssl.reporting import record
 from sv_ssl.training import recipe_yaml, settings
 from sv_ssl.training.recipe_yaml import RecipeYaml, typed
@@ -141,15 +141,12 @@ def other_kind(usual: Any, value: Any) -> str:
     if isinstance(usual, bool):
         return "" if isinstance(value, bool) else "choose True or False"
     if isinstance(usual, (int, float)):
-        return "" if settings.number(value) else f"wanted a number such as {usual}"
+        return "" if is_number(value) else f"wanted a number such as {usual}"
     if isinstance(usual, list):
-        alike = isinstance(value, list) and all(map(settings.number, value if usual and _numbers(usual) else []))
+        numbers = bool(usual) and all(map(is_number, usual))
+        alike = isinstance(value, list) and (not numbers or all(map(is_number, value)))
         return "" if alike else f"wanted a list such as [{','.join(map(str, usual))}]"
     return "wanted a value" if isinstance(usual, str) and value in (None, "") else ""
-
-
-def _numbers(values: list) -> bool:
-    return all(map(settings.number, values))
 
 
 # ---------------------------------------------------------------------------------------------------------------- help

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from sv_ssl.core import command, distributed, host, seeds
 from sv_ssl.core.distributed import barrier, is_main
-from sv_ssl.core.errors import InputError
+from sv_ssl.core.errors import InputError, number_fault
 from sv_ssl.data.loader import loader
 from sv_ssl.methods.base import Facts
 from sv_ssl.models import folder as model
@@ -34,6 +34,7 @@ from sv_ssl.training.settings import Settings
 from sv_ssl.training.speakers import SpeakerTask
 from sv_ssl.training.task import Task
 
+RATE = "look at --peak_lr and the keys of lr"
 TASKS: dict[str, type[Task]] = {"speakers": SpeakerTask, "clips": ClipTask}
 
 
@@ -149,10 +150,15 @@ def prepare_encoder(settings: Settings) -> None:
 
 
 def check_rates(settings: Settings) -> None:
-    """Raise InputError where the schedule gives a learning rate below 0 in some epoch."""
+    """Raise InputError where the schedule gives no learning rate for some epoch, or one below 0."""
     for epoch in range(settings.epochs):
-        if not 0 <= (rate := settings.lr(epoch + 0.5)) < float("inf"):
-            raise InputError(f"the learning rate of epoch {epoch + 1} is {rate}: wanted 0 or more: look at --peak_lr")
+        try:
+            rate = settings.lr(epoch + 0.5)
+            fault = number_fault(rate, at_least=0)
+        except (ArithmeticError, TypeError, ValueError) as error:
+            raise InputError(f"the learning rate of epoch {epoch + 1} cannot be computed: {error}: {RATE}") from error
+        if fault:
+            raise InputError(f"the learning rate of epoch {epoch + 1} is {rate}: {fault}: {RATE}")
 
 
 def fit(brain: SSLBrain) -> SSLBrain:

@@ -143,7 +143,7 @@ class ClipTask:
         return np.array(self.names)[logits.argmax(axis=1)]
 
     def reported(self, guesses: np.ndarray) -> dict[str, Any]:
-        """Return the accuracy on the test part, with an interval over clips, and over speakers where there are several."""
+        """Return the test part's accuracy, with intervals over clips and, where there are several, over speakers."""
         test, truth = self.frame.iloc[self.numbers("test")], self.labels("test")
         report = probe.report(guesses, truth)
         if "spk_id" in test and test.spk_id.nunique() > 1:

@@ -1,4 +1,4 @@
-"""What a run shows while it trains: a bar, a line an epoch for people and one for machines, curves, the files' notes."""
+"""What a run shows while it trains: a bar, a line an epoch for people and one for machines, curves, notes on files."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ which its objects refer to: their meaning is the comment beside them, and the co
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
 from functools import cache
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import torch
 
-from sv_ssl.core.errors import InputError
+from sv_ssl.core.errors import InputError, is_number, number_fault
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 
@@ -239,23 +238,14 @@ def fault(value: Any, kinds: tuple[Any, ...], about: Setting) -> str:
         return _list_fault(value, kinds)
     if str in kinds:
         return "wanted a value" if value in (None, "") else ""
-    return "wanted a list such as [1.0, 0.9]" if list[float] in kinds else _number_fault(value, int in kinds, about)
+    return (
+        "wanted a list such as [1.0, 0.9]"
+        if list[float] in kinds
+        else number_fault(value, about.at_least, about.at_most, int in kinds)
+    )
 
 
 def _list_fault(value: list, kinds: tuple[Any, ...]) -> str:
     if list[float] in kinds:
-        return "" if value and all(map(number, value)) else "wanted a list of numbers such as [1.0, 0.9]"
+        return "" if value and all(map(is_number, value)) else "wanted a list of numbers such as [1.0, 0.9]"
     return "" if list[str] in kinds else "wanted one value, not a list"
-
-
-def _number_fault(value: Any, whole: bool, about: Setting) -> str:
-    usable = number(value) and (isinstance(value, int) or not whole)
-    if not usable or (about.at_least is not None and value < about.at_least):
-        least = "" if about.at_least is None else f" of at least {about.at_least:g}"
-        return f"wanted {'a whole number' if whole else 'a number'}{least}"
-    return f"wanted {about.at_most:g} at most" if about.at_most is not None and value > about.at_most else ""
-
-
-def number(value: Any) -> bool:
-    """Return whether a value is a number, and a finite one."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -5,15 +5,18 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 from sv_ssl.core.files import alone
 from sv_ssl.data.synthetic import sounds
-from sv_ssl.methods.labelled import Labelled
+from sv_ssl.methods import Facts, Labelled
 from sv_ssl.models import folder as model
-from sv_ssl.training import classify, settings
+from sv_ssl.training import experiment, recipe_yaml
+from sv_ssl.training.labelled_clips import TERMS
+from sv_ssl.training.settings import ClipSettings, known
 
 ROOT = Path(__file__).parents[2]
 HERE = ROOT / "recipes" / "audio_probes"
@@ -28,6 +31,7 @@ SIZES = [
     "--num_workers=0",
     "--sample_rate=16000",
     "--device=cpu",
+    "--threads=1",
 ]
 
 
@@ -37,13 +41,20 @@ def clips(tmp_path_factory):
 
 
 @lru_cache
+def read(path):
+    return recipe_yaml.read(path, known(ClipSettings))
+
+
 def plain(path):
-    return settings.top_level(path.read_text(), path, classify.NEEDED)
+    return read(path).written
+
+
+def build(path, **changes):
+    return recipe_yaml.build(path, read(path).text, changes)
 
 
 def options(clips, out, path, *more):
-    known = plain(path)
-    sizes = [size for size in SIZES if size[2:].partition("=")[0] in {*known, "device"}]
+    sizes = [size for size in SIZES if size[2:].partition("=")[0] in {*plain(path), "device", "threads"}]
     return [
         *sizes,
         f"--data_folder={clips}",
@@ -55,7 +66,8 @@ def options(clips, out, path, *more):
 
 def run(clips, out, name, *more):
     path = HERE / "hparams" / f"{name}.yaml"
-    return classify.main(str(HERE / "train_acl.py"), "the page", [str(path), *options(clips, out, path, *more)])
+    words = [str(path), *options(clips, out, path, *more)]
+    return experiment.main(str(HERE / "train_acl.py"), "the page", words, task="clips")
 
 
 def result(out):
@@ -82,16 +94,15 @@ def test_those_are_all():
 
 @pytest.mark.parametrize("path", [p for p in YAMLS if p.stem not in ON_DISK], ids=lambda p: p.stem)
 def test_builds_and_reads_every_key(path):
-    built = classify.settings.build(path, {"corpus": "c", "n_classes": 3, "encoder_size": "tiny"})
+    built = build(path, corpus="c", encoder_size="tiny")
     assert isinstance(built["method"], Labelled) and built["method"].embedder is built["embedder"]
     assert 0 <= built["lr"](0.5) <= built["peak_lr"]
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda p: p.stem)
 def test_no_key_is_idle_and_the_command_is_on_top(path):
-    text, known = path.read_text(), plain(path)
-    assert not [key for key in known if key not in classify.NEEDED | {"__set_seed"} and f"<{key}>" not in text]
-    commands = re.findall(r"^#   python (\S+) (\S+)", text, re.MULTILINE)
+    assert not [key for key in plain(path) if key not in known(ClipSettings) and f"<{key}>" not in read(path).text]
+    commands = re.findall(r"^#   python (\S+) (\S+)", path.read_text(), re.MULTILINE)
     assert len(commands) == 2 and all(
         (ROOT / script).is_file() and (ROOT / script).parent / file == path for script, file in commands
     )
@@ -112,9 +123,8 @@ def test_commands_of_a_page_name_what_is_there(script):
 
 
 def test_published_settings():
-    acl, clar, add = (
-        classify.settings.build(HERE / "hparams" / f"{name}.yaml", {"n_classes": 50}) for name in ("acl", "clar", "add")
-    )
+    acl, clar, add = (build(HERE / "hparams" / f"{name}.yaml") for name in ("acl", "clar", "add"))
+    clar["method"].prepare(Facts(2, np.array([0, -1]), n_classes=50, steps=1, epochs=1, seed=0))
     loss = acl["method"].loss
     assert (loss.alpha, loss.margin_rad, loss.main.temperature) == (0.3, 0.5, 0.2)
     assert (acl["batch_size"], acl["epochs"]) == (128, 500)
@@ -142,7 +152,7 @@ def test_a_run_leaves_all_that_it_promises(clips, tmp_path, capsys, name):
         hits = found["right"][judge]
         assert report["accuracy"] == hits.count("1") / 8 and len(hits) == 8 and report["ci"][0] <= report["ci"][1]
     assert found["clips"] == {"train": 32, "valid": 8, "test": 8} and found["n_classes"] == 8
-    assert set(found["analysis"]["add"]) == set(classify.TERMS) and found["analysis"]["n"] == 8
+    assert set(found["analysis"]["add"]) == set(TERMS) and found["analysis"]["n"] == 8
     assert found["commit"] and found["versions"]["torch"]
     assert model.load(out / "model").dim == found["analysis"]["dim"]
     assert "chance: 12.5 %" in capsys.readouterr().out
@@ -181,9 +191,9 @@ def test_fine_tuning_starts_from_a_model(clips, tmp_path, capsys):
     embedder = model.load(source)
     started = []
 
-    def spy(self, views, labels, forward=Labelled.forward):
+    def spy(self, batch, forward=Labelled.forward):
         started.append(torch.equal(next(self.embedder.parameters()), next(embedder.parameters())))
-        return forward(self, views, labels)
+        return forward(self, batch)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Labelled, "forward", spy)
@@ -199,12 +209,12 @@ def test_fine_tuning_starts_from_a_model(clips, tmp_path, capsys):
         ("clar", ["--labelled_share=10"], "--labelled_share is 10: wanted 1 at most"),
         ("acl", ["--alpha=abc"], "--alpha is 'abc': wanted a number such as 0.3"),
         ("acl", ["--alpha=.nan"], "--alpha is nan: wanted a number"),
-        ("acl", ["--alpha=2"], "--alpha is 2: wanted 1 at most"),
-        ("acl", ["--peak_lr=-1"], "--peak_lr is -1: wanted a number of at least 0"),
-        ("acl", ["--temperature=0"], "--temperature is 0: wanted"),
-        ("acl", ["--margin_rad=-1"], "--margin_rad is -1"),
+        ("acl", ["--alpha=2"], "alpha is 2: wanted 1 at most"),
+        ("acl", ["--peak_lr=-1"], "the learning rate of epoch 1 is -0.8"),
+        ("acl", ["--temperature=0"], "temperature is 0: wanted a number of at least 1e-06"),
+        ("acl", ["--margin_rad=-1"], "margin_rad is -1: wanted a number of at least 0"),
         ("acl", ["--seed=-1"], "--seed is -1: wanted a whole number"),
-        ("acl", ["--n_mels=0"], "--n_mels is 0"),
+        ("acl", ["--n_mels=0"], "n_mels is 0: wanted a whole number of at least 1"),
         ("acl", ["--augmentations=fade"], "wanted a list such as [fade,mask"),
         ("acl", ["--name="], "--name is None: wanted a value"),
         ("acl", ["--n_views=1"], "pass --n_views 2"),
@@ -213,7 +223,7 @@ def test_fine_tuning_starts_from_a_model(clips, tmp_path, capsys):
         ("add", ["--lambdas=[1,2]"], "want four numbers"),
         ("add", ["--lambdas=[a,b,c,d]"], "wanted a list such as"),
         ("add", ["--supervision=semi"], "wants the loss CLAR"),
-        ("add_soft", ["--mixup=2"], "--mixup is 2: wanted 1"),
+        ("add_soft", ["--mixup=2"], "mixup is 2 and smoothing 0.0: want shares, from 0 to 1"),
         ("clar_cross", ["--n_views=3"], "3 views of a clip cannot be compared"),
         ("clar", ["--baselines=maybe"], "choose True or False"),
         ("clar", ["--labelled_by=day"], "choose clip or spk_id"),

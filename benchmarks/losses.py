@@ -21,8 +21,9 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from sv_ssl.core import command
-from sv_ssl.data import views as data
-from sv_ssl.losses import ACL, ADD, OPL, Focal, InfoNCE, NTXent, SoftADD, SoftLabels, blocks, contrastive
+from sv_ssl.core.seeds import seed_everything
+from sv_ssl.data import Batches
+from sv_ssl.losses import ACL, ADD, OPL, Focal, InfoNCE, NTXent, Rows, SoftADD, SoftLabels, blocks, contrastive
 from sv_ssl.losses.margin import additive
 
 TAU, M = 1 / 30, 0.1
@@ -169,7 +170,7 @@ def collisions_rows() -> list[Row]:
         ("VoxCeleb2", 1_092_009, 5_994, 256),
         ("VoxCeleb1", 148_642, 1_211, 256),
     ):
-        batches = data.Batches(n, size, seed=0)
+        batches = Batches(n, size, seed=0)
         order = (np.arange(n) * speakers // n)[batches.order()][: len(batches) * size].reshape(-1, size)
         order.sort(axis=1)
         same = order[:, 1:] == order[:, :-1]
@@ -195,7 +196,7 @@ def angular_rows() -> list[Row]:
     """The losses of angles beside the plain NT-Xent, and focal beside cross-entropy, on a batch of 512 rows."""
     z, views, labels = torch.randn(512, 512, requires_grad=True), torch.arange(256).repeat(2), torch.arange(512) % 35
     forms: dict[str, Callable[[], Tensor]] = {
-        "ACL": partial(ACL(alpha=0.5), z, views),
+        "ACL": partial(ACL(alpha=0.5), Rows(z, views)),
         "ADD, hard": partial(ADD(), z, labels),
         "OPL": partial(OPL(), z, labels),
     }
@@ -255,7 +256,7 @@ PARTS = {
 def main() -> None:
     """Run the parts and write what they measured."""
     torch.set_num_threads(1)
-    torch.manual_seed(0)
+    seed_everything(0)
     run("losses", __doc__, "speed of the losses", f"CPU, one thread, D = 512, torch {torch.__version__}", PARTS)
 
 

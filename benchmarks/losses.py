@@ -21,7 +21,8 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from sv_ssl.core import command
-from sv_ssl.data import views as data
+from sv_ssl.core.seeds import seed_everything
+from sv_ssl.data import Batches
 from sv_ssl.losses import ACL, ADD, OPL, Focal, InfoNCE, NTXent, Rows, SoftADD, SoftLabels, blocks, contrastive
 from sv_ssl.losses.margin import additive
 
@@ -169,7 +170,7 @@ def collisions_rows() -> list[Row]:
         ("VoxCeleb2", 1_092_009, 5_994, 256),
         ("VoxCeleb1", 148_642, 1_211, 256),
     ):
-        batches = data.Batches(n, size, seed=0)
+        batches = Batches(n, size, seed=0)
         order = (np.arange(n) * speakers // n)[batches.order()][: len(batches) * size].reshape(-1, size)
         order.sort(axis=1)
         same = order[:, 1:] == order[:, :-1]
@@ -255,7 +256,7 @@ PARTS = {
 def main() -> None:
     """Run the parts and write what they measured."""
     torch.set_num_threads(1)
-    torch.manual_seed(0)
+    seed_everything(0)
     run("losses", __doc__, "speed of the losses", f"CPU, one thread, D = 512, torch {torch.__version__}", PARTS)
 
 

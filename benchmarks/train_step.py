@@ -30,16 +30,17 @@ import numpy as np
 import pandas as pd
 import torch
 from parts import least
-from torch import Tensor, nn
+from torch import nn
 
 from sv_ssl import audio
-from sv_ssl.audio import noise as augment
+from sv_ssl.audio.noise import Noise, Noises, Reverberation, Rooms
+from sv_ssl.audio.transform import Pipeline
 from sv_ssl.core import command
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.host import cores
-from sv_ssl.data import manifest
-from sv_ssl.data import views as data
-from sv_ssl.data.batch import Batch
+from sv_ssl.core.seeds import seed_everything, stream
+from sv_ssl.data import Batch, Batches, FileReader, Views, collate, manifest, to_batch
+from sv_ssl.data.loader import TimedLoader, loader
 from sv_ssl.data.synthetic import corpus as synthetic
 from sv_ssl.losses import InfoNCE, MarginSoftmax, NTXent
 from sv_ssl.losses.margin import additive, angular
@@ -61,6 +62,7 @@ COLUMNS = (
     "an epoch of VoxCeleb2 on 1, 8, 64 of these",
 )
 VOXCELEB2, SPEAKERS, WARM = 1_092_009, 5_994, 2
+RATE = 16000
 # What the YAMLs of recipes/voxceleb say.
 METHODS: dict[str, Callable[[Embedder], Any]] = {
     "simclr_am": lambda embedder: SimCLR(embedder, NTXent(1 / 30, partial(additive, m=0.1))),
@@ -82,13 +84,14 @@ def folder_of(arguments: argparse.Namespace) -> Path:
     return Path(arguments.corpus) if arguments.corpus else synthetic.corpus()
 
 
-def views_of(arguments: argparse.Namespace) -> data.Views:
+def views_of(arguments: argparse.Namespace) -> Views:
     """The built-in corpus, often enough for the steps to be of one epoch."""
     corpus = folder_of(arguments)
-    drawer = augment.Augment(augment.Noises(corpus / "noise"), augment.Rooms(corpus / "rir"))
-    found = manifest.read(corpus / "train.csv")
-    times = -(-arguments.batch * (arguments.steps + WARM + 1) // len(found))
-    return data.Views(pd.concat([found] * times, ignore_index=True), crop_seconds=arguments.seconds, augment=drawer)
+    transforms = Pipeline([Reverberation(Rooms(corpus / "rir")), Noise(Noises(corpus / "noise"))])
+    frame = manifest.read(corpus / "train.csv")
+    times = -(-arguments.batch * (arguments.steps + WARM + 1) // len(frame))
+    reader = FileReader(pd.concat([frame] * times, ignore_index=True), RATE)
+    return Views(reader, crop_seconds=arguments.seconds, transforms=transforms)
 
 
 # --- end to end -----------------------------------------------------------------------------------------------------
@@ -96,16 +99,16 @@ def views_of(arguments: argparse.Namespace) -> data.Views:
 
 def measured(recipe: str, arguments: argparse.Namespace) -> dict[str, float]:
     """A recipe -> crops a second end to end and of the encoder alone, share of waiting, bytes at the height."""
-    torch.manual_seed(0)
+    seed_everything(0)
     on_gpu = "cuda" in arguments.device
     method = METHODS[recipe.partition("-")[0]](embedder_of(recipe, arguments)).to(arguments.device).train()
     if arguments.compile:
         method.embedder.encoder.compile()
     views = views_of(arguments)
-    batches = data.Batches(len(views), arguments.batch, seed=0)
-    loader = data.loader(views, batches, arguments.workers, pin_memory=on_gpu)
-    seconds = steps(method, loader, arguments)
-    waiting = loader.waited / seconds
+    batches = Batches(len(views), arguments.batch, seed=0)
+    train = loader(views, batches, arguments.workers, pin_memory=on_gpu)
+    seconds = steps(method, train, views.transforms, arguments)
+    waiting = train.waited / seconds
     limit = encoder_seconds(method, arguments)
     height = torch.cuda.max_memory_allocated() if on_gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
@@ -116,22 +119,20 @@ def measured(recipe: str, arguments: argparse.Namespace) -> dict[str, float]:
     }
 
 
-def steps(method: Any, loader: data.TimedLoader, arguments: argparse.Namespace) -> float:
+def steps(method: Any, train: TimedLoader, transforms: Pipeline | None, arguments: argparse.Namespace) -> float:
     """Seconds of the steps after the first ones, which warm up."""
     optimizer = torch.optim.Adam(method.parameters(), 1e-3)
     began = 0.0
-    for number, batch in enumerate(loader):
+    for number, raw in enumerate(train):
         if number == WARM:
             synchronise(arguments)
-            began, loader.waited = time.perf_counter(), 0.0
+            began, train.waited = time.perf_counter(), 0.0
         elif number == WARM + arguments.steps:
             break
-        moved = {k: v.to(arguments.device, non_blocking=True) for k, v in batch.items() if isinstance(v, Tensor)}
-        flat = [moved[key].flatten(0, 1) for key in ("views", "noise", "snr_db", "rir")]
-        waves = augment.apply(*flat).view_as(moved["views"])
-        labels = moved["labels"] % SPEAKERS  # those of utterances, of which a classifier has enough
+        batch = to_batch(raw, transforms, arguments.device)
+        rows = batch.rows % SPEAKERS  # utterances stand for speakers, of which a classifier has enough
         with low_precision(arguments):
-            loss = method(Batch(waves, labels)).loss
+            loss = method(Batch(batch.views, rows)).loss
         loss.backward()
         nn.utils.clip_grad_norm_(method.parameters(), 5.0)
         optimizer.step()
@@ -143,7 +144,7 @@ def steps(method: Any, loader: data.TimedLoader, arguments: argparse.Namespace) 
 
 def encoder_seconds(method: Any, arguments: argparse.Namespace) -> float:
     """Of a step's encoder alone, on frames that lie on the device."""
-    waves = torch.randn(2 * arguments.batch, round(arguments.seconds * 16000), device=arguments.device)
+    waves = torch.randn(2 * arguments.batch, round(arguments.seconds * RATE), device=arguments.device)
     frames = method.embedder.features(waves)
 
     def step() -> None:
@@ -191,10 +192,10 @@ def end_to_end(arguments: argparse.Namespace) -> Iterator[tuple[str, ...]]:
 
 def part_by_part(recipe: str, arguments: argparse.Namespace) -> Iterator[tuple[str, ...]]:
     """A line a part of a step of SimCLR-AM with the recipe's encoder, on a CPU."""
-    torch.manual_seed(0)
+    seed_everything(0)
     views, embedder = views_of(arguments), embedder_of(recipe, arguments)
-    batch = data.collate([views[1, i] for i in range(arguments.batch)])
-    parts = step_parts(embedder, batch, arguments.steps)
+    raw = collate([views[1, i] for i in range(arguments.batch)])
+    parts = step_parts(embedder, views.transforms, raw, arguments.steps)
     worker = worker_parts(views, arguments.batch, arguments.steps)
     total = sum(parts.values())
     light = sum(parts[name] for name in ("augment", "features", "loss")) / total
@@ -208,44 +209,43 @@ def part_by_part(recipe: str, arguments: argparse.Namespace) -> Iterator[tuple[s
         yield f"a worker's utterance from {name}", f"{1000 * seconds:.2f} ms", "limit 0.6 ms"
 
 
-def worker_parts(views: data.Views, batch: int, repeats: int) -> dict[str, float]:
+def worker_parts(views: Views, batch: int, repeats: int) -> dict[str, float]:
     """Seconds of one worker for a batch: the crops read, the noises and rooms drawn."""
     keys = [(1, i % len(views)) for i in range(batch)]
     both = least(lambda: [views[key] for key in keys], repeats)
-    views.augment, drawer = None, views.augment
+    views.transforms, transforms = None, views.transforms
     read = least(lambda: [views[key] for key in keys], repeats)
-    views.augment = drawer
+    views.transforms = transforms
     return {"read": read, "draw": both - read}
 
 
-def worker_formats(views: data.Views, repeats: int, n: int = 16) -> Iterator[tuple[str, float]]:
+def worker_formats(views: Views, repeats: int, n: int = 16) -> Iterator[tuple[str, float]]:
     """Seconds of one worker for an utterance of a kind and length: read, cropped, its noise and room drawn."""
-    assert views.augment
-    rng = np.random.default_rng(0)
+    rng = stream(0, "recordings")
     for ending, seconds in (("wav", 8), ("flac", 8), ("wav", 120), ("flac", 120)):
         with tempfile.TemporaryDirectory() as folder:
-            samples = views.sample_rate * seconds
+            samples = RATE * seconds
             wavs = [str(Path(folder) / f"{i}.{ending}") for i in range(n)]
             for wav in wavs:  # as loud and as hard to pack as speech: noise of a low pass
                 noise = np.convolve(rng.standard_normal(samples), np.hanning(16), "same")
-                audio.write(wav, 0.02 * noise, views.sample_rate)
+                audio.write(wav, 0.02 * noise, RATE)
             frame = pd.DataFrame({"ID": wavs, "wav": wavs, "start": 0, "stop": samples, "duration": float(seconds)})
-            some = data.Views(frame, crop_seconds=views.n_samples / views.sample_rate, augment=views.augment)
-            yield f"{ending.upper()} of {seconds} s", least(lambda: [some[1, i] for i in range(n)], repeats) / n
+            made = Views(FileReader(frame, RATE), crop_seconds=views.n_samples / RATE, transforms=views.transforms)
+            yield f"{ending.upper()} of {seconds} s", least(lambda: [made[1, i] for i in range(n)], repeats) / n
 
 
-def step_parts(embedder: Embedder, batch: dict, repeats: int) -> dict[str, float]:
+def step_parts(embedder: Embedder, transforms: Pipeline | None, raw: dict, repeats: int) -> dict[str, float]:
     """Seconds of each part of the step itself, forward and backward together."""
-    flat = [batch[key].flatten(0, 1) for key in ("views", "noise", "snr_db", "rir")]
     encoder, loss = embedder.encoder, NTXent(1 / 30, partial(additive, m=0.1))
     optimizer = torch.optim.Adam(encoder.parameters(), 1e-3)
-    wave = augment.apply(*flat)
-    frames, labels = embedder.features(wave), batch["labels"].repeat(len(batch["views"]))
+    batch = to_batch(raw, transforms, "cpu")
+    wave = batch.views.flatten(0, 1)
+    frames, labels = embedder.features(wave), batch.rows.repeat(len(batch.views))
     z = encoder(frames)
     gradient = torch.randn_like(z)
     leaf = z.detach().requires_grad_()
     return {
-        "augment": least(lambda: augment.apply(*flat), repeats),
+        "augment": least(lambda: to_batch(raw, transforms, "cpu"), repeats),
         "features": least(lambda: embedder.features(wave), repeats),
         "encoder": least(lambda: encoder(frames).backward(gradient), repeats),
         "loss": least(lambda: loss(leaf, labels).backward(), repeats),

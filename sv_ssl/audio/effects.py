@@ -113,7 +113,8 @@ class Stretch:
 
     def draw(self, rng: np.random.Generator, n_samples: int) -> Drawn:
         """Draw {"chosen", "rate"}, both ()."""
-        return _drawn(rng, self.prob, rate=rng.uniform(*self.rate))
+        slowest, fastest = self.rate
+        return _drawn(rng, self.prob, rate=rng.uniform(slowest, fastest))
 
     def apply(self, waves: Tensor, parameters: dict[str, Tensor]) -> Tensor:
         """Stretch the chosen rows, (R, T) -> (R, T)."""
@@ -161,7 +162,7 @@ class WhiteNoise:
 
     def draw(self, rng: np.random.Generator, n_samples: int) -> Drawn:
         """Draw {"chosen", "snr_db", "seed"}, all ()."""
-        return _drawn(rng, self.prob, snr_db=np.float32(rng.uniform(*self.snr_db)), seed=_draw_seed(rng))
+        return _drawn(rng, self.prob, snr_db=_draw_ratio(rng, self.snr_db), seed=_draw_seed(rng))
 
     def apply(self, waves: Tensor, parameters: dict[str, Tensor]) -> Tensor:
         """Add noise to the chosen rows, (R, T) -> (R, T)."""
@@ -180,7 +181,7 @@ class ColouredNoise:
 
     def draw(self, rng: np.random.Generator, n_samples: int) -> Drawn:
         """Draw {"chosen", "slope", "snr_db", "seed"}, all ()."""
-        snr_db = np.float32(rng.uniform(*self.snr_db))
+        snr_db = _draw_ratio(rng, self.snr_db)
         return _drawn(rng, self.prob, slope=rng.integers(3), snr_db=snr_db, seed=_draw_seed(rng))
 
     def apply(self, waves: Tensor, parameters: dict[str, Tensor]) -> Tensor:
@@ -194,6 +195,11 @@ class ColouredNoise:
 def _drawn(rng: np.random.Generator, prob: float, **parameters: Any) -> Drawn:
     """Draw whether the crop is changed; every parameter becomes an array."""
     return {"chosen": np.array(rng.random() < prob), **{name: np.array(value) for name, value in parameters.items()}}
+
+
+def _draw_ratio(rng: np.random.Generator, snr_db: Sequence[float]) -> np.float32:
+    low, high = snr_db
+    return np.float32(rng.uniform(low, high))
 
 
 def _draw_seed(rng: np.random.Generator) -> np.int64:

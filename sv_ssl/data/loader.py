@@ -19,6 +19,8 @@ from sv_ssl.data.views import Views
 class TimedLoader(DataLoader):
     """A DataLoader that counts in `waited` the seconds for which the training loop waited for a batch."""
 
+    dataset: Views
+    batch_sampler: Batches
     waited = 0.0
 
     def __iter__(self):

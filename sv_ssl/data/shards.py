@@ -16,6 +16,7 @@ import math
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -91,7 +92,7 @@ class ShardReader:
 
     def crops(self, row: int, wanted: Sequence[Wanted]) -> tuple[list[np.ndarray], audio.AudioInfo]:
         """Return the crops of a row's segment, and its file's info."""
-        member = self.take(row)
+        member: Any = self.take(row)
         start, stop = int(self.start[row]), int(self.stop[row])
         steps = _plain_samples(member.content, self.sample_rate)
         views, info = [], audio.AudioInfo(self.sample_rate, len(steps), 1)

@@ -21,6 +21,7 @@ from parts import Row, least, run
 
 from sv_ssl.core import command
 from sv_ssl.core.host import cores
+from sv_ssl.core.seeds import stream
 from sv_ssl.embeddings import store
 from sv_ssl.verification import bootstrap, metrics, normalise
 
@@ -29,7 +30,7 @@ POINTS = ((0.01, 1, 1), (0.05, 1, 1), (0.001, 1, 1))
 
 def cosine_like(n: int) -> tuple[np.ndarray, np.ndarray]:
     """n float32 scores, n labels: an EER of about 0.75 %."""
-    rng = np.random.default_rng(0)
+    rng = stream(0, "scores")
     labels = rng.random(n) < 0.5
     scores = rng.normal(size=n).astype(np.float32) * np.float32(0.11)
     return scores + labels * np.float32(0.535), labels
@@ -67,7 +68,7 @@ def metrics_rows() -> list[Row]:
 
 def bootstrap_rows() -> list[Row]:
     """1,000 replicates of VoxCeleb1-O."""
-    rng = np.random.default_rng(0)
+    rng = stream(0, "speakers")
     scores, labels = cosine_like(37_611)
     enroll = rng.integers(0, 40, len(labels))
     test = np.where(labels, enroll, (enroll + rng.integers(1, 40, len(labels))) % 40)
@@ -77,7 +78,7 @@ def bootstrap_rows() -> list[Row]:
 
 def norm_rows() -> list[Row]:
     """AS-norm statistics against the product alone."""
-    rng = np.random.default_rng(0)
+    rng = stream(0, "embeddings")
     rows, cohort = (store.unit(rng.normal(size=(n, 192)).astype(np.float32)) for n in (4708, 20_000))
     seconds = least(lambda: normalise.statistics(rows, cohort, 300), 3)
     product = least(lambda: rows @ cohort.T, 3)
@@ -158,7 +159,7 @@ def process_rows() -> list[Row]:
 
 def make_list(folder: Path, n: int, utterances: int) -> tuple[str, str]:
     """A list of VoxCeleb's form, grouped by enrolment, and random embeddings."""
-    rng = np.random.default_rng(0)
+    rng = stream(0, "trials")
     ids = [f"id{10_000 + i // 120:05d}/{hash_of(i):010x}x/{i:05d}.wav" for i in range(utterances)]
     enroll, test = np.sort(rng.integers(0, utterances, n)).tolist(), rng.integers(0, utterances, n).tolist()
     with open(folder / "trials.txt", "w", encoding="utf-8") as file:

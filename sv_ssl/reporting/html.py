@@ -37,7 +37,7 @@ class Picture(NamedTuple):
 @functools.cache
 def environment() -> Environment:
     """Return jinja2 with our templates; what is not Markup is escaped, and a missing value is an error."""
-    made = Environment(
+    templates = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
@@ -45,8 +45,8 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters["anchor"] = anchor
-    return made
+    templates.filters["anchor"] = anchor
+    return templates
 
 
 def render(template: str, **values: Any) -> str:

@@ -86,7 +86,7 @@ def fit(
         raise InputError(f"the prior must lie between 0 and 1, not {prior:g}")
     mean, spread, flat = _scale(values, names)
     standard = np.vstack([((values - mean) / spread).T * ~flat[:, None], np.ones(len(values))])
-    solution, separable = _optimum(standard, target, prior)
+    solution, separable = _optimum(_Cost(standard, target, prior))
     weights = solution[:-1] / spread
     offset = float(solution[-1] - weights @ mean)
     return Calibration(
@@ -164,40 +164,44 @@ def _notes(separable: bool, constant: list[str]) -> Iterator[str]:
         yield f"constant in training, so of weight 0: {', '.join(constant)}"
 
 
-def _optimum(columns: np.ndarray, target: np.ndarray, prior: float) -> tuple[np.ndarray, bool]:
-    """Minimise the cost, and say whether only the ridge keeps the weights finite.
+class _Cost:
+    """The cost of an affine map of K columns, the last of which is all 1, and its derivatives at a point of (K,)."""
 
-    (K, N) standardised columns, the last all 1; (N,) bool -> (K,), bool
-    """
-    from scipy.optimize import minimize, root  # slow to import
+    def __init__(self, columns: np.ndarray, target: np.ndarray, prior: float):
+        sign = np.where(target, 1.0, -1.0)
+        kinds = prior / target.sum(), (1 - prior) / (~target).sum()
+        self.columns = columns  # (K, N)
+        self.signed = columns * sign
+        self.start = sign * _logit(prior)
+        self.mass = np.where(target, *kinds) / min(prior, 1 - prior)  # of each trial
+        self.ridge = np.append(np.full(len(columns) - 1, RIDGE), 0.0)
 
-    sign = np.where(target, 1.0, -1.0)
-    signed = columns * sign
-    start = sign * _logit(prior)
-    mass = np.where(target, prior / target.sum(), (1 - prior) / (~target).sum()) / min(prior, 1 - prior)
-    ridge = np.append(np.full(len(columns) - 1, RIDGE), 0.0)
+    def value(self, point: np.ndarray) -> float:
+        margin = self.start + point @ self.signed
+        softplus = np.log1p(np.exp(-np.abs(margin))) - np.minimum(margin, 0.0)
+        return float(self.mass @ softplus + self.ridge @ point**2 / 2)
 
-    def cost(point: np.ndarray) -> float:
-        margin = start + point @ signed
-        tail = np.exp(-np.abs(margin))
-        return float(mass @ (np.log1p(tail) - np.minimum(margin, 0.0)) + ridge @ point**2 / 2)
-
-    def gradient(point: np.ndarray) -> np.ndarray:
-        margin = start + point @ signed
+    def gradient(self, point: np.ndarray) -> np.ndarray:
+        margin = self.start + point @ self.signed
         tail = np.exp(-np.abs(margin))
         wrong = np.where(margin > 0, tail, 1.0) / (1.0 + tail)  # the probability that is left to the other kind
-        return ridge * point - signed @ (mass * wrong)
+        return self.ridge * point - self.signed @ (self.mass * wrong)
 
-    def hessian(point: np.ndarray) -> np.ndarray:
-        tail = np.exp(-np.abs(start + point @ signed))
-        return (columns * (mass * tail / (1.0 + tail) ** 2)) @ columns.T + np.diag(ridge)
+    def hessian(self, point: np.ndarray) -> np.ndarray:
+        tail = np.exp(-np.abs(self.start + point @ self.signed))
+        return (self.columns * (self.mass * tail / (1.0 + tail) ** 2)) @ self.columns.T + np.diag(self.ridge)
 
-    options = {"gtol": 1e-13, "maxiter": STEPS}
-    least = minimize(cost, np.zeros(len(columns)), method="trust-exact", jac=gradient, hess=hessian, options=options).x
+
+def _optimum(cost: _Cost) -> tuple[np.ndarray, bool]:
+    """Return the point (K,) of the least cost, and whether only the ridge keeps it finite."""
+    from scipy.optimize import minimize, root  # slow to import
+
+    start, options = np.zeros(len(cost.columns)), {"gtol": 1e-13, "maxiter": STEPS}
+    least = minimize(cost.value, start, method="trust-exact", jac=cost.gradient, hess=cost.hessian, options=options).x
     # Close to the optimum the cost does not change any more in its last digit, the gradient does: its root is exact.
-    zero = root(gradient, least, jac=hessian, method="hybr", options={"xtol": 1e-15}).x
-    point = min(least, zero, key=lambda at: float(np.abs(gradient(at)).max()))
-    free = np.linalg.solve(hessian(point), ridge * point)  # how far the weights would still go without the ridge
+    zero = root(cost.gradient, least, method="hybr", jac=cost.hessian, options={"xtol": 1e-15}).x
+    point = min(least, zero, key=lambda at: float(np.abs(cost.gradient(at)).max()))
+    free = np.linalg.solve(cost.hessian(point), cost.ridge * point)  # how far it would still go without the ridge
     return point, bool(np.abs(free).max() > 1e-3 * np.abs(point).max())
 
 

@@ -1,5 +1,7 @@
-"""The lines of a large trial list to arrays with pyarrow: three times as fast as `trial_lines.parse`, for files
-without any irregularity."""
+"""The lines of a large trial list to arrays with pyarrow, three times as fast as `trial_lines.parse`.
+
+It takes files without any irregularity.
+"""
 
 from __future__ import annotations
 

@@ -70,15 +70,15 @@ WRITTEN = ("calibration_out", "scores_out", "json", "csv", "report")
 
 def parser() -> Parser:
     """Return the command line of sv-score."""
-    made = Parser(prog="sv-score", description=ABOUT, epilog=MORE)
-    made.add_argument("trials", metavar="TRIALS", help="trial list or score file")
-    made.add_argument(
+    root = Parser(prog="sv-score", description=ABOUT, epilog=MORE)
+    root.add_argument("trials", metavar="TRIALS", help="trial list or score file")
+    root.add_argument(
         "--columns",
         metavar="NAMES",
         type=lambda text: text.split(","),
         help="its columns, where they cannot be told: enroll,test,label,score or others",
     )
-    add = made.add_argument_group("where scores come from").add_argument
+    add = root.add_argument_group("where scores come from").add_argument
     add(
         "--embeddings",
         metavar="FILE",
@@ -91,7 +91,7 @@ def parser() -> Parser:
     add("--allow-missing", action="store_true", help="leave out trials without an embedding, and say so")
     add("--enroll", metavar="MODELS", help="utterances of each enrolment model: lines of `model utt ...`")
     add("--combine", choices=("embeddings", "scores"), help="what is averaged over them (default embeddings)")
-    add = made.add_argument_group("normalisation").add_argument
+    add = root.add_argument_group("normalisation").add_argument
     add(
         "--norm",
         choices=("z", "t", "s", "as"),
@@ -105,7 +105,7 @@ def parser() -> Parser:
         help="`utterance speaker` lines; the cohort becomes one mean a speaker; "
         '"ids": a speaker is what ids begin with, up to /',
     )
-    add = made.add_argument_group("calibration").add_argument
+    add = root.add_argument_group("calibration").add_argument
     add("--fuse", metavar="SCORES", action="append", default=[], help="another system's scores for TRIALS; repeatable")
     add(
         "--calibrate",
@@ -125,7 +125,7 @@ def parser() -> Parser:
         help="side information for the calibration: duration, magnitude, cohort",
     )
     add("--llr", action="store_true", help="the scores are natural-log likelihood ratios: show actDCF and Cllr")
-    add = made.add_argument_group("what is measured").add_argument
+    add = root.add_argument_group("what is measured").add_argument
     add("--ci", action="store_true", help="95 %% intervals, by resampling the speakers 1,000 times")
     add(
         "--p-target",
@@ -146,13 +146,13 @@ def parser() -> Parser:
     )
     add("--manifest", metavar="FILE", help="CSV with the columns of --by: ID,duration,wav,..., or id,...")
     add("--against", metavar="SCORES", help="another system's scores for the same trials: a paired test")
-    add = made.add_argument_group("what is written").add_argument
+    add = root.add_argument_group("what is written").add_argument
     add("--scores-out", "--scores", metavar="OUT", help="write `enroll test score [target|nontarget]` lines")
     add("--json", metavar="FILE", help="write the metrics, eer as a fraction")
     add("--csv", metavar="FILE", help="write a row a condition, the first for all trials")
     add("--plot", metavar="DIR", help="write det.png, scores.png and, for likelihood ratios, calibration.png")
     add("--report", metavar="FILE", help="write an HTML page: metrics, pictures, breakdown, hardest errors")
-    return made
+    return root
 
 
 def point(text: str) -> tuple[float, ...]:
@@ -199,9 +199,9 @@ def _refuse_idle(arguments: argparse.Namespace) -> None:
             raise InputError(f"{_option(name)} needs {' or '.join(map(_option, needs))} as well")
     if arguments.top_n is not None and arguments.norm != "as":
         raise InputError(f"--top-n is for --norm as: {arguments.norm} takes all cohort scores")
-    for one, other in (("embeddings", "model"), ("calibrate", "calibration")):
-        if getattr(arguments, one) and getattr(arguments, other):
-            raise InputError(f"--{one} and --{other} exclude each other")
+    for first, second in (("embeddings", "model"), ("calibrate", "calibration")):
+        if getattr(arguments, first) and getattr(arguments, second):
+            raise InputError(f"--{first} and --{second} exclude each other")
     systems, lists = 1 + len(arguments.fuse), len(arguments.calibrate)
     if lists and lists != systems:
         raise InputError(f"{systems} systems but {lists} --calibrate: pass one for each")

@@ -1,0 +1,107 @@
+"""YAMLs that extend others, their keys as plain values, and what is said of broken ones."""
+
+from pathlib import Path
+
+import pytest
+
+from sv_ssl.core.errors import InputError
+from sv_ssl.training import recipe_yaml
+
+BASE = """# A base.
+name: base                # what it is called
+epochs: 3
+width: 8                  # of the layer
+bias: True                # whether it has one
+layer: !new:torch.nn.Linear
+  in_features: !ref <width>
+  out_features: 2
+  bias: !ref <bias>
+"""
+KNOWN = ("name", "epochs", "layer")
+
+
+@pytest.fixture
+def extending(tmp_path):
+    """extending(text, ...) -> the last of these YAMLs, read; the first is a.yaml, and so on; base.yaml is there."""
+    (tmp_path / "base.yaml").write_text(BASE)
+
+    def read(*texts):
+        for letter, text in zip("abc", texts):
+            (tmp_path / f"{letter}.yaml").write_text(text)
+        return recipe_yaml.read(tmp_path / f"{'abc'[len(texts) - 1]}.yaml", KNOWN)
+
+    return read
+
+
+def build(found, **changes):
+    return recipe_yaml.build(found.path, found.text, changes)
+
+
+def test_the_rest_is_laid_over_what_is_extended(extending):
+    found = extending("extends: base.yaml\nname: other\nwidth: 5   # of the thin layer\n")
+    assert {key: found.written[key] for key in ("name", "epochs", "width")} == {
+        "name": "other",
+        "epochs": 3,
+        "width": 5,
+    }
+    assert build(found)["layer"].weight.shape == (2, 5) and build(found, width=4)["layer"].weight.shape == (2, 4)
+    assert found.meanings == {"name": "what it is called", "width": "of the thin layer", "bias": "whether it has one"}
+    assert "width: 5  # of the thin layer" in found.text
+
+
+def test_a_mapping_without_a_tag_changes_single_keys_and_one_with_a_tag_replaces(extending):
+    found = extending("extends: base.yaml\nlayer:\n  out_features: !ref <n_out>\nn_out: 7   # new\n")
+    assert build(found)["layer"].weight.shape == (7, 8)
+    found = extending("extends: base.yaml\nlayer: !new:torch.nn.ReLU\n")
+    assert type(build(found)["layer"]).__name__ == "ReLU"
+    with pytest.raises(InputError, match="width has keys in the YAML"):
+        extending("extends: base.yaml\nwidth:\n  a: 1\n")
+
+
+def test_what_nothing_reads_any_more_is_left_out(extending):
+    found = extending("extends: base.yaml\nlayer: !new:torch.nn.ReLU\n")
+    assert set(found.written) == {"name", "epochs", "layer"}
+    own = extending("extends: base.yaml\nlayer: !new:torch.nn.ReLU\nslip: 1\n")
+    assert "slip" in own.written  # a YAML's own key stays, for a test to find it
+
+
+def test_a_chain_of_three(extending):
+    found = extending("extends: base.yaml\nwidth: 5\n", "extends: a.yaml\nbias: False\nname: third\n")
+    assert (found.written["name"], found.written["width"]) == ("third", 5)
+    assert build(found)["layer"].bias is None and build(found)["layer"].weight.shape == (2, 5)
+
+
+def test_a_tag_without_arguments_stays_without(extending):
+    found = extending("extends: base.yaml\nlayer: !name:torch.relu\n")
+    assert "layer: !name:torch.relu\n" in found.text and callable(build(found)["layer"])
+
+
+@pytest.mark.parametrize(
+    "texts, words",
+    [
+        (["extends: a.yaml\n"], "a.yaml extends itself"),
+        (["extends: b.yaml\n", "extends: a.yaml\n"], "b.yaml extends itself, by way of a.yaml"),
+        (["extends: nowhere.yaml\n"], "extends .*nowhere.yaml, which is not there"),
+        (["name: a\nextends: base.yaml\n"], "extends is to be the first key, it is number 2"),
+    ],
+)
+def test_what_cannot_be_extended_is_one_line(extending, texts, words):
+    with pytest.raises(InputError, match=words) as caught:
+        extending(*texts)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["a: [1", "- 1\n- 2\n", "a: !new:no.such.Class\n", "a: !ref <b>\n"])
+def test_a_broken_yaml_is_one_line(tmp_path, text):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match="bad.yaml") as caught:
+        build(recipe_yaml.read(path, ()))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_recipe_may_have_demo_sizes_of_its_own():
+    keys = {"epochs", "temperature", "batch_size"}
+    folder = Path(__file__).parents[2] / "recipes" / "voxceleb"
+    moco, simclr = (recipe_yaml.demo_sizes(str(folder / f"train_{name}_am.py"), keys) for name in ("moco", "simclr"))
+    assert moco == {**simclr, "epochs": 18, "temperature": 0.01} and simclr == {"epochs": 16, "batch_size": 64}

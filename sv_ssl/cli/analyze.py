@@ -52,7 +52,7 @@ MOST_ON_MAP = 5000  # points
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """sv-analyze: command line -> exit code."""
+    """Run the command and return its exit code."""
     return run(lambda: _analyze(_parser().parse_args(argv)))
 
 

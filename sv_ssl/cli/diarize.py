@@ -35,7 +35,7 @@ how many speakers
   Where two people talk at once, one of them gets the turn.
 
 A recording gets OUT/<name>.rttm, an empty one if there is no speech. What cannot be read is named on the screen and
-listed with its reason in OUT/skipped.csv; the exit code is then 3. With --reference the error rate is told: missed
+listed with its reason in OUT/skipped.csv; the exit code is then 3. With --reference the error rate is measured: missed
 speech, false alarms and confused speakers as parts of the speech in the reference.
 
 examples
@@ -46,7 +46,7 @@ examples
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """sv-diarize: command line -> exit code."""
+    """Run the command and return its exit code."""
     return run(lambda: _diarize(_parser().parse_args(argv)))
 
 
@@ -128,7 +128,7 @@ def _run(
     uem: Mapping[str, list[Region]] | None,
     reference: Mapping[str, list[Turn]] | None,
 ) -> int:
-    """Diarize each recording and write its RTTM -> the exit code."""
+    """Diarize each recording and write its RTTM; return the exit code."""
     from sv_ssl.audio import AudioError
     from sv_ssl.core.progress import watched
     from sv_ssl.data import rttm
@@ -192,7 +192,7 @@ def _summary(turns: Sequence[Turn]) -> str:
 
 
 def _finish(arguments: argparse.Namespace, count: int, skipped: list[Skipped], scored: Sequence[Errors]) -> int:
-    """Say what was measured, what was left out and what could be next -> the exit code."""
+    """Say what was measured, what was left out and what could be next; return the exit code."""
     from sv_ssl.diarization import der
 
     out = Path(arguments.out)

@@ -25,7 +25,7 @@ examples
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """sv-export: command line -> exit code."""
+    """Run the command and return its exit code."""
     return run(lambda: _export(_parser().parse_args(argv)))
 
 

@@ -27,7 +27,7 @@ NO_THRESHOLD = -2.0  # below any cosine
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """sv-identify: command line -> exit code."""
+    """Run the command and return its exit code."""
     return run(lambda: _identify(_parser().parse_args(argv)))
 
 

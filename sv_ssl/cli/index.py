@@ -30,7 +30,7 @@ examples
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """sv-index: command line -> exit code."""
+    """Run the command and return its exit code."""
     return run(lambda: _index(_parser().parse_args(argv)))
 
 

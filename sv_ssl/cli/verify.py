@@ -38,7 +38,7 @@ COSINES = "sv-verify needs a calibration of cosines alone: sv-score without --fu
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """sv-verify: command line -> exit code."""
+    """Run the command and return its exit code."""
     return run(lambda: _verify(_parser().parse_args(argv)))
 
 

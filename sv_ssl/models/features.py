@@ -16,7 +16,7 @@ from sv_ssl.core.errors import InputError
 
 
 class SpecAugment(nn.Module):
-    """(B, frames, n_mels) -> the same with stripes masked in training mode; in eval mode as it came.
+    """Mask stripes of (B, frames, n_mels) in training mode; in eval mode all passes as it came.
 
     A row is masked with probability `prob`: `n_time` stripes of 0 to `max_frames` frames and `n_mel` of 0 to `max_mels`
     bands, wherever they fit, are set to their band's mean over the sentence. Rows draw for themselves, on their device,
@@ -35,30 +35,33 @@ class SpecAugment(nn.Module):
                 "SpecAugment wants numbers and widths of 0 or more and a prob from 0 to 1, got n_time "
                 f"{n_time}, max_frames {max_frames}, n_mel {n_mel}, max_mels {max_mels}, prob {prob}"
             )
-        self.n_time, self.max_frames, self.n_mel, self.max_mels = n_time, max_frames, n_mel, max_mels
+        self.n_time = n_time
+        self.max_frames = max_frames
+        self.n_mel = n_mel
+        self.max_mels = max_mels
         self.prob = prob
 
     def forward(self, frames: Tensor, generator: torch.Generator | None = None) -> Tensor:
         if not self.training:
             return frames
         n_rows, n_frames, n_bands = frames.shape
-        drawn = torch.rand(n_rows, self.n_time + self.n_mel, 2, device=frames.device, generator=generator)
+        uniform = torch.rand(n_rows, self.n_time + self.n_mel, 2, device=frames.device, generator=generator)
         hit = torch.rand(n_rows, 1, 1, device=frames.device, generator=generator) < self.prob
-        times = _stripes(drawn[:, : self.n_time], self.max_frames, n_frames)[:, :, None]  # (B, frames, 1)
-        bands = _stripes(drawn[:, self.n_time :], self.max_mels, n_bands)[:, None]  # (B, 1, n_mels)
+        times = _stripes(uniform[:, : self.n_time], self.max_frames, n_frames)[:, :, None]  # (B, frames, 1)
+        bands = _stripes(uniform[:, self.n_time :], self.max_mels, n_bands)[:, None]  # (B, 1, n_mels)
         return torch.where((times | bands) & hit, frames.mean(dim=1, keepdim=True), frames)
 
 
-def _stripes(drawn: Tensor, widest: int, length: int) -> Tensor:
-    """(B, n, 2) uniform numbers -> (B, length) bool: n stripes of 0 to `widest` places that lie within the length."""
-    width = (drawn[..., :1] * (min(widest, length) + 1)).floor()
-    begin = (drawn[..., 1:] * (length - width + 1)).floor()
-    place = torch.arange(length, device=drawn.device)
+def _stripes(uniform: Tensor, widest: int, length: int) -> Tensor:
+    """Place n stripes of 0 to `widest` places within the length: (B, n, 2) uniform numbers -> (B, length) bool."""
+    width = (uniform[..., :1] * (min(widest, length) + 1)).floor()
+    begin = (uniform[..., 1:] * (length - width + 1)).floor()
+    place = torch.arange(length, device=uniform.device)
     return ((place >= begin) & (place < begin + width)).any(dim=1)
 
 
 class LogMel(nn.Module):
-    """(B, samples) -> (B, frames, n_mels): log of mel band energies, 25 ms Hamming windows every 10 ms.
+    """Log of mel band energies, 25 ms Hamming windows every 10 ms: (B, samples) -> (B, frames, n_mels).
 
     `sentence_mean` removes each band's mean over the sentence, and with it a fixed channel. `spec_augment` masks what
     comes out, in training mode alone; it is no part of a model folder.
@@ -117,7 +120,7 @@ class LogMel(nn.Module):
 
 
 class SpeechBrainFbank(nn.Module):
-    """(B, samples) -> (B, frames, n_mels): SpeechBrain's own Fbank with its defaults, less each band's mean.
+    """SpeechBrain's own Fbank with its defaults, less each band's mean: (B, samples) -> (B, frames, n_mels).
 
     LogMel cannot equal it: its triangles begin at 0 Hz and are as wide above as below, its transform has 400 points,
     and nothing is more than 80 dB below the sentence's loudest value.
@@ -141,7 +144,7 @@ class SpeechBrainFbank(nn.Module):
 
 
 class KaldiFbank(nn.Module):
-    """(B, samples) -> (B, frames, n_mels): Kaldi's log filterbank, less each band's mean: 25 ms windows every 10 ms.
+    """Kaldi's log filterbank, 25 ms windows every 10 ms, less each band's mean: (B, samples) -> (B, frames, n_mels).
 
     The windows lie wholly in the sentence; bands begin at 20 Hz, pre-emphasis is 0.97, there is no dither. 3D-Speaker's
     window is povey and its samples are between -1 and 1; WeSpeaker's is hamming and its samples are those of 16 bits.
@@ -183,7 +186,7 @@ class KaldiFbank(nn.Module):
 
 
 class SslsvMel(nn.Module):
-    """(B, samples) -> (B, frames, n_mels): sslsv's log of torchaudio's mel spectrogram, each band's variance made 1.
+    """sslsv's log of torchaudio's mel spectrogram, each band of variance 1: (B, samples) -> (B, frames, n_mels).
 
     `window` is hamming or, in older checkpoints, hann.
 

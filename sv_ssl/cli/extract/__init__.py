@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """sv-extract: command line -> exit code."""
+    """Run the command and return its exit code."""
     return run(lambda: _extract(arguments.check(arguments.parser().parse_intermixed_args(argv))))
 
 
@@ -126,7 +126,7 @@ def _write_merged(out: str, paths: list[Path], listed: Trials | None, started: f
 
 
 def _write(out: str, part: Part, listed: Trials | None, started: float) -> int:
-    """Write the whole and what belongs beside it -> the exit code."""
+    """Write the whole and what belongs beside it; return the exit code."""
     from sv_ssl.embeddings import plan, store
 
     if listed and not part.crops:

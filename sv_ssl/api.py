@@ -26,12 +26,12 @@ INTEGERS = (np.uint8, np.int16, np.int32)
 
 
 def load(folder: str | os.PathLike, device: str = "cpu", precision: str = "fp32") -> Model:
-    """A model folder -> a model. `device` is cpu, cuda or cuda:1; `precision` bf16 is faster and keeps three digits."""
+    """Load a model folder. `device` is cpu, cuda or cuda:1; `precision` bf16 is faster and keeps three digits."""
     return Model(model.load(folder, device), precision)
 
 
 class Model:
-    """What compares recordings.
+    """An embedder that takes recordings of any rate and compares them.
 
     >>> from sv_ssl.models.resnet import FastResNet34
     >>> from sv_ssl.models.features import LogMel
@@ -47,20 +47,21 @@ class Model:
     """
 
     def __init__(self, embedder: Embedder, precision: str = "fp32"):
-        self.embedder, self.precision = embedder.eval(), precision
+        self.embedder = embedder.eval()
+        self.precision = precision
 
     @property
     def dim(self) -> int:
-        """The numbers in an embedding."""
+        """How many numbers an embedding has."""
         return self.embedder.dim
 
     @property
     def sample_rate(self) -> int:
-        """Of the audio that the model hears; recordings of other rates are converted."""
+        """The rate of the audio that the model hears; recordings of other rates are converted."""
         return self.embedder.sample_rate
 
     def verify(self, one: Recording, other: Recording, crops: int = 0, crop_seconds: float = 3.5) -> float:
-        """Two recordings -> the cosine of their embeddings, from -1 to 1: the higher, the likelier one speaker.
+        """Return the cosine of two recordings, from -1 to 1: the higher, the likelier they are of one speaker.
 
         With `crops`, the mean of the cosines of all pairs of that many crops of each. A threshold belongs to a corpus:
         `sv-verify --help` shows how to get one.
@@ -70,7 +71,7 @@ class Model:
         return scoring.crop_score(rows[0], rows[1])
 
     def embed(self, recordings: Recording | list[Recording], workers: int = 0, progress: bool = False) -> np.ndarray:
-        """A recording -> (dim,) float32, or a list of N recordings -> (N, dim) in its order.
+        """Embed a recording -> (dim,) float32, or a list of N recordings -> (N, dim) in its order.
 
         On a CPU a list may be shared by `workers` processes, which pays from some dozens of recordings on; the calling
         script must then stand below `if __name__ == "__main__"`. On a GPU they are threads that read.
@@ -83,21 +84,21 @@ class Model:
     def windows(
         self, recording: Recording, window: float = 1.5, hop: float = 0.75, workers: int = 0, progress: bool = False
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """A recording of any length -> W starts and stops in seconds, (W, dim) float32.
+        """Embed windows of a recording of any length: W starts and stops in seconds, (W, dim) float32.
 
         Windows stand every `hop` seconds, the last ends where the recording does, and those that are digitally silent
         are left out.
         """
-        found, faults = sources.windows([_utterance(recording)], window, hop)
+        listed, faults = sources.windows([_utterance(recording)], window, hop)
         if faults:
             raise InputError(faults[0].reason)
-        workers = workers if isinstance(found[0].utterance.wav, str) else 0  # samples would go to them once a window
-        done = self._extract(
-            [one.utterance for one in found], Options(self.precision), workers, progress, skip=("silent",)
-        )
-        there = set(done.ids)
-        times = np.array([(one.start, one.stop) for one in found if one.utterance.id in there]).reshape(-1, 2)
-        return times[:, 0], times[:, 1], done.rows[:, 0]
+        workers = workers if isinstance(listed[0].utterance.wav, str) else 0  # samples would go to them once a window
+        utterances = [found.utterance for found in listed]
+        extracted = self._extract(utterances, Options(self.precision), workers, progress, skip=("silent",))
+        embedded = set(extracted.ids)
+        times = np.array([(found.start, found.stop) for found in listed if found.utterance.id in embedded])
+        times = times.reshape(-1, 2)
+        return times[:, 0], times[:, 1], extracted.rows[:, 0]
 
     def _extract(
         self,
@@ -116,6 +117,7 @@ class Model:
 
 
 def _utterance(recording: Recording) -> Utterance:
+    """Return a path, or samples as a file in memory, as what is extracted."""
     if isinstance(recording, (str, os.PathLike)):
         return Utterance(os.fspath(recording), os.fspath(recording))
     if not (isinstance(recording, tuple) and len(recording) == 2):
@@ -124,6 +126,7 @@ def _utterance(recording: Recording) -> Utterance:
 
 
 def _memory(samples: Any, rate: int) -> Memory:
+    """Write samples to a WAV file in memory, so that they go the way of all recordings."""
     from scipy.io import wavfile
 
     wave = np.asarray(samples)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sv_ssl.core.command import Parser, run
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import aside
+from sv_ssl.core.seeds import stream
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,12 +47,12 @@ examples
   sv-analyze embeddings.npz --labels words.csv --column label --out analysis --map tsne
 """
 USUAL = ("label", "spk_id", "speaker")
-MANY = 100  # classes, beyond which pairs.csv would be a flood
-DRAWN = 5000  # points on the map
+MOST_CLASSES = 100  # beyond which nobody reads pairs.csv
+MOST_ON_MAP = 5000  # points
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """sv-analyze: command line -> exit code."""
+    """Run the command and return its exit code."""
     return run(lambda: _analyze(_parser().parse_args(argv)))
 
 
@@ -80,27 +81,28 @@ def _analyze(arguments: argparse.Namespace) -> None:
 
     ids, rows = store.read(arguments.embeddings)
     column, labels = _labels(arguments.labels, arguments.column, ids)
-    found = sphere.pairs(rows, labels)
-    drawn = _drawn(rows, labels, arguments.map, arguments.seed)
-    summary = {"embeddings": arguments.embeddings, "column": column, **sphere.summary(rows, labels, found)}
+    pairs = sphere.pairs(rows, labels)
+    points = _map(rows, labels, arguments.map, arguments.seed)
+    summary = {"embeddings": arguments.embeddings, "column": column, **sphere.summary(rows, labels, pairs)}
     out = Path(arguments.out)
     with aside(out / "analysis.json") as temporary:
         temporary.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    print(_told(summary))
+    print(_text(summary))
     written = ["analysis.json", "pairs.png", "map.png"]
-    if len(found.classes) <= MANY:
-        _write_pairs(out / "pairs.csv", found)
+    if len(pairs.classes) <= MOST_CLASSES:
+        _write_pairs(out / "pairs.csv", pairs)
         written.insert(1, "pairs.csv")
     else:
         (out / "pairs.csv").unlink(missing_ok=True)  # of an earlier analysis
-    class_plots.class_distances(out / "pairs.png", found.classes, found.mean, found.cv)
-    class_plots.embedding_map(out / "map.png", *drawn)
+    class_plots.class_distances(out / "pairs.png", pairs.classes, pairs.mean, pairs.cv)
+    class_plots.embedding_map(out / "map.png", *points)
     print(f"wrote {out}: {', '.join(written)}")
-    print("next: look at the pictures" + ("; --map tsne shows neighbourhoods" if arguments.map == "pca" else ""))
+    hint = "; --map tsne shows neighbourhoods" if arguments.map == "pca" else ""
+    print(f"next: look at the pictures{hint}")
 
 
 def _labels(path: str, column: str | None, ids: Sequence[str]) -> tuple[str, list[str]]:
-    """-> the column's name, a label for each id."""
+    """Return the column's name and a label for each id."""
     from sv_ssl.verification.manifest_columns import read_manifest
 
     columns = read_manifest(path, ids)
@@ -114,13 +116,13 @@ def _labels(path: str, column: str | None, ids: Sequence[str]) -> tuple[str, lis
     return name, columns[name]
 
 
-def _drawn(rows: np.ndarray, labels: Sequence[str], kind: str, seed: int) -> tuple:
-    """-> points, their labels, a title and names of the axes, for the map."""
+def _map(rows: np.ndarray, labels: Sequence[str], kind: str, seed: int) -> tuple:
+    """Return points (P, 2), their labels, a title and names of the axes."""
     import numpy as np
 
     from sv_ssl.analysis import sphere
 
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:DRAWN])
+    chosen = np.sort(stream(seed, "map").permutation(len(rows))[:MOST_ON_MAP])
     rows, named = rows[chosen], np.asarray(labels)[chosen]
     if kind == "tsne":
         return sphere.tsne(rows, seed), named, "Embeddings by t-SNE"
@@ -128,19 +130,23 @@ def _drawn(rows: np.ndarray, labels: Sequence[str], kind: str, seed: int) -> tup
     return points, named, "Embeddings", *(f"{100 * share:.0f} % of the variance" for share in shares)
 
 
-def _write_pairs(path: Path, found: Pairs) -> None:
+def _write_pairs(path: Path, pairs: Pairs) -> None:
+    """Write a line for every two classes, and for each with itself where it has several rows."""
+    count = len(pairs.classes)
+    places = [(i, j) for i in range(count) for j in range(i, count) if pairs.number[i, j]]
     rows = [
-        (found.classes[i], found.classes[j], found.number[i, j], found.mean[i, j], found.cv[i, j])
-        for i in range(len(found.classes))
-        for j in range(i, len(found.classes))
-        if found.number[i, j]
+        (pairs.classes[i], pairs.classes[j], pairs.number[i, j], pairs.mean[i, j], pairs.cv[i, j]) for i, j in places
     ]
     with aside(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("class_a", "class_b", "pairs", "mean", "cv"), *rows])
 
 
-def _told(summary: dict) -> str:
-    within, between, centres, bound = (summary[key] for key in ("within", "between", "centres", "welch"))
+def _text(summary: dict) -> str:
+    """Return the summary as the screen shows it."""
+    within = summary["within"]
+    between = summary["between"]
+    centres = summary["centres"]
+    bound = summary["welch"]
     lines = [
         f"{summary['n']:,} embeddings of {summary['dim']} dimensions, {summary['n_classes']:,} classes "
         f"({summary['column']})",

@@ -17,7 +17,7 @@ from sv_ssl.core.files import aside
 if TYPE_CHECKING:
     from sv_ssl.data.rttm import Region, Turn
     from sv_ssl.diarization.der import Errors
-    from sv_ssl.diarization.pipeline import Cluster, EmbedWindows
+    from sv_ssl.diarization.pipeline import Cluster
 
 ABOUT = """\
 Find who spoke when: windows of 1.5 s every 0.75 s over the speech of a recording are embedded and clustered.
@@ -35,7 +35,7 @@ how many speakers
   Where two people talk at once, one of them gets the turn.
 
 A recording gets OUT/<name>.rttm, an empty one if there is no speech. What cannot be read is named on the screen and
-listed with its reason in OUT/skipped.csv; the exit code is then 3. With --reference the error rate is told: missed
+listed with its reason in OUT/skipped.csv; the exit code is then 3. With --reference the error rate is measured: missed
 speech, false alarms and confused speakers as parts of the speech in the reference.
 
 examples
@@ -46,7 +46,7 @@ examples
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """sv-diarize: command line -> exit code."""
+    """Run the command and return its exit code."""
     return run(lambda: _diarize(_parser().parse_args(argv)))
 
 
@@ -86,10 +86,9 @@ def _diarize(arguments: argparse.Namespace) -> int:
     reference = rttm.read(arguments.reference) if arguments.reference else None
     for option, known in (("--rttm-in", given), ("--uem", uem), ("--reference", reference)):
         if known is not None and (absent := [name for name in paths if name not in known]):
-            raise InputError(
-                f"{getattr(arguments, option[2:].replace('-', '_'))} ({option}) does not have the "
-                f"recording {absent[0]}" + f" and {len(absent) - 1} others" * (len(absent) > 1)
-            )
+            path = getattr(arguments, option[2:].replace("-", "_"))
+            others = f" and {len(absent) - 1} others" if absent[1:] else ""
+            raise InputError(f"{path} ({option}) does not have the recording {absent[0]}{others}")
     return _run(arguments, paths, given, uem, reference)
 
 
@@ -112,7 +111,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _names(paths: Sequence[str]) -> dict[str, str]:
-    """Paths -> path of each recording's name."""
+    """Return the path of each recording by its name."""
     named: dict[str, str] = {}
     for path in paths:
         name = "_".join(Path(path).stem.split())
@@ -129,6 +128,7 @@ def _run(
     uem: Mapping[str, list[Region]] | None,
     reference: Mapping[str, list[Turn]] | None,
 ) -> int:
+    """Diarize each recording and write its RTTM; return the exit code."""
     from sv_ssl.audio import AudioError
     from sv_ssl.core.progress import watched
     from sv_ssl.data import rttm
@@ -136,11 +136,15 @@ def _run(
     from sv_ssl.models import folder
 
     embed_windows = pipeline.embedded_by(folder.load(arguments.model, arguments.device), progress=len(paths) == 1)
-    cluster, out, skipped, scored = _cluster(arguments), Path(arguments.out), [], []
+    cluster = _cluster(arguments)
+    out = Path(arguments.out)
+    skipped: list[Skipped] = []
+    scored: list[Errors] = []
     for name in watched(list(paths), "diarizing", "recording"):
         limits = uem[name] if uem else None
         try:
-            turns = _one(paths[name], embed_windows, cluster, given[name] if given else None, limits, arguments.vad)
+            speech = _speech(paths[name], given[name] if given else None, limits, arguments.vad)
+            turns = pipeline.diarize(paths[name], speech, embed_windows, cluster)
         except AudioError as error:
             print(f"skipped: {error}", file=sys.stderr)
             skipped.append(Skipped(name, error.kind, str(error)))
@@ -151,7 +155,7 @@ def _run(
             scored.append(der.errors(reference[name], turns, limits, arguments.collar or 0.0, arguments.skip_overlap))
             line += f"; {scored[-1].text()}"
         print(line, flush=True)
-    return _finish(out, len(paths), skipped, scored)
+    return _finish(arguments, len(paths), skipped, scored)
 
 
 def _cluster(arguments: argparse.Namespace) -> Cluster:
@@ -162,15 +166,8 @@ def _cluster(arguments: argparse.Namespace) -> Cluster:
     return partial(cluster.spectral, n_speakers=arguments.speakers)
 
 
-def _one(
-    path: str,
-    embed_windows: EmbedWindows,
-    cluster: Cluster,
-    given: list[Turn] | None,
-    limits: list[Region] | None,
-    vad: str | None,
-) -> list[Turn]:
-    """A recording -> its turns."""
+def _speech(path: str, given: list[Turn] | None, limits: list[Region] | None, vad: str | None) -> list[Region]:
+    """Return where there is speech in a recording, as the options say it is found."""
     from sv_ssl import audio
     from sv_ssl.data import rttm
     from sv_ssl.diarization import pipeline
@@ -183,30 +180,43 @@ def _one(
         speech = [rttm.Region(0.0, about.frames / about.rate)]
     else:
         speech = pipeline.detect(path, energy)
-    if limits is not None:
-        speech = rttm.common(speech, rttm.merged(limits))
-    return pipeline.diarize(path, speech, embed_windows, cluster)
+    return speech if limits is None else rttm.common(speech, rttm.merged(limits))
 
 
 def _summary(turns: Sequence[Turn]) -> str:
     if not turns:
         return "no speech found"
-    speakers, seconds = len({turn.speaker for turn in turns}), sum(turn.stop - turn.start for turn in turns)
-    return f"{speakers} speaker{'s' * (speakers > 1)}, {len(turns):,} turns, {seconds:.1f} s of speech"
+    speakers = len({turn.speaker for turn in turns})
+    seconds = sum(turn.stop - turn.start for turn in turns)
+    return f"{speakers} speaker{'s' if speakers > 1 else ''}, {len(turns):,} turns, {seconds:.1f} s of speech"
 
 
-def _finish(out: Path, count: int, skipped: list[Skipped], scored: Sequence[Errors]) -> int:
+def _finish(arguments: argparse.Namespace, count: int, skipped: list[Skipped], scored: Sequence[Errors]) -> int:
+    """Say what was measured, what was left out and what could be next; return the exit code."""
     from sv_ssl.diarization import der
 
+    out = Path(arguments.out)
     if len(scored) > 1:
         print(f"all {len(scored)} recordings: {der.pooled(scored).text()}")
-    if not skipped:
-        return 0
-    path = out / "skipped.csv"
-    with aside(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("recording", "reason"), *((one.id, one.reason) for one in skipped)])
-    print(f"skipped {len(skipped):,} of {count:,} recordings, listed in {path}", file=sys.stderr)
-    return 3
+    if skipped:
+        path = out / "skipped.csv"
+        with aside(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("recording", "reason"), *((one.id, one.reason) for one in skipped)])
+        print(f"skipped {len(skipped):,} of {count:,} recordings, listed in {path}", file=sys.stderr)
+    if len(skipped) < count:
+        print(_next(arguments, count - len(skipped)), file=sys.stderr)  # beside the lines: other programs read those
+    return 3 if skipped else 0
+
+
+def _next(arguments: argparse.Namespace, count: int) -> str:
+    """Return what was written, and options that were not used."""
+    hints = {
+        "--speakers N, where their number is known": arguments.speakers,
+        "--rttm-in RTTM, where it is known when there is speech": arguments.rttm_in,
+        "--reference RTTM for the error rate": arguments.reference,
+    }
+    more = [hint for hint, given in hints.items() if not given]
+    return f"wrote {arguments.out}: {count:,} RTTM; next: {', '.join(more) or 'any program that reads RTTM'}"
 
 
 if __name__ == "__main__":

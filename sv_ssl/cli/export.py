@@ -25,7 +25,7 @@ examples
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """sv-export: command line -> exit code."""
+    """Run the command and return its exit code."""
     return run(lambda: _export(_parser().parse_args(argv)))
 
 
@@ -48,6 +48,10 @@ def _export(arguments: argparse.Namespace) -> None:
         if path:
             print(f"wrote {path}: embeddings differ from PyTorch's by at most {write(embedder, path):.1g}")
     print(f"input: (1, samples) float32 at {embedder.sample_rate} Hz; output: (1, {embedder.dim})")
+    if arguments.onnx:
+        print(f"next: sv-extract {arguments.onnx} AUDIO_FOLDER --out embeddings.npz, or onnxruntime in any language")
+    else:
+        print(f'next: torch.jit.load("{arguments.torchscript}")(wave), in Python or with libtorch')
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ examples
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """sv-import: command line -> exit code."""
+    """Run the command and return its exit code."""
     return run(lambda: _import(_parser().parse_args(argv)))
 
 
@@ -76,15 +76,15 @@ def _renew(arguments: argparse.Namespace) -> None:
 def _convert(arguments: argparse.Namespace) -> None:
     from sv_ssl.models import convert, folder
 
-    found = convert.read(arguments.checkpoint, arguments.kind)
-    print(found.report())
+    imported = convert.read(arguments.checkpoint, arguments.kind)
+    print(imported.report())
     training = {
         "name": f"{Path(arguments.checkpoint).name} of {arguments.kind}",
         "imported_from": arguments.kind,
-        "front_end": found.front_end,
+        "front_end": imported.front_end,
     }
-    folder.save(arguments.out, found.embedder, training)
-    print(f"wrote {arguments.out}: {len(found.matched)} tensors, {found.embedder.dim} dimensions")
+    folder.save(arguments.out, imported.embedder, training)
+    print(f"wrote {arguments.out}: {len(imported.matched)} tensors, {imported.embedder.dim} dimensions")
 
 
 if __name__ == "__main__":

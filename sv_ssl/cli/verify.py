@@ -38,7 +38,7 @@ COSINES = "sv-verify needs a calibration of cosines alone: sv-score without --fu
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """sv-verify: command line -> exit code."""
+    """Run the command and return its exit code."""
     return run(lambda: _verify(_parser().parse_args(argv)))
 
 
@@ -81,16 +81,16 @@ def _verify(arguments: argparse.Namespace) -> None:
 
 
 def _calibration(path: str) -> Calibration:
-    """Path -> a calibration of cosines; one of anything else is refused."""
+    """Read a calibration of cosines; one of anything else is refused."""
     from sv_ssl.verification import calibrate
 
-    found = calibrate.read(path)
-    if found.columns != ("score",):
-        raise InputError(f"{path} is for the columns {', '.join(found.columns)}: {COSINES}")
-    ((low, high),) = found.ranges
+    learnt = calibrate.read(path)
+    if learnt.columns != ("score",):
+        raise InputError(f"{path} is for the columns {', '.join(learnt.columns)}: {COSINES}")
+    ((low, high),) = learnt.ranges
     if low < -1.00001 or high > 1.00001:
         raise InputError(f"{path} was made from scores from {low:.4g} to {high:.4g}, which are no cosines: {COSINES}")
-    return found
+    return learnt
 
 
 def _cosine(model_folder: str, recordings: Sequence[str]) -> float:

@@ -1,5 +1,4 @@
-"""The commands, one module each: argparse, exit codes and what is printed. Nothing slow is imported before the
-arguments are read."""
+"""The frame of all commands: argparse, exit codes and what is printed on errors."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from sv_ssl.core.errors import InputError
 
 
 def run(command: Callable[[], object]) -> int:
-    """Run a command -> its exit code: 0 done, 2 bad input (one message), 130 stopped by Ctrl-C; or what it returns.
+    """Run a command and return its exit code: 0 done, 2 bad input (one line), 130 Ctrl-C, or what it returns.
 
     >>> run(lambda: None)
     0
@@ -44,7 +43,7 @@ def run(command: Callable[[], object]) -> int:
 
 
 def recipe(about: str, argv: Sequence[str], command: Callable[[Sequence[str]], object]) -> int:
-    """Run a recipe, which torchrun may have started several times -> its exit code; with -h show its page."""
+    """Run a recipe, which torchrun may have started several times, and return its exit code; with -h show its page."""
     from sv_ssl.core import distributed
 
     if {"-h", "--help"} & set(argv):
@@ -54,7 +53,7 @@ def recipe(about: str, argv: Sequence[str], command: Callable[[Sequence[str]], o
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with one line of error, as `run` prints it."""
+    """argparse whose errors are one line, as `run` prints it."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)

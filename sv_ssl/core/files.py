@@ -12,7 +12,7 @@ from sv_ssl.core.errors import InputError
 
 
 def some(items: Iterable[str], most: int = 10, separator: str = ", ") -> str:
-    """The first few items, as a message shows them.
+    """Return the first few items, as a message shows them.
 
     >>> some("abc", most=2)
     'a, b, ...'
@@ -57,7 +57,7 @@ def aside(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextmanager
 def alone(folder: str | os.PathLike, what: str, option: str) -> Iterator[None]:
-    """Two that work in one folder at once would write over each other: the second is refused.
+    """Hold a folder for this process alone: a second one that works in it would write over it and is refused.
 
     >>> import tempfile
     >>> with alone(tempfile.mkdtemp(), "a run", "--output_folder"):

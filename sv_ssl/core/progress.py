@@ -1,4 +1,4 @@
-"""Progress of long work, for whoever watches."""
+"""A bar on the terminal for long work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Item = TypeVar("Item")
 
 
 def watched(items: Sequence[Item], what: str, unit: str, scale: int = 1, few: int = 0) -> Iterable[Item]:
-    """The same items; a bar with the time left appears on a terminal if they take more than two seconds.
+    """Return the same items; on a terminal a bar with the time left appears if they take more than two seconds.
 
     `scale` units go to an item; no more than `few` items are certain to be quick.
     """

@@ -1,4 +1,4 @@
-"""Embeddings of one recording's windows -> speakers: spectral clustering, average linkage. Deterministic.
+"""Cluster the embeddings of one recording's windows into speakers: spectral clustering, average linkage.
 
 spectral       The graph of each window's nearest ones by cosine, each side counting half: no threshold, and nothing
                that depends on how large a model's cosines are. Its normalised adjacency has one eigenvalue of 1 for
@@ -8,7 +8,7 @@ spectral       The graph of each window's nearest ones by cosine, each side coun
 agglomerative  Average linkage of cosines, to a threshold or a number of speakers. Of more than 5,000 windows, each
                5,000 in a row are first linked to an eighth as many, whose means are linked.
 
-Labels are numbered as they appear: the first window has 0.
+Labels are numbered as they appear: the first window has 0. The same rows give the same labels.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ CELLS = 1 << 22  # cosines held at once
 
 
 def spectral(rows: ArrayLike, n_speakers: int | None = None, most: int = MOST) -> np.ndarray:
-    """(N, D) -> (N,) labels of `n_speakers`, or of as many as the largest eigengap tells, `most` at most.
+    """Label rows by spectral clustering: (N, D) -> (N,).
+
+    There are `n_speakers`, or as many as the largest gap between eigenvalues tells, `most` at most.
 
     >>> windows = np.repeat(np.eye(2, 16), 20, axis=0) + np.random.default_rng(0).normal(0, 0.1, (40, 16))
     >>> bool((spectral(windows) == np.repeat([0, 1], 20)).all())
@@ -51,7 +53,9 @@ def spectral(rows: ArrayLike, n_speakers: int | None = None, most: int = MOST) -
 
 
 def agglomerative(rows: ArrayLike, n_speakers: int | None = None, threshold: float | None = None) -> np.ndarray:
-    """(N, D) -> (N,) labels of `n_speakers`, or where no two clusters have a mean cosine of `threshold` or more.
+    """Label rows by average linkage: (N, D) -> (N,).
+
+    Clusters are merged down to `n_speakers`, or until no two have a mean cosine of `threshold` or more.
 
     >>> agglomerative([[1, 0], [0, 1], [1, 0.2]], threshold=0.5).tolist()
     [0, 1, 0]
@@ -70,7 +74,7 @@ def agglomerative(rows: ArrayLike, n_speakers: int | None = None, threshold: flo
 
 
 def _linked(unit: np.ndarray, count: int | None, threshold: float | None = None) -> np.ndarray:
-    """(N, D) of length 1 -> (N,) labels from 0."""
+    """Label unit rows (N, D) by average linkage -> (N,)."""
     if len(unit) < 2:
         return np.zeros(len(unit), int)
     from scipy.cluster.hierarchy import linkage
@@ -86,7 +90,7 @@ def _linked(unit: np.ndarray, count: int | None, threshold: float | None = None)
 
 
 def _unit(rows: ArrayLike, n_speakers: int | None) -> np.ndarray:
-    """(N, D) -> the same, each of length 1."""
+    """Check rows (N, D) and return them with length 1."""
     given = np.asarray(rows, np.float32)
     if given.ndim != 2:
         raise InputError(f"embeddings to cluster must be (windows, dimensions), not {given.shape}")
@@ -98,7 +102,7 @@ def _unit(rows: ArrayLike, n_speakers: int | None) -> np.ndarray:
 
 
 def neighbours(n: int) -> int:
-    """How many neighbours each of n windows has in the graph: a third of the others, at least 5, at most 10 to 30.
+    """Return how many neighbours each of n windows has: a third of the others, at least 5, at most 10 to 30.
 
     >>> [neighbours(n) for n in (2, 12, 24, 60, 300, 4800)]
     [1, 5, 8, 10, 21, 30]
@@ -108,7 +112,7 @@ def neighbours(n: int) -> int:
 
 
 def _graph(unit: np.ndarray) -> Any:
-    """(N, D) of length 1 -> sparse (N, N), 1 between windows that are near each other, 1/2 where only one is."""
+    """Make the graph of unit rows (N, D) -> sparse (N, N): 1 where both are near each other, 1/2 where only one is."""
     from scipy.sparse import csr_array
 
     n = len(unit)
@@ -124,7 +128,7 @@ def _graph(unit: np.ndarray) -> Any:
 
 
 def _leading(graph: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Symmetric (N, N) -> (K,) largest eigenvalues, descending, (N, K) eigenvectors of its normalised adjacency.
+    """Return the K largest eigenvalues of the normalised adjacency, descending (K,), and their eigenvectors (N, K).
 
     Each connected part is solved alone: of the equal eigenvalues of several parts an iterative solver misses some.
     """
@@ -147,7 +151,7 @@ def _leading(graph: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _solved(matrix: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sparse symmetric (N, N) -> (K,) largest eigenvalues, (N, K) eigenvectors."""
+    """Return the K largest eigenvalues (K,) of a sparse symmetric (N, N), and their eigenvectors (N, K)."""
     n = matrix.shape[0]
     if n <= FEW:
         values, vectors = np.linalg.eigh(matrix.toarray())
@@ -159,6 +163,6 @@ def _solved(matrix: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _in_order(labels: np.ndarray) -> np.ndarray:
-    """(N,) -> (N,) the same clusters, numbered as they appear."""
+    """Number the same clusters as they appear: (N,) -> (N,)."""
     _, first, number = np.unique(labels, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[number]

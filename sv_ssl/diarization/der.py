@@ -30,7 +30,7 @@ from sv_ssl.data.rttm import Region, Turn, merged
 
 
 class Errors(NamedTuple):
-    """Seconds."""
+    """Seconds in error."""
 
     total: float  # of reference speech, each speaker counted
     miss: float
@@ -39,7 +39,7 @@ class Errors(NamedTuple):
 
     @property
     def rate(self) -> float:
-        """The diarization error rate.
+        """Return the diarization error rate.
 
         >>> Errors(total=40.0, miss=2.0, false_alarm=1.0, confusion=3.0).rate
         0.15
@@ -47,11 +47,11 @@ class Errors(NamedTuple):
         return self.share(self.miss + self.false_alarm + self.confusion)
 
     def share(self, seconds: float) -> float:
-        """Seconds as a part of the reference speech; where there is none, 0 if they are 0, else 1."""
+        """Return seconds as a share of the reference speech; where there is none, 0 if they are 0, else 1."""
         return seconds / self.total if self.total else float(seconds > 0)
 
     def text(self) -> str:
-        """In one line.
+        """Return all of it in one line.
 
         >>> Errors(total=40.0, miss=2.0, false_alarm=1.0, confusion=3.0).text()
         'DER 15.00 % (miss 5.00, false alarm 2.50, confusion 7.50) of 40.0 s'
@@ -64,7 +64,7 @@ class Errors(NamedTuple):
 
 
 def pooled(parts: Iterable[Errors]) -> Errors:
-    """The errors of several recordings -> of all of them.
+    """Add up the errors of several recordings.
 
     >>> pooled([Errors(10.0, 1.0, 0.0, 0.0), Errors(30.0, 0.0, 2.0, 3.0)]).rate
     0.15
@@ -79,18 +79,21 @@ def errors(
     collar: float = 0.0,
     skip_overlap: bool = False,
 ) -> Errors:
-    """The turns of one recording, true and found -> the seconds in error.
+    """Measure the seconds in error of the turns of one recording, hypothesised against true.
 
     >>> errors([Turn(0, 10, "ann"), Turn(10, 14, "bob")], [Turn(0, 9, "1"), Turn(9, 15, "2")])
     Errors(total=14.0, miss=0.0, false_alarm=1.0, confusion=1.0)
     """
-    true, found, seconds = _pieces(reference, hypothesis, uem, collar, skip_overlap)
-    shared = (true * seconds) @ found.T
-    r, h = true.sum(axis=0), found.sum(axis=0)
+    true, guessed, seconds = _pieces(reference, hypothesis, uem, collar, skip_overlap)
+    shared = (true * seconds) @ guessed.T
+    r, h = true.sum(axis=0), guessed.sum(axis=0)
     correct = shared[_pairs(shared)].sum()
-    sums = (r, (r - h).clip(0), (h - r).clip(0), np.minimum(r, h))
-    total, miss, false_alarm, either = (float(seconds @ count) for count in sums)
-    return Errors(total, miss, false_alarm, max(0.0, either - float(correct)))
+    return Errors(
+        total=float(seconds @ r),
+        miss=float(seconds @ (r - h).clip(0)),
+        false_alarm=float(seconds @ (h - r).clip(0)),
+        confusion=max(0.0, float(seconds @ np.minimum(r, h)) - float(correct)),
+    )
 
 
 def mapping(
@@ -100,19 +103,22 @@ def mapping(
     collar: float = 0.0,
     skip_overlap: bool = False,
 ) -> dict[str, str]:
-    """As `errors` -> for each hypothesised speaker that is someone of the reference, who that is.
+    """Return who of the reference each hypothesised speaker is; one without a partner is left out.
+
+    Arguments are those of `errors`, whose confusion follows from this mapping.
 
     >>> mapping([Turn(0, 10, "ann"), Turn(10, 14, "bob")], [Turn(0, 9, "1"), Turn(9, 15, "2")])
     {'1': 'ann', '2': 'bob'}
     """
-    true, found, seconds = _pieces(reference, hypothesis, uem, collar, skip_overlap)
-    shared = (true * seconds) @ found.T
-    here, there = _speakers(reference), _speakers(hypothesis)
-    return {there[j]: here[i] for i, j in sorted(zip(*_pairs(shared)), key=lambda pair: pair[1]) if shared[i, j] > 0}
+    true, guessed, seconds = _pieces(reference, hypothesis, uem, collar, skip_overlap)
+    shared = (true * seconds) @ guessed.T
+    names, labels = _speakers(reference), _speakers(hypothesis)
+    pairs = sorted(zip(*_pairs(shared)), key=lambda pair: pair[1])
+    return {labels[j]: names[i] for i, j in pairs if shared[i, j] > 0}
 
 
 def _pairs(shared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(R, H) seconds -> the rows and the columns that are paired."""
+    """Pair rows and columns of (R, H) seconds so that their sum is the largest."""
     from scipy.optimize import linear_sum_assignment
 
     return linear_sum_assignment(shared, maximize=True)
@@ -125,20 +131,21 @@ def _pieces(
     collar: float,
     skip_overlap: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """-> (R, K) and (H, K), who talks in each piece of time, and (K,) its seconds, 0 where it does not count."""
+    """Return who talks in each piece of time, (R, K) and (H, K), and (K,) its seconds, 0 where it does not count."""
     if not 0 <= collar < math.inf:
         raise InputError(f"the collar is {collar}, wanted seconds of 0 or more")
     ends = {time for turn in reference for time in turn[:2]}
     collars = [Region(time - collar, time + collar) for time in ends] if collar else []
     every = [*reference, *hypothesis, *(uem or []), *collars]
     edges = np.unique(np.array([time for part in every for time in part[:2]], np.float64))
-    true, found = _talking(reference, edges), _talking(hypothesis, edges)
+    true = _talking(reference, edges)
+    guessed = _talking(hypothesis, edges)
     counts = ~_covered(collars, edges)
     if uem is not None:
         counts &= _covered(uem, edges)
     if skip_overlap:
         counts &= true.sum(axis=0) < 2
-    return true, found, np.diff(edges) * counts
+    return true, guessed, np.diff(edges) * counts
 
 
 def _talking(turns: Sequence[Turn], edges: np.ndarray) -> np.ndarray:
@@ -151,7 +158,7 @@ def _speakers(turns: Sequence[Turn]) -> list[str]:
 
 
 def _covered(parts: Sequence[Turn | Region], edges: np.ndarray) -> np.ndarray:
-    """-> (K,) bool, whether a piece lies in any of the parts."""
+    """Return whether a piece of time lies in any of the parts, (K,) bool."""
     union = np.array(merged(parts), np.float64).reshape(-1, 2)
     begun, ended = (np.searchsorted(union[:, side], edges[:-1], "right") for side in (0, 1))
     return begun > ended

@@ -37,7 +37,7 @@ def diarize(
     window: float = WINDOW,
     hop: float = HOP,
 ) -> list[Turn]:
-    """A recording and its speech regions -> turns of spk1, spk2, ... in order; spk1 speaks first.
+    """Return the turns of spk1, spk2, ... in a recording's speech regions, in order; spk1 speaks first.
 
     Rows of `embed_windows` that are not finite mark windows that cannot be embedded, such as digital silence: these
     go to the speaker beside them, and a region without any other gets no turn.
@@ -54,15 +54,16 @@ def diarize(
 
 
 def detect(path: str | os.PathLike, detector: Detector) -> list[Region]:
-    """The speech regions of a recording of any length, of which at most ten minutes are in memory at once."""
+    """Find the speech regions of a recording of any length, of which at most ten minutes are in memory at once."""
     about = audio.info(path)
     blocks = -(-about.frames // (BLOCK * about.rate))
     edges = np.linspace(0, about.frames, blocks + 1).round().astype(int).tolist()
-    found = []
+    regions: list[Region] = []
     for begin, end in zip(edges, edges[1:]):
         wave = audio.read(path, begin, end, RATE, strict=False)
-        found += [Region(begin / about.rate + start, begin / about.rate + stop) for start, stop in detector(wave, RATE)]
-    return merged(found)
+        offset = begin / about.rate
+        regions += [Region(offset + start, offset + stop) for start, stop in detector(wave, RATE)]
+    return merged(regions)
 
 
 def windows(
@@ -71,7 +72,7 @@ def windows(
     window: float = WINDOW,
     hop: float = HOP,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Regions of a recording of `seconds` -> (W,) starts and stops in seconds, (W,) the number of the region.
+    """Cut regions of a recording of `seconds` into windows: (W,) starts and stops in seconds, (W,) the region's number.
 
     Windows stand every `hop` from the start of a region as long as they fit; where they do not reach its end, a last
     one ends there. A region shorter than a window is one window of its length, and one shorter than 0.5 s is widened
@@ -96,7 +97,7 @@ def windows(
 
 
 def turns(regions: Sequence[Region], home: np.ndarray, centres: np.ndarray, labels: np.ndarray) -> list[Turn]:
-    """Regions; of each window the number of its region, its centre in seconds, its speaker -> turns.
+    """Make turns of windows: (W,) the number of the region, (W,) centres in seconds, (W,) the speaker's label.
 
     Neighbouring windows of one speaker are one turn; speakers change half-way between the centres of two windows.
 
@@ -108,7 +109,7 @@ def turns(regions: Sequence[Region], home: np.ndarray, centres: np.ndarray, labe
     names: dict[int, str] = {}
     for label in labels.tolist():
         names.setdefault(label, f"spk{len(names) + 1}")
-    found = []
+    made: list[Turn] = []
     first = np.searchsorted(home, np.arange(len(regions) + 1))
     for (start, stop), begin, end in zip(regions, first, first[1:]):
         if begin == end:
@@ -116,30 +117,30 @@ def turns(regions: Sequence[Region], home: np.ndarray, centres: np.ndarray, labe
         changes = begin + 1 + np.flatnonzero(np.diff(labels[begin:end]))
         times = [start, *((centres[changes - 1] + centres[changes]) / 2).round(3).tolist(), stop]
         speakers = [names[label] for label in labels[[begin, *changes]].tolist()]
-        found += [Turn(*turn) for turn in zip(times, times[1:], speakers)]
-    return found
+        made += [Turn(*turn) for turn in zip(times, times[1:], speakers)]
+    return made
 
 
 def embedded_by(embedder: Embedder, progress: bool = False) -> EmbedWindows:
-    """What embeds each window alone and unpadded; a digitally silent one gets NaN."""
+    """Return what embeds each window alone and unpadded; a digitally silent one gets NaN."""
     options = extraction.Options(batch=1 if next(embedder.parameters()).device.type == "cpu" else BATCH)
 
     def embed_windows(path: str, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
         about = audio.info(path)
         samples = (np.stack([starts, stops], axis=1) * about.rate).round().astype(int).clip(0, about.frames).tolist()
         utterances = [Utterance(str(number), path, *span) for number, span in enumerate(samples)]
-        found = extraction.extract(embedder, utterances, options, progress=progress)
-        if faults := [skipped for skipped in found.skipped if skipped.kind != "silent"]:
+        extracted = extraction.extract(embedder, utterances, options, progress=progress)
+        if faults := [skipped for skipped in extracted.skipped if skipped.kind != "silent"]:
             raise audio.AudioError(faults[0].reason, faults[0].kind)
         rows = np.full((len(utterances), embedder.dim), np.nan, np.float32)
-        rows[[int(number) for number in found.ids]] = found.rows[:, 0]
+        rows[[int(number) for number in extracted.ids]] = extracted.rows[:, 0]
         return rows
 
     return embed_windows
 
 
 def _inside(regions: Sequence[Region], seconds: float, path: str | os.PathLike) -> list[Region]:
-    """The union of regions up to the recording's end, if it is likely to be their recording."""
+    """Return the union of regions up to the recording's end, if it is likely to be their recording."""
     union = merged(regions)
     if union and union[-1].stop > seconds + BEYOND:
         raise InputError(

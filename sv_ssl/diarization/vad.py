@@ -1,4 +1,4 @@
-"""Where there is speech. A detector is any callable `(wave, rate) -> regions`; this module has one by energy alone.
+"""Where there is speech. A detector is any callable `(wave, rate) -> regions`; this one goes by energy alone.
 
 It hears no difference between speech and other sounds that stand out of a steady background as much: use it on
 recordings of people talking, or pass a better detector.
@@ -21,7 +21,7 @@ PAUSE, SHORTEST = 0.5, 0.2  # seconds: gaps that are closed, regions that are dr
 
 
 def energy(wave: np.ndarray, rate: int) -> list[Region]:
-    """(T,) float32 -> regions whose level is above a threshold of this very recording.
+    """Find the regions of (T,) float32 whose level is above a threshold of this very recording.
 
     The background is the level that a tenth of the frames (0.15 s, every 0.01 s) do not exceed, speech the one that a
     hundredth does. The threshold lies three tenths of the decibels above the background. Where both are less than 10 dB
@@ -44,7 +44,7 @@ def energy(wave: np.ndarray, rate: int) -> list[Region]:
 
 
 def _levels(wave: np.ndarray, rate: int) -> np.ndarray:
-    """(T,) -> (F,) dB of the frames that the recording holds; digital silence is -200."""
+    """Measure the level of each whole frame of (T,) samples: (F,) dB; digital silence is -200."""
     frame = round(FRAME * rate)
     begins = (np.arange(max(0, int((len(wave) - frame) / (HOP * rate)) + 1)) * (HOP * rate)).round().astype(int)
     if not len(begins):
@@ -54,7 +54,7 @@ def _levels(wave: np.ndarray, rate: int) -> np.ndarray:
 
 
 def _regions(speech: np.ndarray, seconds: float) -> list[Region]:
-    """(F,) bool, the recording's length -> regions between the middles of frames."""
+    """Return the regions between the middles of frames of (F,) bool, in a recording of so many seconds."""
     change = np.flatnonzero(np.diff(speech, prepend=False, append=False))
     times = change * HOP + FRAME / 2
     times[change == 0], times[change == len(speech)] = 0.0, seconds

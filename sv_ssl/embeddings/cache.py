@@ -1,4 +1,4 @@
-"""Embeddings made before, by the content of model and recording, so that a file is embedded once."""
+"""Embeddings made before, kept by the content of model and recording, so that a file is embedded once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sv_ssl.core.host import cache_folder
 class Cache:
     """One SQLite file a model: whole after a kill, safe for several processes and threads.
 
-    Without a place to write, on a full disk or damaged, it forgets.
+    Where it cannot be written or is damaged, nothing is kept, and no error is raised.
 
     >>> import tempfile
     >>> cache = Cache("a model", Path(tempfile.mkdtemp()))
@@ -27,7 +27,8 @@ class Cache:
     """
 
     def __init__(self, model: str, place: Path | None = None):
-        self.model, self.place = model, place
+        self.model = model
+        self.place = place
         try:
             place = place or cache_folder() / "embeddings"
             place.mkdir(parents=True, exist_ok=True)
@@ -47,11 +48,11 @@ class Cache:
         return Cache, (self.model, self.place)
 
     def get(self, key: str) -> np.ndarray | None:
-        """The row kept under `key`, if any."""
-        found = None
+        """Return the row kept under `key`, if any."""
+        fields = None
         with suppress(sqlite3.Error):
-            found = self.rows.execute("SELECT row FROM rows WHERE key = ?", (key,)).fetchone()
-        return None if found is None else np.frombuffer(found[0], np.float32).copy()
+            fields = self.rows.execute("SELECT row FROM rows WHERE key = ?", (key,)).fetchone()
+        return None if fields is None else np.frombuffer(fields[0], np.float32).copy()
 
     def put(self, key: str, row: np.ndarray) -> None:
         """Keep a row, at once on disk."""
@@ -60,7 +61,7 @@ class Cache:
 
 
 def content(path: str | os.PathLike) -> str:
-    """Path -> sha1 of the file's bytes."""
+    """Return the sha1 of a file's bytes."""
     about = os.stat(path)
     return _content(os.fspath(path), about.st_size, about.st_mtime_ns)
 

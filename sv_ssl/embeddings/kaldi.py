@@ -16,7 +16,7 @@ TEXT = re.compile(rb"\s*\[([-+.\w\s]*)\][^\S\n]*(\n|$)")  # a vector, or a matri
 
 
 def read_ark(path: Path) -> tuple[list[str], list[np.ndarray]]:
-    """An ark, binary or text -> N ids, N arrays as they stand there."""
+    """Read an ark, binary or text: N ids, N arrays as they stand there."""
     data = path.read_bytes()
     ids, vectors, at = [], [], 0
     while at < len(data):
@@ -30,7 +30,7 @@ def read_ark(path: Path) -> tuple[list[str], list[np.ndarray]]:
 
 
 def _vector(data: bytes, at: int) -> tuple[np.ndarray, int]:
-    """The array that begins at a byte, and where it ends."""
+    """Return the array that begins at a byte, and where it ends."""
     dtype = {b"\0BFV \4": "<f4", b"\0BDV \4": "<f8"}.get(data[at : at + 6])
     if dtype:
         size = int.from_bytes(data[at + 6 : at + 10], "little")
@@ -49,7 +49,7 @@ def _vector(data: bytes, at: int) -> tuple[np.ndarray, int]:
 
 
 def read_scp(path: Path) -> tuple[list[str], list[np.ndarray]]:
-    """An scp (`id file.ark:byte`, a file as named or below the scp's folder) -> N ids, N arrays."""
+    """Read an scp (`id file.ark:byte`, a file as named or below the scp's folder): N ids, N arrays."""
     lines = [line.split(maxsplit=1) for line in path.read_bytes().split(b"\n") if line.strip()]
     bad = next((line for line in lines if len(line) < 2 or line[1].rstrip().endswith(b"|")), None)
     if bad:
@@ -67,13 +67,13 @@ def read_scp(path: Path) -> tuple[list[str], list[np.ndarray]]:
 
 
 def _place(place: str) -> tuple[str, int]:
-    """`file:byte` or `file` -> file, byte."""
+    """Split `file:byte`, or `file` for byte 0."""
     name, colon, byte = place.rpartition(":")
     return (name, int(byte)) if colon and byte.isdecimal() else (place, 0)
 
 
 def write(path: Path, ids: list[str], rows: np.ndarray) -> None:
-    """N ids without blanks, (N, D) -> the pair .ark and .scp, each whole or absent."""
+    """Write N ids without blanks and (N, D) as the pair .ark and .scp, each whole or absent."""
     import kaldiio
 
     ark = path.with_suffix(".ark")

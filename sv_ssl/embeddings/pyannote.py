@@ -23,7 +23,7 @@ SHARE = 0.5  # of a sample's mask above which it is the speaker's
 
 
 class SpeakerEmbedding:
-    """Callable as pyannote's embedding models: waveforms (B, 1, samples), masks (B, frames) -> (B, dimension).
+    """Embed as pyannote's embedding models do: waveforms (B, 1, samples), masks (B, frames) -> (B, dimension).
 
     Of each waveform only the samples that its mask chooses are embedded, put together. One with fewer of them than
     `min_num_samples` is a row of NaN, which pyannote takes for "too short to tell".
@@ -50,7 +50,7 @@ class SpeakerEmbedding:
 
     @cached_property
     def min_num_samples(self) -> int:
-        """The shortest waveform, to a hundredth of a second, that the embedder takes and gives finite numbers for."""
+        """Find the shortest waveform, to a hundredth of a second, that gives finite numbers."""
         step = self.sample_rate // 100
         return next(samples for samples in range(step, self.sample_rate + 1, step) if self._takes(samples))
 

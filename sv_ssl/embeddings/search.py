@@ -1,7 +1,7 @@
-"""Who is it, of many: speakers in a faiss index, searched by the cosine of their embeddings.
+"""Many speakers in a faiss index, searched by the cosine of their embeddings.
 
     flat    every speaker is compared: exact
-    ivf     only the speakers in the cells nearest to the question
+    ivf     only the speakers in the cells nearest to the voice
     hnsw    a graph of neighbours is walked: the quickest, the longest to build, twice the memory
     pq      every speaker by an approximate cosine: a sixteenth of the memory
 
@@ -27,14 +27,15 @@ KINDS = ("flat", "ivf", "hnsw", "pq")
 MAGIC = b"svssl-i1"  # ends the file, behind the length of the names
 LEAST = {"flat": 1, "ivf": 40, "hnsw": 1, "pq": 256}  # speakers that the first enrolment must have
 BREADTH = 80  # of an hnsw: candidates that are kept on the way
-Found = list[tuple[str, float]]  # speakers and cosines, the nearest first
+Nearest = list[tuple[str, float]]  # speakers and cosines, the nearest first
 
 
 class Index:
-    """N speakers, each a direction; names are unique. Make one with `create` or `load`."""
+    """N speakers, each a direction; names are unique. Make it with `create` or `load`."""
 
     def __init__(self, kind: str, dim: int, rows: Any, names: list[str | None]):
-        self.kind, self.dim = kind, dim
+        self.kind = kind
+        self.dim = dim
         self.rows = rows  # faiss's; a speaker's number there is its place in names
         self.names = names  # None: removed
         self.numbers = {name: number for number, name in enumerate(names) if name is not None}
@@ -66,8 +67,8 @@ class Index:
         if self.kind != "hnsw":
             self.rows.remove_ids(np.array(numbers, np.int64))
 
-    def search(self, rows: np.ndarray, k: int = 1, threshold: float = -2.0) -> list[Found]:
-        """(Q, D) -> of each the k nearest speakers whose cosine is at least the threshold: none is an unknown voice.
+    def search(self, rows: np.ndarray, k: int = 1, threshold: float = -2.0) -> list[Nearest]:
+        """Find the k nearest speakers of each of (Q, D) whose cosine reaches the threshold; none is an unknown voice.
 
         >>> index = create("flat", ["anna", "ben"], np.eye(2, dtype=np.float32))
         >>> index.search(np.float32([[3, 0.1], [-1, -1]]), threshold=0.5)
@@ -109,7 +110,7 @@ class Index:
 
 
 def create(kind: str, names: Sequence[str], rows: np.ndarray) -> Index:
-    """N speakers, (N, D) -> an index of a kind, fitted to them; more may be added later."""
+    """Make an index of a kind, fitted to N speakers (N, D); more may be added later."""
     import faiss
 
     if kind not in KINDS:
@@ -122,19 +123,21 @@ def create(kind: str, names: Sequence[str], rows: np.ndarray) -> Index:
         )
     cells = max(1, min(count // 39, int(count**0.5)))
     parts = next(parts for parts in range(max(dim // 4, 1), 0, -1) if dim % parts == 0)
-    made = {"flat": "Flat", "ivf": f"IVF{cells},Flat", "hnsw": "HNSW32", "pq": f"PQ{parts}np"}[kind]
-    index: Any = faiss.index_factory(dim, made, faiss.METRIC_INNER_PRODUCT)
+    recipe = {"flat": "Flat", "ivf": f"IVF{cells},Flat", "hnsw": "HNSW32", "pq": f"PQ{parts}np"}[kind]
+    index: Any = faiss.index_factory(dim, recipe, faiss.METRIC_INNER_PRODUCT)
     if kind == "ivf":
         index.cp.max_points_per_centroid, index.nprobe = 64, max(1, cells // 4)
     elif kind == "hnsw":
         index.hnsw.efConstruction, index.hnsw.efSearch = BREADTH, BREADTH
     elif kind == "pq":
-        index.pq.cp.min_points_per_centroid, index.pq.cp.max_points_per_centroid, index.pq.cp.niter = 1, 64, 12
+        index.pq.cp.min_points_per_centroid = 1
+        index.pq.cp.max_points_per_centroid = 64
+        index.pq.cp.niter = 12
     if not index.is_trained:
         index.train(unit(np.ascontiguousarray(rows, np.float32)))
-    found = Index(kind, dim, index if kind == "ivf" else faiss.IndexIDMap2(index), [])  # an IVF has numbers of its own
-    found.add(names, rows)
-    return found
+    made = Index(kind, dim, index if kind == "ivf" else faiss.IndexIDMap2(index), [])  # an IVF has numbers of its own
+    made.add(names, rows)
+    return made
 
 
 def load(path: str | os.PathLike) -> Index:
@@ -158,7 +161,7 @@ def load(path: str | os.PathLike) -> Index:
         raise
     except (RuntimeError, ValueError, MemoryError) as error:  # sizes read from the wrong place ask for any memory
         raise InputError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
-    found = Index(described["kind"], described["dim"], rows, described["names"])
-    if rows.d != found.dim or rows.ntotal != (len(found.names) if found.kind == "hnsw" else len(found)):
-        raise InputError(f"{path} is damaged: {rows.ntotal} rows of {rows.d} dimensions for {len(found)} names")
-    return found
+    index = Index(described["kind"], described["dim"], rows, described["names"])
+    if rows.d != index.dim or rows.ntotal != (len(index.names) if index.kind == "hnsw" else len(index)):
+        raise InputError(f"{path} is damaged: {rows.ntotal} rows of {rows.d} dimensions for {len(index)} names")
+    return index

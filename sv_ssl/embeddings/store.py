@@ -30,7 +30,7 @@ WRITABLE = ".npz, .npy, .ark, .scp, .parquet, .pt or / (a folder of .npy)"
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
-    """(N, D) -> (N, D) of length one, whatever their scale: the largest number is made 1 before any square.
+    """Return the unit rows of (N, D), whatever their scale: the largest number is made 1 before any square.
 
     >>> unit(np.array([[0, 4e30]], np.float32))
     array([[0., 1.]], dtype=float32)
@@ -40,14 +40,15 @@ def unit(rows: np.ndarray) -> np.ndarray:
     return rows
 
 
-def rows_of(found: Embeddings, ids: Sequence[str]) -> np.ndarray:
-    """N ids and (N, D); U of the ids -> (U, D)."""
-    row = dict(zip(found[0], range(len(found[0]))))
-    return found[1][[row[i] for i in ids]]
+def rows_of(embeddings: Embeddings, ids: Sequence[str]) -> np.ndarray:
+    """Return the rows of U of the ids: (U, D)."""
+    known, rows = embeddings
+    place = dict(zip(known, range(len(known))))
+    return rows[[place[i] for i in ids]]
 
 
 def read(path: str | os.PathLike) -> Embeddings:
-    """Path of a file or folder -> N ids, (N, D) float32; ids unique, rows finite and not zero, or an InputError."""
+    """Read a file or folder: N unique ids, (N, D) float32, finite and not zero; anything else is an InputError."""
     name = os.fspath(path)
     if not os.path.exists(name):
         raise InputError(f"cannot read {name}: No such file or directory")
@@ -56,8 +57,8 @@ def read(path: str | os.PathLike) -> Embeddings:
         raise InputError(f"{name}: wanted embeddings as {', '.join(READERS)}, by the ending of the name")
     wanted, reader = READERS[kind]
     try:
-        ids, found = reader(Path(name))
-        rows = found if isinstance(found, np.ndarray) else _stacked(ids, found)
+        ids, stored = reader(Path(name))
+        rows = stored if isinstance(stored, np.ndarray) else _stacked(ids, stored)
     except Exception as error:  # a foreign or damaged file fails in any of a dozen ways
         if isinstance(error, OSError) and error.filename:
             raise InputError(f"cannot read {error.filename}: {error.strerror}") from None
@@ -66,7 +67,7 @@ def read(path: str | os.PathLike) -> Embeddings:
 
 
 def write(path: str | os.PathLike, ids: Sequence[str], rows: np.ndarray) -> None:
-    """N ids, (N, D) -> a file or folder, whole or absent, float32; what `read` would refuse is refused here.
+    """Write N ids and (N, D) as float32 to a file or folder, whole or absent; what `read` would refuse is refused here.
 
     >>> import tempfile
     >>> path = tempfile.mkdtemp() + "/embeddings.npz"
@@ -102,6 +103,7 @@ def _kind(name: str) -> str:
 
 
 def _checked(ids: list[str], rows: np.ndarray, name: str) -> Embeddings:
+    """Return what every format must hold, as float32, or raise InputError."""
     if rows.ndim != 2 or len(ids) != len(rows) or not rows.size:
         raise InputError(f"{name}: {len(ids)} ids and embeddings of shape {rows.shape}; wanted (N,) and (N, D)")
     if rows.dtype.kind != "f":
@@ -123,7 +125,7 @@ def _checked(ids: list[str], rows: np.ndarray, name: str) -> Embeddings:
 
 
 def _stacked(ids: Sequence[str], vectors: Iterable[Any]) -> np.ndarray:
-    """N ids, N arrays (D,) or (1, D) -> (N, D)."""
+    """Stack N arrays (D,) or (1, D) -> (N, D); the ids are for the message."""
     rows: list[np.ndarray] = []
     for name, vector in zip(ids, map(np.asarray, vectors)):
         if vector.dtype.kind != "f" or not vector.size or vector.shape[-1:] != (vector.size,):

@@ -36,16 +36,16 @@ def _only(usual: str, names: list[str]) -> str | None:
 
 
 def _numbered(names: list[str]) -> list[str]:
-    """Names of columns -> the same in the order of the numbers that end them, or none if there is a gap."""
+    """Return names of columns in the order of the numbers that end them, or none if there is a gap."""
     parts = {name: re.fullmatch(r"(.*?)(\d+)", name) for name in names}
-    found = sorted((int(part[2]), part[1], name) for name, part in parts.items() if part)
-    numbers = [number for number, _, _ in found]
-    whole = numbers == list(range(numbers[0], numbers[0] + len(names))) if found else False
-    return [name for _, _, name in found] if whole and len({stem for _, stem, _ in found}) == 1 else []
+    ordered = sorted((int(part[2]), part[1], name) for name, part in parts.items() if part)
+    numbers = [number for number, _, _ in ordered]
+    whole = numbers == list(range(numbers[0], numbers[0] + len(names))) if ordered else False
+    return [name for _, _, name in ordered] if whole and len({stem for _, stem, _ in ordered}) == 1 else []
 
 
 def _lists(column: Any, ids: list[str]) -> np.ndarray:
-    """pyarrow column of N lists -> (N, D)."""
+    """Return pyarrow's column of N lists as (N, D)."""
     from pyarrow import compute
 
     lengths = compute.list_value_length(column).to_numpy()

@@ -20,7 +20,7 @@ from sv_ssl.embeddings import store
 
 
 def write(folder: str | os.PathLike, ids: Sequence[str], rows: np.ndarray, speakers: Mapping[str, str]) -> None:
-    """N ids, (N, D), the speaker of each id -> the folder; lines are sorted as Kaldi wants them (LC_ALL=C).
+    """Write N ids, (N, D) and the speaker of each id as a folder; lines are sorted as Kaldi wants them (LC_ALL=C).
 
     >>> import tempfile
     >>> folder = tempfile.mkdtemp()
@@ -30,25 +30,25 @@ def write(folder: str | os.PathLike, ids: Sequence[str], rows: np.ndarray, speak
     b 1
     """
     folder = Path(folder)
-    if untold := [i for i in ids if i not in speakers]:
-        raise InputError(f"{len(untold)} of {len(ids)} utterances have no speaker, such as {untold[0]}")
+    if unknown := [i for i in ids if i not in speakers]:
+        raise InputError(f"{len(unknown)} of {len(ids)} utterances have no speaker, such as {unknown[0]}")
     utterances: dict[str, list[str]] = {}
     for name in sorted(ids, key=str.encode):
         utterances.setdefault(speakers[name], []).append(name)
-    spoken = sorted(utterances, key=str.encode)
+    names = sorted(utterances, key=str.encode)
     row = dict(zip(ids, np.asarray(rows)))
     order = sorted(ids, key=str.encode)
     for name in ("xvector.scp", "spk_xvector.scp"):
-        store.check_target(folder / name, [*order, *spoken])
+        store.check_target(folder / name, [*order, *names])
     store.write(folder / "xvector.scp", order, np.stack([row[name] for name in order]))
     store.write(
         folder / "spk_xvector.scp",
-        spoken,
-        np.stack([np.mean([row[name] for name in utterances[who]], axis=0) for who in spoken]),
+        names,
+        np.stack([np.mean([row[i] for i in utterances[speaker]], axis=0) for speaker in names]),
     )
     _lines(folder / "utt2spk", [f"{name} {speakers[name]}" for name in order])
-    _lines(folder / "spk2utt", [" ".join([who, *utterances[who]]) for who in spoken])
-    _lines(folder / "num_utts.ark", [f"{who} {len(utterances[who])}" for who in spoken])
+    _lines(folder / "spk2utt", [" ".join([speaker, *utterances[speaker]]) for speaker in names])
+    _lines(folder / "num_utts.ark", [f"{speaker} {len(utterances[speaker])}" for speaker in names])
 
 
 def _lines(path: Path, lines: list[str]) -> None:

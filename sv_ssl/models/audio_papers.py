@@ -26,7 +26,7 @@ from sv_ssl.models.resnet import stages
 
 
 class Waveform(nn.Module):
-    """(B, samples) -> (B, samples, 1): no features at all, in float32.
+    """Pass samples on as they are, in float32: (B, samples) -> (B, samples, 1).
 
     >>> Waveform()(torch.zeros(2, 16000)).shape
     torch.Size([2, 16000, 1])
@@ -42,7 +42,7 @@ class Waveform(nn.Module):
 
 
 class ThreeSpectra(nn.Module):
-    """(B, samples) -> (B, frames, 3 * n_mels): log-magnitude, phase (of pi) and log-mel, `n_mels` bands of each.
+    """Log-magnitude, phase (of pi) and log-mel, `n_mels` bands of each: (B, samples) -> (B, frames, 3 * n_mels).
 
     Bands go from 40 Hz to 8 kHz, evenly on a logarithmic axis for the first two. The two logarithms have mean 0 over
     the clip: its level does not matter, while its spectrum, unlike `LogMel`'s, stays as it is.
@@ -182,7 +182,7 @@ class RawResNet18(nn.Module):
 class AST(nn.Module):
     """A transformer over patches of the spectrogram (Gong et al. 2021), for any length: (B, T, n_mels) -> (B, dim).
 
-    Where a patch lies is told by a learnt vector for its bands and a fixed one (sines) for its time.
+    Where a patch lies is given by a learnt vector for its bands and a fixed one (sines) for its time.
 
     >>> AST(n_mels=40, size="small")(torch.randn(2, 100, 40)).shape
     torch.Size([2, 192])
@@ -209,7 +209,7 @@ class AST(nn.Module):
         self.layers = nn.TransformerEncoder(layer, s["depth"], nn.LayerNorm(self.dim), enable_nested_tensor=False)
 
     def _missing(self, length: int) -> int:
-        """What lacks to a whole number of patches."""
+        """Return what lacks to a whole number of patches."""
         return (self.PATCH - length) if length < self.PATCH else (self.PATCH - length) % self.stride
 
     def forward(self, frames: Tensor) -> Tensor:
@@ -221,7 +221,7 @@ class AST(nn.Module):
 
 
 def _sines(n: int, dim: int) -> Tensor:
-    """-> (n, dim): sines and cosines of the place, from one that turns at every place to one that hardly does."""
+    """Return sines and cosines of n places, from one that turns at every place to one that hardly does: (n, dim)."""
     speed = 10000.0 ** (-torch.arange(0, dim, 2) / dim)
     angle = torch.arange(n)[:, None] * speed
     return torch.cat([angle.sin(), angle.cos()], dim=1)

@@ -62,7 +62,7 @@ class Imported(NamedTuple):
     front_end: str  # what the weights were trained with, and how far that is known
 
     def report(self) -> str:
-        """A line a tensor, and what was left out."""
+        """Return a line a tensor, and what was left out."""
         width = max(len(theirs) for theirs, _, _ in self.matched)
         lines = [f"{theirs:{width}}  ->  {ours}  {shape}" for theirs, ours, shape in self.matched]
         lines += [
@@ -72,7 +72,7 @@ class Imported(NamedTuple):
 
 
 def read(path: str | os.PathLike, kind: str) -> Imported:
-    """A checkpoint of another toolkit -> an embedder in eval mode; every tensor of the encoder must find its place."""
+    """Read a checkpoint of another toolkit into an embedder in eval mode; every tensor must find its place."""
     if kind not in FRONT_ENDS:
         raise InputError(f"no kind {kind!r} of checkpoint is known: choose one of {', '.join(FRONT_ENDS)}")
     theirs = tensors(path)
@@ -92,15 +92,15 @@ def read(path: str | os.PathLike, kind: str) -> Imported:
 
 
 def tensors(path: str | os.PathLike) -> dict[str, Tensor]:
-    """A torch or safetensors file -> its tensors by name, without the outer layers `model`, `state_dict` and `module.`.
+    """Read the tensors of a torch or safetensors file by name, without the layers `model`, `state_dict` and `module.`.
 
     Nothing in the file is run.
     """
     try:
         try:
-            found: Any = load_file(path)
+            loaded: Any = load_file(path)
         except SafetensorError:
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception:  # a foreign file fails in any of a dozen ways
@@ -109,23 +109,23 @@ def tensors(path: str | os.PathLike) -> dict[str, Tensor]:
             "it): save it again as torch.save(model.state_dict(), PATH)"
         ) from None
     for layer in ("model", "state_dict"):
-        found = found[layer] if isinstance(found, dict) and isinstance(found.get(layer), dict) else found
-    if not isinstance(found, dict) or not found or not all(isinstance(value, Tensor) for value in found.values()):
+        loaded = loaded[layer] if isinstance(loaded, dict) and isinstance(loaded.get(layer), dict) else loaded
+    if not isinstance(loaded, dict) or not loaded or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise InputError(
             f"{path}: wanted a dictionary of tensors by name, perhaps under `model` or `state_dict`; it "
-            f"holds {_kinds(found)}"
+            f"holds {_kinds(loaded)}"
         )
-    return {str(name).removeprefix("module."): value for name, value in found.items()}
+    return {str(name).removeprefix("module."): value for name, value in loaded.items()}
 
 
-def _kinds(found: Any) -> str:
-    if not isinstance(found, dict):
-        return f"a {type(found).__name__}"
-    return ", ".join(f"{name} ({type(value).__name__})" for name, value in list(found.items())[:5]) or "nothing"
+def _kinds(loaded: Any) -> str:
+    if not isinstance(loaded, dict):
+        return f"a {type(loaded).__name__}"
+    return ", ".join(f"{name} ({type(value).__name__})" for name, value in list(loaded.items())[:5]) or "nothing"
 
 
 def _of_encoder(theirs: Tensors, path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, int]]:
-    """The tensors below `encoder.`, and the number of those below each other name."""
+    """Return the tensors below `encoder.`, and the number of those below each other name."""
     inner = {name.removeprefix("encoder."): value for name, value in theirs.items() if name.startswith("encoder.")}
     others = Counter(name.split(".")[0] for name in theirs if not name.startswith("encoder."))
     if not inner:
@@ -136,7 +136,7 @@ def _of_encoder(theirs: Tensors, path: str | os.PathLike) -> tuple[dict[str, Ten
 
 
 def _without_head(theirs: Tensors) -> tuple[dict[str, Tensor], dict[str, int]]:
-    """A classifier's head is told by its name."""
+    """Return the tensors without a classifier's head, known by its name, and the number of the head's."""
     heads = ("projection.", "classifier.")
     left = Counter(name.split(".")[0] for name in theirs if name.startswith(heads))
     return {name: value for name, value in theirs.items() if not name.startswith(heads)}, dict(left)
@@ -159,7 +159,7 @@ def _size(sizes: Mapping[Any, Any], wanted: Any, path: str | os.PathLike) -> Any
 
 
 def _ecapa(theirs: Tensors, path: str | os.PathLike) -> tuple[Any, dict[str, str]]:
-    """SpeechBrain's ECAPA-TDNN, which is 3D-Speaker's too, and by the same names sslsv's."""
+    """Build SpeechBrain's ECAPA-TDNN, which is 3D-Speaker's too, and by the same names sslsv's."""
     width, n_mels, *_ = _shape(theirs, "blocks.0.conv.conv.weight", path)
     sizes = {
         "width": width,
@@ -171,7 +171,7 @@ def _ecapa(theirs: Tensors, path: str | os.PathLike) -> tuple[Any, dict[str, str
 
 
 def _resnet(theirs: Tensors, floor: float, path: str | os.PathLike) -> tuple[Any, dict[str, str]]:
-    """WeSpeaker's ResNet-34, which is 3D-Speaker's too."""
+    """Build WeSpeaker's ResNet-34, which is 3D-Speaker's too."""
     if "layer2.se_res2block.0.conv.weight" in theirs:
         raise InputError(
             f"{path} is a WeSpeaker ECAPA-TDNN, which is not ours: its convolutions pad with zeros, ours "
@@ -194,17 +194,17 @@ def _resnet(theirs: Tensors, floor: float, path: str | os.PathLike) -> tuple[Any
 
 
 def _resnet_name(name: str) -> str:
-    """A tensor of WeSpeaker's ResNet -> ours.
+    """Translate the name of a tensor of WeSpeaker's ResNet into ours.
 
     >>> _resnet_name("layer2.0.shortcut.1.bias"), _resnet_name("bn1.weight")
     ('blocks.3.shortcut.1.bias', 'stem.1.weight')
     """
-    name = re.sub(r"^layer([1-4])\.(\d+)", lambda found: f"blocks.{LAYERS[found[1]] + int(found[2])}", name)
+    name = re.sub(r"^layer([1-4])\.(\d+)", lambda match: f"blocks.{LAYERS[match[1]] + int(match[2])}", name)
     return re.sub(r"^seg_1\.", "project.", re.sub(r"^bn1\.", "stem.1.", re.sub(r"^conv1\.", "stem.0.", name)))
 
 
 def _sslsv(theirs: Tensors, n_mels: int, path: str | os.PathLike) -> tuple[Any, dict[str, str]]:
-    """The ECAPA-TDNN or Fast ResNet-34 of an sslsv checkpoint."""
+    """Build the ECAPA-TDNN or Fast ResNet-34 of an sslsv checkpoint."""
     if "blocks.0.conv.conv.weight" in theirs:
         encoder, names = _ecapa(theirs, path)
         return encoder, {name: re.sub(r"(norm|asp_bn)\.(\w+)$", r"\1.norm.\2", ours) for name, ours in names.items()}
@@ -231,12 +231,12 @@ def _sslsv_front_end(theirs: dict[str, Tensor], path: str | os.PathLike) -> Ssls
 
 
 def _fast_name(name: str) -> str:
-    """A tensor of sslsv's Fast ResNet-34 -> ours.
+    """Translate the name of a tensor of sslsv's Fast ResNet-34 into ours.
 
     >>> _fast_name("block2.0.downsample.1.bias"), _fast_name("pooling.attention")
     ('blocks.3.shortcut.1.bias', 'pooling.question')
     """
-    name = re.sub(r"^block([1-4])\.(\d+)", lambda found: f"blocks.{LAYERS[found[1]] + int(found[2])}", name)
+    name = re.sub(r"^block([1-4])\.(\d+)", lambda match: f"blocks.{LAYERS[match[1]] + int(match[2])}", name)
     for theirs, ours in (
         (r"^conv\.", "stem.0."),
         (r"^bn\.", "stem.1."),

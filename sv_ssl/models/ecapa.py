@@ -27,7 +27,8 @@ class ECAPA(nn.Module):
         from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN  # seconds to import: only when it is built
         from speechbrain.nnet.CNN import Conv1d
 
-        self.config, self.dim = {"n_mels": n_mels, "size": size, "dim": dim}, dim
+        self.config = {"n_mels": n_mels, "size": size, "dim": dim}
+        self.dim = dim
         s = preset(self.SIZES, size, "ECAPA")
         self.tdnn = ECAPA_TDNN(
             n_mels,
@@ -41,18 +42,20 @@ class ECAPA(nn.Module):
                 layer.padding = "valid"  # the same, without a copy of the input
 
     def forward(self, frames: Tensor) -> Tensor:
-        """What `self.tdnn` gives, in four fifths of the time: see `_pooled`."""
-        x, found = frames.transpose(1, 2), []
+        """Encode as `self.tdnn` does, in four fifths of the time: see `_pooled`."""
+        x = frames.transpose(1, 2)
+        layers = []
         for block in self.tdnn.blocks:
             x = block(x)
-            found.append(x)
-        x = self.tdnn.mfa(torch.cat(found[1:], dim=1))  # (B, C, T)
+            layers.append(x)
+        x = self.tdnn.mfa(torch.cat(layers[1:], dim=1))  # (B, C, T)
         return self.tdnn.fc(self.tdnn.asp_bn(self._pooled(x)[:, :, None])).squeeze(2)
 
     def _pooled(self, x: Tensor) -> Tensor:
-        """(B, C, T) -> (B, 2 C): the attention's own view of the whole utterance is the same at every time.
+        """Pool with attentive statistics: (B, C, T) -> (B, 2 C).
 
-        So W [x; mean; std] is W_x x + W_u [mean; std], of which the second part is computed once an utterance.
+        The attention sees [x; mean; std] at every time, of which mean and std are the utterance's own. So W [x; mean;
+        std] is W_x x + W_u [mean; std], of which the second part is computed once an utterance.
         """
         asp, channels = self.tdnn.asp, x.shape[1]
         variance, mean = torch.var_mean(x, dim=2, correction=0)

@@ -18,7 +18,7 @@ from sv_ssl.models.resnet import FastResNet34, ResNet34
 
 
 def named(name: str, n_mels: int, size: int | str, dim: int) -> nn.Module:
-    """The encoder of this name, so that one YAML serves all of them: `--encoder ECAPA`.
+    """Build the encoder of this name, so that one YAML serves all of them: `--encoder ECAPA`.
 
     >>> named("FastResNet34", n_mels=40, size="small", dim=64).dim
     64
@@ -31,18 +31,19 @@ def named(name: str, n_mels: int, size: int | str, dim: int) -> nn.Module:
 
 
 class FrameStatistics(nn.Module):
-    """No learning at all, the baseline to beat: (B, T, F) -> (B, 2F), each band's mean and standard deviation."""
+    """Each band's mean and standard deviation, without any learning, the baseline to beat: (B, T, F) -> (B, 2F)."""
 
     def __init__(self, n_mels: int = 40):
         super().__init__()
-        self.config, self.dim = {"n_mels": n_mels}, 2 * n_mels
+        self.config = {"n_mels": n_mels}
+        self.dim = 2 * n_mels
 
     def forward(self, frames: Tensor) -> Tensor:
         return torch.cat([frames.mean(dim=1), frames.std(dim=1)], dim=1)
 
 
 class Embedder(nn.Module):
-    """(B, samples) -> (B, dim): features, then an encoder.
+    """Features, then an encoder: (B, samples) -> (B, dim).
 
     >>> from sv_ssl.models.features import LogMel
     >>> Embedder(LogMel(40), FastResNet34(40, "small"))(torch.randn(2, 16000)).shape
@@ -72,9 +73,9 @@ class Embedder(nn.Module):
         return int(self.features.config["sample_rate"])
 
     def compile_training(self) -> None:
-        """From now on the encoder's steps of training go through torch.compile, whose first one takes a minute or two.
+        """Compile the encoder's training steps from now on; the first one takes a minute or two.
 
-        Not the embeddings: recordings have any length, and each would be compiled anew.
+        Embeddings are not compiled: recordings have any length, and each would be compiled anew.
         """
         self.compiled = torch.compile(self.encoder.forward)
 

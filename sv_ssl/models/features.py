@@ -108,7 +108,7 @@ def check_frames(n_mels: int, sample_rate: int, hop_seconds: float, window_secon
 
 
 class LogMel(nn.Module):
-    """(B, samples) -> (B, frames, n_mels): log of mel band energies, 25 ms Hamming windows every 10 ms.
+    """Log of mel band energies, 25 ms Hamming windows every 10 ms: (B, samples) -> (B, frames, n_mels).
 
     `sentence_mean` removes each band's mean over the sentence, and with it a fixed channel. `spec_augment` masks what
     comes out, in training mode alone; it is no part of a model folder.
@@ -168,7 +168,7 @@ class LogMel(nn.Module):
 
 
 class SpeechBrainFbank(nn.Module):
-    """(B, samples) -> (B, frames, n_mels): SpeechBrain's own Fbank with its defaults, less each band's mean.
+    """SpeechBrain's own Fbank with its defaults, less each band's mean: (B, samples) -> (B, frames, n_mels).
 
     LogMel cannot equal it: its triangles begin at 0 Hz and are as wide above as below, its transform has 400 points,
     and nothing is more than 80 dB below the sentence's loudest value.
@@ -192,7 +192,7 @@ class SpeechBrainFbank(nn.Module):
 
 
 class KaldiFbank(nn.Module):
-    """(B, samples) -> (B, frames, n_mels): Kaldi's log filterbank, less each band's mean: 25 ms windows every 10 ms.
+    """Kaldi's log filterbank, 25 ms windows every 10 ms, less each band's mean: (B, samples) -> (B, frames, n_mels).
 
     The windows lie wholly in the sentence; bands begin at 20 Hz, pre-emphasis is 0.97, there is no dither. 3D-Speaker's
     window is povey and its samples are between -1 and 1; WeSpeaker's is hamming and its samples are those of 16 bits.
@@ -234,7 +234,7 @@ class KaldiFbank(nn.Module):
 
 
 class SslsvMel(nn.Module):
-    """(B, samples) -> (B, frames, n_mels): sslsv's log of torchaudio's mel spectrogram, each band's variance made 1.
+    """sslsv's log of torchaudio's mel spectrogram, each band of variance 1: (B, samples) -> (B, frames, n_mels).
 
     `window` is hamming or, in older checkpoints, hann.
 

@@ -33,7 +33,7 @@ FORMAT = "sv_ssl model 1"
 def save(folder: str | os.PathLike, embedder: Embedder, training: dict, results: dict | None = None) -> Path:
     """Write the model folder, whole or not at all; one that stands there is replaced.
 
-    `training` tells how it was made (name, corpus, seed, ...); `results` what was measured, as the card is to say it.
+    `training` says how it was made (name, corpus, seed, ...); `results` what was measured, as the card is to say it.
     """
     folder = Path(folder)
     new = folder.with_name(f".{folder.name}-new")
@@ -73,7 +73,7 @@ def _replace(folder: Path, new: Path) -> None:
 
 
 def load(folder: str | os.PathLike, device: str = "cpu") -> Embedder:
-    """The embedder of a model folder or of an .onnx file of `sv-export`, in eval mode; others are refused, with why."""
+    """Load the embedder of a model folder or of an .onnx file of `sv-export`, in eval mode; others are refused."""
     if os.fspath(folder).endswith(".onnx"):
         if device != "cpu":
             raise InputError(f"{folder} runs on the CPU, in float32: leave --device out, or load the model folder")
@@ -126,7 +126,7 @@ def fill(embedder: Embedder, folder: str | os.PathLike) -> None:
 
 
 def describe(folder: str | os.PathLike) -> dict:
-    """The folder's config.json, checked to be one of ours."""
+    """Read the folder's config.json and check that it is one of ours."""
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise InputError(f"{folder} is not a model folder: it has no config.json")
@@ -140,7 +140,7 @@ def describe(folder: str | os.PathLike) -> dict:
 
 
 def card(config: dict) -> str:
-    """The model card: what it is, how it was trained, on what, and its error rates with their intervals."""
+    """Return the model card: what it is, how it was trained, on what, and its error rates with their intervals."""
     training, results = config["training"], config["results"]
     rows = "".join(f"| {key} | {value} |\n" for key, value in training.items())
     measured = "".join(f"| {key} | {value} |\n" for key, value in results.items() if not isinstance(value, dict | list))

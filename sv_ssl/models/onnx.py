@@ -1,8 +1,8 @@
 """An embedder as one file that needs no sv_ssl: ONNX or TorchScript, features inside, checked against PyTorch.
 
-    export.to_onnx(embedder, "model.onnx")           wave (1, samples) float32 -> embedding (1, dim)
-    export.to_torchscript(embedder, "model.pt")      torch.jit.load("model.pt")(wave)
-    export.load_onnx("model.onnx")                   what sv_ssl embeds with, run by onnxruntime
+    onnx.to_onnx(embedder, "model.onnx")           wave (1, samples) float32 -> embedding (1, dim)
+    onnx.to_torchscript(embedder, "model.pt")      torch.jit.load("model.pt")(wave)
+    onnx.load_onnx("model.onnx")                   what sv_ssl embeds with, run by onnxruntime
 
 Utterances go in one by one, of any length: padding would change embeddings.
 """
@@ -35,7 +35,7 @@ SECONDS = (0.8, 1.7, 4.3)  # what is compared
 
 
 def to_onnx(embedder: Embedder, path: str | os.PathLike) -> float:
-    """Write an .onnx file if it gives the embedder's embeddings -> the largest difference from PyTorch."""
+    """Write an .onnx file if it gives the embedder's embeddings; return the largest difference from PyTorch."""
     _need("onnx", "onnxruntime", "onnxscript")
     embedder = embedder.cpu().eval()
     wave = torch.randn(1, 2 * embedder.sample_rate)
@@ -64,7 +64,7 @@ def to_onnx(embedder: Embedder, path: str | os.PathLike) -> float:
 
 
 def to_torchscript(embedder: Embedder, path: str | os.PathLike) -> float:
-    """Write a traced module if it gives the embedder's embeddings -> the largest difference from PyTorch."""
+    """Write a traced module if it gives the embedder's embeddings; return the largest difference from PyTorch."""
     embedder = embedder.cpu().eval()
     with aside(path) as temporary, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of sizes that tracing takes for constant: what matters is compared below
@@ -78,9 +78,11 @@ class OnnxEmbedder(nn.Module):
 
     def __init__(self, path: str | os.PathLike, threads: int = 1):
         super().__init__()
-        self.path, self.threads, self.session = os.path.abspath(path), threads, _session(path, threads)
-        found = self.session.get_modelmeta().custom_metadata_map.get("sv_ssl")
-        described = json.loads(found) if found else {}
+        self.path = os.path.abspath(path)
+        self.threads = threads
+        self.session = _session(path, threads)
+        text = self.session.get_modelmeta().custom_metadata_map.get("sv_ssl")
+        described = json.loads(text) if text else {}
         if described.get("format") != FORMAT:
             raise InputError(f"{path} was not written by sv-export of this version: its sample rate is unknown")
         self.dim, self.sample_rate = int(described["dim"]), int(described["sample_rate"])
@@ -94,12 +96,12 @@ class OnnxEmbedder(nn.Module):
         return load_onnx, (self.path, self.threads)  # a session cannot be sent to another process, its file can
 
     def forward(self, wave: Tensor) -> Tensor:
-        rows = [self.session.run(None, {"wave": one[None].numpy()})[0] for one in wave.float().cpu()]
+        rows = [self.session.run(None, {"wave": row[None].numpy()})[0] for row in wave.float().cpu()]
         return torch.cat([torch.from_numpy(row) for row in rows])
 
 
 def load_onnx(path: str | os.PathLike, threads: int = 1) -> OnnxEmbedder:
-    """The embedder in an .onnx file that `to_onnx` wrote; it has the `sample_rate`, `dim` and call of an Embedder."""
+    """Load an .onnx file that `to_onnx` wrote; it has the `sample_rate`, `dim` and call of an Embedder."""
     return OnnxEmbedder(path, threads).eval()
 
 
@@ -127,7 +129,7 @@ def _stft(
     onesided: bool | None = None,
     return_complex: bool | None = None,
 ):
-    """torch.stft of (B, samples) as one convolution: onnxruntime's own STFT takes as long as a small encoder."""
+    """Write torch.stft of (B, samples) as one convolution: onnxruntime's own STFT takes as long as a small encoder."""
     import onnx.numpy_helper
     import onnxscript
 
@@ -160,7 +162,7 @@ def _described(embedder: Embedder) -> dict[str, Any]:
 
 @torch.no_grad()
 def _checked(embedder: Embedder, made: Callable[[Tensor], Tensor], path: str | os.PathLike) -> float:
-    """Embed random audio with both -> the largest difference; one that is too large is an error."""
+    """Embed random audio with both and return the largest difference; one that is too large is an error."""
     largest = 0.0
     for seconds in SECONDS:
         wave = 0.1 * torch.randn(1, round(seconds * embedder.sample_rate), generator=torch_stream(0, "compared audio"))
@@ -182,7 +184,7 @@ def _need(*packages: str) -> None:
 
 
 class _quiet(warnings.catch_warnings):
-    """The exporter's notes on its own workings are kept from the screen."""
+    """Keep the exporter's notes on its own workings from the screen."""
 
     def __enter__(self) -> None:
         super().__enter__()

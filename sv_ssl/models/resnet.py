@@ -10,7 +10,7 @@ from sv_ssl.models.presets import preset
 
 
 class SqueezeExcite(nn.Module):
-    """(B, C, H, W) -> (B, C, H, W): each channel scaled by a gate computed from all channels' means."""
+    """Scale each channel by a gate computed from all channels' means: (B, C, H, W) -> (B, C, H, W)."""
 
     def __init__(self, channels: int, reduction: int = 8):
         super().__init__()
@@ -53,7 +53,7 @@ class Block(nn.Module):
 
 
 def stages(widths: tuple[int, ...], depths: tuple[int, ...], strides: tuple[int, ...], fast: bool) -> nn.Sequential:
-    """The residual blocks of a ResNet; a stage's first block carries its stride and its change of width."""
+    """Build the residual blocks of a ResNet; a stage's first block carries its stride and its change of width."""
     blocks, inputs = [], widths[0]
     for width, depth, stride in zip(widths, depths, strides):
         for i in range(depth):
@@ -63,7 +63,7 @@ def stages(widths: tuple[int, ...], depths: tuple[int, ...], strides: tuple[int,
 
 
 class SelfAttentivePooling(nn.Module):
-    """(B, T, C) -> (B, C): the frames' mean, weighted by a learnt question put to each frame."""
+    """Average frames, weighted by their product with a learnt vector: (B, T, C) -> (B, C)."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -77,7 +77,7 @@ class SelfAttentivePooling(nn.Module):
 
 
 class AttentiveStatistics(nn.Module):
-    """(B, T, C) -> (B, 2C): mean and standard deviation of the frames, weighted channel by channel."""
+    """Mean and standard deviation of the frames, weighted channel by channel: (B, T, C) -> (B, 2C)."""
 
     def __init__(self, channels: int, bottleneck: int = 128):
         super().__init__()
@@ -102,7 +102,8 @@ class FastResNet34(nn.Module):
 
     def __init__(self, n_mels: int = 40, size: str = "paper", dim: int = 512):
         super().__init__()
-        self.config, self.dim = {"n_mels": n_mels, "size": size, "dim": dim}, dim
+        self.config = {"n_mels": n_mels, "size": size, "dim": dim}
+        self.dim = dim
         widths = preset(self.SIZES, size, "FastResNet34")
         self.stem = nn.Sequential(
             nn.Conv2d(1, widths[0], 7, (2, 1), 3, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
@@ -128,7 +129,8 @@ class ResNet34(nn.Module):
 
     def __init__(self, n_mels: int = 80, size: str = "full", dim: int = 256):
         super().__init__()
-        self.config, self.dim = {"n_mels": n_mels, "size": size, "dim": dim}, dim
+        self.config = {"n_mels": n_mels, "size": size, "dim": dim}
+        self.dim = dim
         widths = preset(self.SIZES, size, "ResNet34")
         self.stem = nn.Sequential(nn.Conv2d(1, widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
         self.blocks = stages(widths, (3, 4, 6, 3), (1, 2, 2, 2), fast=False)
@@ -156,7 +158,8 @@ class WeSpeakerResNet34(nn.Module):
     def __init__(self, n_mels: int = 80, size: str = "full", dim: int = 256, floor: float = 1e-7):
         super().__init__()
         self.config = {"n_mels": n_mels, "size": size, "dim": dim, "floor": floor}
-        self.dim, self.floor = dim, floor
+        self.dim = dim
+        self.floor = floor
         widths = preset(self.SIZES, size, "WeSpeakerResNet34")
         self.stem = nn.Sequential(nn.Conv2d(1, widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
         self.blocks = stages(widths, (3, 4, 6, 3), (1, 2, 2, 2), fast=False)

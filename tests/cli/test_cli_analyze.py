@@ -56,7 +56,7 @@ def test_another_column_and_tsne(made, capsys):
 
 def test_many_classes_have_no_table(made, monkeypatch):
     folder, *_ = made
-    monkeypatch.setattr(command, "MANY", 2)
+    monkeypatch.setattr(command, "MOST_CLASSES", 2)
     assert run(folder) == 0 and not (folder / "out" / "pairs.csv").exists()
 
 
@@ -65,7 +65,7 @@ def test_a_part_of_many_embeddings_is_drawn(made, monkeypatch):
 
     folder, *_ = made
     seen = []
-    monkeypatch.setattr(command, "DRAWN", 20)
+    monkeypatch.setattr(command, "MOST_ON_MAP", 20)
     monkeypatch.setattr(class_plots, "embedding_map", lambda path, points, labels, *more: seen.append((points, labels)))
     assert run(folder) == 0
     assert seen[0][0].shape == (20, 2) and len(seen[0][1]) == 20
@@ -103,7 +103,7 @@ def test_missing_and_empty_labels_are_refused(made, capsys):
 def test_pairs_of_an_earlier_analysis_do_not_stay(made, monkeypatch):
     folder, _, _ = made
     assert run(folder) == 0 and (folder / "out" / "pairs.csv").is_file()
-    monkeypatch.setattr(command, "MANY", 2)
+    monkeypatch.setattr(command, "MOST_CLASSES", 2)
     assert run(folder) == 0 and not (folder / "out" / "pairs.csv").exists()
 
 

@@ -1,14 +1,18 @@
+import shutil
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from sv_ssl import audio
+from sv_ssl import audio, diarization
 from sv_ssl.core.errors import InputError
+from sv_ssl.data import rttm
 from sv_ssl.data.rttm import Region, Turn
 from sv_ssl.diarization import cluster, pipeline
 from sv_ssl.diarization.vad import energy
+from sv_ssl.models import folder
 from sv_ssl.models.embedder import Embedder
 from sv_ssl.models.features import LogMel
 from sv_ssl.models.resnet import FastResNet34
@@ -179,3 +183,21 @@ def test_a_damaged_recording_is_named(tmp_path):
     (tmp_path / "a.wav").write_bytes(b"")
     with pytest.raises(audio.AudioError, match="a.wav: is empty"):
         embed_windows(str(tmp_path / "a.wav"), np.array([0.0]), np.array([1.0]))
+
+
+def test_the_python_of_the_room_is_true(tmp_path, monkeypatch, capsys):
+    """The lines in the docstring of sv_ssl.diarization, on the golden meeting of two speakers."""
+    golden = Path(__file__).parents[1] / "golden" / "v1"
+    for path, name in (
+        (golden / "meeting.wav", "meeting.wav"),
+        (golden / "reference" / "meeting.rttm", "meeting.rttm"),
+    ):
+        shutil.copy(path, tmp_path / name)
+    folder.save(tmp_path / "FOLDER", Embedder(LogMel(40), FastResNet34(40, "small", 16)), {})
+    monkeypatch.chdir(tmp_path)
+    lines = [line[4:] for line in diarization.__doc__.splitlines() if line.startswith("    ")]
+    names = {}
+    exec("\n".join(lines), names)
+    who = names["diarization"].mapping(names["reference"], names["turns"])
+    assert capsys.readouterr().out.splitlines()[0].startswith("DER ") and set(who) <= {"spk1", "spk2", "spk3"}
+    assert rttm.read("found.rttm")["meeting"] == names["turns"] and rttm.read_uem("speech.uem")["meeting"]

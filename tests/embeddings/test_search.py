@@ -2,6 +2,7 @@ import faiss
 import numpy as np
 import pytest
 
+from sv_ssl.cli import identify
 from sv_ssl.cli import index as command
 from sv_ssl.core.errors import InputError
 from sv_ssl.embeddings import search, store
@@ -159,13 +160,15 @@ def files(tmp_path, monkeypatch):
 def test_commands_enrol_identify_and_remove(files, capsys):
     assert command.main(["a.index", "--enrol", "enrol.npz", "--speakers", "ids"]) == 0
     assert "3 speakers, 24 dimensions, flat" in capsys.readouterr().out
-    assert command.main_identify(["a.index", "test.npz", "--top", "2", "--threshold", "0.5"]) == 0
+    assert identify.main(["a.index", "test.npz", "--top", "2", "--threshold", "0.5"]) == 0
     shown = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert [line[:3] for line in shown] == [["t 1", "1", "anna"], ["t 2", "0", "unknown"]]
     assert float(shown[0][3]) > 0.99 and abs(float(shown[1][3])) < 0.1
     assert command.main(["a.index", "--remove", "anna"]) == 0
-    assert command.main_identify(["a.index", "test.npz", "--out", "who.tsv"]) == 0
-    assert "2 voices against 2 speakers: 2 named, 0 unknown" in capsys.readouterr().err
+    assert identify.main(["a.index", "test.npz", "--out", "who.tsv"]) == 0
+    said = capsys.readouterr().err
+    assert "2 voices against 2 speakers: 2 named, 0 unknown" in said
+    assert "wrote who.tsv" in said and said.splitlines()[-1].startswith("next: --threshold")
     assert "anna" not in (files / "who.tsv").read_text()
     assert command.main(["a.index"]) == 0 and "2 speakers" in capsys.readouterr().out
 
@@ -176,7 +179,7 @@ def test_speakers_of_a_file_and_the_threshold_of_a_calibration(files, capsys):
     assert command.main(["a.index", "--enrol", "enrol.npz", "--speakers", "utt2spk", "--kind", "hnsw"]) == 0
     facts = dict(ranges=((-1.0, 1.0),), n_target=5, n_nontarget=5, cllr_before=1.0, cllr_after=0.5, lists=(), notes=())
     write_calibration("cal.json", Calibration((10.0,), -4.0, 0.5, ("score",), **facts))
-    assert command.main_identify(["a.index", "test.npz", "--calibration", "cal.json"]) == 0
+    assert identify.main(["a.index", "test.npz", "--calibration", "cal.json"]) == 0
     shown = capsys.readouterr()
     assert "ANNA" in shown.out and "(threshold 0.4000)" in shown.err  # 10 x 0.4 - 4 = 0, both equally expected
 
@@ -200,7 +203,7 @@ def test_another_kind_is_refused(files, capsys):
     assert command.main(["a.index", "--enrol", "enrol.npz"]) == 0
     assert command.main(["a.index", "--enrol", "test.npz", "--kind", "hnsw"]) == 2
     assert "of the kind flat, not hnsw" in capsys.readouterr().err
-    assert command.main_identify(["a.index", "test.npz", "--threshold", "0.1", "--calibration", "x"]) == 2
+    assert identify.main(["a.index", "test.npz", "--threshold", "0.1", "--calibration", "x"]) == 2
     assert "exclude each other" in capsys.readouterr().err
-    assert command.main_identify(["a.index", "test.npz", "--threshold", "nan"]) == 2
+    assert identify.main(["a.index", "test.npz", "--threshold", "nan"]) == 2
     assert "between -1 and 1" in capsys.readouterr().err

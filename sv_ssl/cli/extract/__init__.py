@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """sv-extract: command line -> exit code."""
+    """Run the command and return its exit code."""
     return run(lambda: _extract(arguments.check(arguments.parser().parse_intermixed_args(argv))))
 
 
@@ -126,7 +126,7 @@ def _write_merged(out: str, paths: list[Path], listed: Trials | None, started: f
 
 
 def _write(out: str, part: Part, listed: Trials | None, started: float) -> int:
-    """Write the whole and what belongs beside it -> the exit code."""
+    """Write the whole and what belongs beside it; return the exit code."""
     from sv_ssl.embeddings import plan, store
 
     if listed and not part.crops:
@@ -148,9 +148,18 @@ def _write(out: str, part: Part, listed: Trials | None, started: float) -> int:
         print(f"wrote {_beside(out, '.windows.csv')}: when they start and stop")
     if listed:
         _write_scores(_beside(out, ".scores.txt"), listed, part)
-    elif not part.windows and not part.crops:
-        print(f"next: sv-score TRIALS --embeddings {out}")
+    else:
+        print(f"next: {_next(out, part)}")
     return 3 if skipped else 0
+
+
+def _next(out: str, part: Part) -> str:
+    """Return what to do with the file."""
+    if part.windows:
+        return f"a row of {out} is a window: {_beside(out, '.windows.csv')} has the times, in the same order"
+    if part.crops:
+        return "--score TRIALS scores a list by all pairs of crops"
+    return f"sv-score TRIALS --embeddings {out}"
 
 
 def _beside(out: str, ending: str) -> Path:

@@ -149,7 +149,7 @@ def _numbers(text: str) -> tuple[int, int]:
     >>> _numbers("2/4")
     (2, 4)
     """
-    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
-    if not found or not 1 <= int(found[1]) <= int(found[2]):
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
         raise InputError(f"--shard {text}: wanted K/N with K from 1 to N, such as 1/4")
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])

@@ -1,4 +1,4 @@
-"""Corpora as they are distributed, made into the folders that the recipes take. Here: what the commands share."""
+"""Make corpora, as they are distributed, into the folders that the recipes take; here is what the commands share."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Problem(NamedTuple):
 
 
 def parser(name: str, about: str, speakers: bool = True, many: bool = False) -> Parser:
-    """A command's options: where from, where to, how many at once."""
+    """Return the parser of a command: where from, where to, how many files at once."""
     made = Parser(prog=f"python data_prep/{name}.py", description=about.strip())
     add: Any = made.add_argument
     add("source", metavar="SOURCE", nargs="+" if many else None, help="folder to read, searched to its depths")
@@ -53,7 +53,7 @@ def parser(name: str, about: str, speakers: bool = True, many: bool = False) -> 
 
 
 def command(options: Parser, prepare: Callable[..., int], argv: Sequence[str] | None) -> int:
-    """Read a command line and prepare what it says -> exit code: 0, 2 bad input, 3 done with problems."""
+    """Read a command line and prepare what it names -> exit code: 0, 2 bad input, 3 done with problems."""
 
     def prepared() -> int:
         given = vars(options.parse_args(argv))
@@ -64,14 +64,14 @@ def command(options: Parser, prepare: Callable[..., int], argv: Sequence[str] | 
 
 
 def positive(text: str) -> int:
-    """A number of workers, above 0."""
+    """Read a whole number above 0."""
     if int(text) < 1:
         raise ValueError(text)
     return int(text)
 
 
 def walk(folder: str | os.PathLike) -> Iterator[os.DirEntry]:
-    """Every file below a folder, hidden ones left out; links are followed, but not back into a folder they lie in."""
+    """Yield every file below a folder but hidden ones; follow links, but not back into a folder that they lie in."""
     if not os.path.isdir(folder):
         raise InputError(f"{folder}: no such folder")
     waiting = [os.fspath(folder)]
@@ -97,9 +97,9 @@ def each(
     workers: int | None = None,
     size: int = 16,
 ) -> Iterator[tuple[Item, Result]]:
-    """(item, its result) in order: `size` items at a time in each thread, and a bar with the time left on a terminal.
+    """Yield (item, its result) in order: `size` items at a time in each thread, with a bar on a terminal.
 
-    >>> list(each(lambda some: [n * n for n in some], [1, 2, 3], "squaring", size=2))
+    >>> list(each(lambda block: [n * n for n in block], [1, 2, 3], "squaring", size=2))
     [(1, 1), (2, 4), (3, 9)]
     """
     workers = workers or cores()
@@ -110,15 +110,15 @@ def each(
     ):
 
         def finished() -> Iterator[tuple[Item, Result]]:
-            some, future = running.popleft()
+            block, future = running.popleft()
             results = future.result()
-            bar.update(len(some))
-            return zip(some, results)
+            bar.update(len(block))
+            return zip(block, results)
 
         try:
             for begin in range(0, len(items), size):
-                some = items[begin : begin + size]
-                running.append((some, pool.submit(work, list(some))))
+                block = items[begin : begin + size]
+                running.append((block, pool.submit(work, list(block))))
                 if len(running) == 4 * workers:  # a million at once would fill the memory
                     yield from finished()
             while running:
@@ -128,14 +128,14 @@ def each(
                 future.cancel()
 
 
-def listed(
+def write_list(
     path: Path, root: Path, kinds: Mapping[str, str], workers: int | None
 ) -> tuple[list[str], list[Problem], dict[str, int]]:
-    """{file below `root`: kind} -> a CSV `wav,kind,duration` at `path`; lines on it, what is unusable, files a kind."""
+    """Write {file below `root`: kind} as a CSV `wav,kind,duration` -> lines on it, what is unusable, files a kind."""
     below = os.path.relpath(root, path.parent)
     base = root if below.startswith("..") else Path(below)
     rows, problems, hours = [], [], dict.fromkeys(kinds.values(), 0.0)
-    lengths = each(lambda some: [_seconds(root / file) for file in some], list(kinds), "measuring", workers, 256)
+    lengths = each(lambda files: [_seconds(root / file) for file in files], list(kinds), "measuring", workers, 256)
     for file, length in lengths:
         if isinstance(length, str):
             problems.append(Problem(kinds[file], file, length))
@@ -168,7 +168,7 @@ def link(path: str, target: str) -> None:
 
 
 def rerooted(frame: pd.DataFrame, out: str | os.PathLike) -> pd.DataFrame:
-    """A scanned manifest whose `wav` is below its `data_root` -> the same for a CSV in `out`."""
+    """Return a scanned manifest, whose `wav` is below its `data_root`, as it is to be for a CSV in `out`."""
     root = frame.attrs["data_root"]
     below = os.path.relpath(root, out)
     base = root if below.startswith("..") else os.path.join("$data_root", "" if below == "." else below).rstrip("/")

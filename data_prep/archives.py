@@ -1,4 +1,4 @@
-"""Zip archives, whole or in the part files in which they are distributed: read in place, never joined on the disk."""
+"""Read zip archives, whole or in the part files in which they are distributed, in place: never joined on the disk."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Joined(io.RawIOBase):
         return count
 
     def part(self, place: int) -> int:
-        """The number of the file that holds a place."""
+        """Return the number of the file that holds a place."""
         return bisect_right(self.ends, place)
 
     def close(self) -> None:
@@ -82,7 +82,7 @@ class Archive:
             raise self._incomplete(parts[self._cut(lost)], f"cut short by {lost:,} bytes")
 
     def read(self, info: ZipInfo) -> bytes:
-        """A member's content; InputError names the part that is damaged."""
+        """Read a member's content; an InputError names the part that is damaged."""
         try:
             with self.lock:
                 return self.zip.read(info)
@@ -91,7 +91,7 @@ class Archive:
             raise InputError(f"{part}: damaged at {info.filename}: {error}") from None
 
     def _incomplete(self, part: str, fault: str) -> InputError:
-        """What to say of a part, unless another is shorter than it can be: all but the last are of one size."""
+        """Return what to say of a part, unless another is shorter than it can be: all but the last are of one size."""
         sizes = [end - begin for begin, end in zip([0, *self.joined.ends], self.joined.ends)]
         for other, size in zip(self.parts[:-1], sizes):
             if size < max(sizes):
@@ -99,7 +99,7 @@ class Archive:
         return InputError(f"{part}: {fault}: download it again")
 
     def _cut(self, lost: int) -> int:
-        """The part that bytes are missing from: members before the cut lie at their place, those after it earlier."""
+        """Find the part that bytes are missing from: members after the cut lie earlier than their place."""
 
         def moved(info: ZipInfo) -> bool:
             self.buffer.seek(info.header_offset + lost)
@@ -110,7 +110,7 @@ class Archive:
 
 
 def group(paths: Sequence[str]) -> list[list[str]]:
-    """Paths of zips and of parts -> the files of each archive, in order; InputError where a part is missing.
+    """Group the paths of zips and of parts by archive, in order; raise InputError where a part is missing.
 
     >>> group(["a/x.zip", "a/y_partab", "a/y_partaa"])
     [['a/x.zip'], ['a/y_partaa', 'a/y_partab']]

@@ -1,4 +1,4 @@
-"""What the preparation of labelled corpora shares: clips.csv, a manifest with `label`, `label_id`, `fold` and others.
+"""Write clips.csv, the manifest of a labelled corpus, with the columns `label`, `label_id`, `fold` and others.
 
 The number of a label is its place among all labels of the corpus, sorted: stored once, so that no part of the corpus
 can be numbered otherwise.
@@ -20,7 +20,7 @@ from sv_ssl.data import manifest, scan
 
 
 def root(source: str | os.PathLike, corpus: str, wanted: str, below: str) -> Path:
-    """The folder that holds `wanted`: `source`, or `below` in it."""
+    """Return the folder that holds `wanted`: `source`, or `below` in it."""
     for folder in (Path(source), Path(source) / below):
         if (folder / wanted).exists():
             return folder.absolute()
@@ -28,7 +28,7 @@ def root(source: str | os.PathLike, corpus: str, wanted: str, below: str) -> Pat
 
 
 def table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """The rows of a CSV, each with a value in every one of `columns`."""
+    """Read the rows of a CSV, each with a value in every one of `columns`."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)

@@ -1,4 +1,4 @@
-"""Audio that libsndfile does not read (m4a and others), to 16 kHz mono FLAC through ffmpeg."""
+"""Decode audio that libsndfile does not read (m4a and others) to 16 kHz mono FLAC through ffmpeg."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ BATCH = 16  # files an ffmpeg: to start one costs twice what it costs to decode 
 OPTIONS = ["-ac", "1", "-ar", "16000", "-sample_fmt", "s16", "-map_metadata", "-1", "-threads", "1"]
 
 
-def wanted(files: str) -> None:
-    """InputError unless ffmpeg is there for `files`."""
+def require_ffmpeg(files: str) -> None:
+    """Raise InputError unless ffmpeg is there to decode `files`."""
     if not shutil.which("ffmpeg"):
         raise InputError(
             f"ffmpeg is not on the PATH, and {files} can only be decoded with it: install it "
@@ -27,7 +27,7 @@ def wanted(files: str) -> None:
 
 
 def decode(pairs: Sequence[tuple[str | bytes, str]], folder: str | os.PathLike) -> list[str]:
-    """(path or content, path to write) a file -> "" or what is wrong, a file; what is written appears whole.
+    """Decode files, each (path or content, path to write) -> "" or what is wrong, for each; a file appears whole.
 
     Files in the making lie in a hidden folder below `folder`, which must be on the disk that is written to.
     """
@@ -55,7 +55,7 @@ def _path(source: str | bytes, path: str) -> str:
 
 
 def _ffmpeg(jobs: Sequence[tuple[str, str]]) -> str:
-    """Decode the first audio stream of each file -> "", or the last that ffmpeg said when it failed."""
+    """Decode the first audio stream of each file -> "", or the last line of ffmpeg's when it failed."""
     inputs = [word for source, _ in jobs for word in ("-i", f"file:{source}")]
     outputs = [word for i, (_, made) in enumerate(jobs) for word in ("-map", f"{i}:a:0", *OPTIONS, made)]
     command = ["ffmpeg", "-nostdin", "-v", "error", "-xerror", "-y", *inputs, *outputs]

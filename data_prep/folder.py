@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep import TRAIN, Problem, command, each, finish, link, parser, rerooted, save, walk
-from data_prep.decode import BATCH, SUFFIXES, decode, wanted
+from data_prep.decode import BATCH, SUFFIXES, decode, require_ffmpeg
 from sv_ssl.audio import AUDIO_SUFFIXES
 from sv_ssl.data import scan
 
@@ -28,14 +28,14 @@ def prepare(
     foreign = [path for path in paths if path.lower().endswith(SUFFIXES)]
     problems = []
     if foreign:
-        wanted(f"{len(foreign):,} files such as {foreign[0]}")
+        require_ffmpeg(f"{len(foreign):,} files such as {foreign[0]}")
         for path in paths:
             if path.lower().endswith(AUDIO_SUFFIXES):
                 link(path, str(decoded / os.path.relpath(path, source)))
         jobs = [(path, f"{decoded / os.path.relpath(path, source)}.flac") for path in foreign]
         undone = [job for job in jobs if not os.path.exists(job[1])]
         decoded.mkdir(parents=True, exist_ok=True)
-        faults = each(lambda some: decode(some, decoded), undone, "decoding", workers, BATCH)
+        faults = each(lambda jobs: decode(jobs, decoded), undone, "decoding", workers, BATCH)
         problems = [Problem("", path, fault) for (path, _), fault in faults if fault]
     frame = scan.scan(decoded if foreign else source, workers=workers)
     problems += [Problem("", path, reason) for path, _, reason in frame.attrs["skipped"]]
@@ -43,7 +43,7 @@ def prepare(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line -> exit code."""
+    """Run the command line -> exit code."""
     return command(parser("folder", __doc__ or ""), prepare, argv)
 
 

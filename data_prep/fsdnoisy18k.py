@@ -35,7 +35,7 @@ def prepare(source: str | os.PathLike, out: str | os.PathLike, workers: int | No
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line -> exit code."""
+    """Run the command line -> exit code."""
     return command(parser("fsdnoisy18k", __doc__ or "", speakers=False), prepare, argv)
 
 

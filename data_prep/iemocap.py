@@ -42,7 +42,7 @@ def prepare(
 
 
 def _turns(root: Path) -> Iterator[tuple[str, str, str, str]]:
-    """-> session, turn, the speaker's letter, label."""
+    """Yield session, turn, the speaker's letter and label."""
     files = sorted(path for path in root.glob("Session[1-5]/dialog/EmoEvaluation/*.txt") if path.name[0] != ".")
     if not files:
         raise InputError(f"{root}: no labels: want Session1/dialog/EmoEvaluation/Ses01F_impro01.txt and others")
@@ -53,7 +53,7 @@ def _turns(root: Path) -> Iterator[tuple[str, str, str, str]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line -> exit code."""
+    """Run the command line -> exit code."""
     options = parser("iemocap", __doc__ or "", speakers=False)
     options.add_argument("--excited", action="store_true", help="count excited as happy")
     return command(options, prepare, argv)

@@ -25,7 +25,7 @@ def prepare(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line -> exit code."""
+    """Run the command line -> exit code."""
     return command(parser("kaldi", __doc__ or ""), prepare, argv)
 
 

@@ -33,7 +33,7 @@ def prepare(
 ) -> int:
     """Write the manifests of LibriSpeech's parts below `source` to `out` -> exit code."""
     out = Path(os.path.abspath(out))
-    frames = {part: scan.from_speakers(path, workers=workers) for part, path in _found(Path(source)).items()}
+    frames = {part: scan.from_speakers(path, workers=workers) for part, path in _find_parts(Path(source)).items()}
     problems = [problem for part, frame in frames.items() for problem in unlike_published(part, frame)]
     frames = {part: rerooted(frame, out) for part, frame in frames.items()}
     train = [frame for part, frame in frames.items() if "train-" in part]
@@ -43,7 +43,7 @@ def prepare(
 
 
 def unlike_published(part: str, frame: pd.DataFrame) -> list[Problem]:
-    """What of a part could not be read, and its counts where they are not the published ones."""
+    """List what of a part could not be read, and its counts where they are not the published ones."""
     pairs = zip((len(frame), frame["spk_id"].nunique()), PUBLISHED[part], ("utterances", "speakers"))
     counts = [f"{count:,} {what}, published are {wanted:,}" for count, wanted, what in pairs if count != wanted]
     return [Problem(part, path, reason) for path, _, reason in frame.attrs["skipped"]] + [
@@ -51,22 +51,22 @@ def unlike_published(part: str, frame: pd.DataFrame) -> list[Problem]:
     ]
 
 
-def _found(source: Path) -> dict[str, Path]:
-    """{part: folder} in the order of PUBLISHED."""
+def _find_parts(source: Path) -> dict[str, Path]:
+    """Return {part: folder} in the order of PUBLISHED."""
     places = {
         part: [source / part, source / "LibriSpeech" / part, *([source] if source.name == part else [])]
         for part in PUBLISHED
     }
-    found = {part: path for part, paths in places.items() for path in paths if path.is_dir()}
-    if not found:
+    folders = {part: path for part, paths in places.items() for path in paths if path.is_dir()}
+    if not folders:
         raise InputError(
             f"{source}: no part of LibriSpeech in it: want {', '.join(PUBLISHED)}, or a folder LibriSpeech with them"
         )
-    return found
+    return folders
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line -> exit code."""
+    """Run the command line -> exit code."""
     return command(parser("librispeech", __doc__ or ""), prepare, argv)
 
 

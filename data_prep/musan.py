@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep import Problem, command, finish, listed, parser
+from data_prep import Problem, command, finish, parser, write_list
 from sv_ssl import audio
 from sv_ssl.core.errors import InputError
 
@@ -24,7 +24,7 @@ def prepare(source: str | os.PathLike, out: str | os.PathLike, workers: int | No
     if not all((root / kind).is_dir() for kind in PUBLISHED):
         raise InputError(f"{source}: not MUSAN: want the folders {', '.join(PUBLISHED)} in it, or musan with them")
     kinds = {f"{kind}/{file}": kind for kind in PUBLISHED for file in audio.find(root / kind)}
-    lines, problems, counts = listed(out / "noise.csv", root, kinds, workers)
+    lines, problems, counts = write_list(out / "noise.csv", root, kinds, workers)
     problems += [
         Problem(kind, "", f"{counts[kind]:,} files, published are {wanted:,}")
         for kind, wanted in PUBLISHED.items()
@@ -34,7 +34,7 @@ def prepare(source: str | os.PathLike, out: str | os.PathLike, workers: int | No
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line -> exit code."""
+    """Run the command line -> exit code."""
     return command(parser("musan", __doc__ or "", speakers=False), prepare, argv)
 
 

@@ -59,7 +59,7 @@ def _examples(path: Path) -> dict[str, dict]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line -> exit code."""
+    """Run the command line -> exit code."""
     options = parser("nsynth", __doc__ or "", speakers=False)
     options.add_argument("--pitch", action="store_true", help="label by pitch instead of by family")
     return command(options, prepare, argv)

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep import Problem, command, finish, listed, parser
+from data_prep import Problem, command, finish, parser, write_list
 from sv_ssl import audio
 from sv_ssl.core.errors import InputError
 
@@ -39,7 +39,7 @@ def prepare(source: str | os.PathLike, out: str | os.PathLike, workers: int | No
         "real_rir.csv": {file: "real" for file in measured if file not in isotropic},
         "noise.csv": dict.fromkeys((*points, *isotropic), "noise"),
     }
-    done = [listed(out / name, root, files, workers) for name, files in lists.items() if files]
+    done = [write_list(out / name, root, files, workers) for name, files in lists.items() if files]
     counts = {**done[0][2], "point-source noise": len(points)}
     problems = [problem for _, problems, _ in done for problem in problems]
     problems += [
@@ -56,7 +56,7 @@ def _below(root: Path, folder: str) -> list[str]:
 
 
 def _noises(folder: Path, files: Sequence[str]) -> list[str]:
-    """Those of the measured files that are isotropic noise: by noise_list, else by their names."""
+    """Return those of the measured files that are isotropic noise: by noise_list, else by their names."""
     table = folder / "noise_list"
     if table.is_file():
         named = {os.path.basename(line.split()[-1]) for line in table.read_text().splitlines() if line.strip()}
@@ -65,7 +65,7 @@ def _noises(folder: Path, files: Sequence[str]) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line -> exit code."""
+    """Run the command line -> exit code."""
     return command(parser("rirs", __doc__ or "", speakers=False), prepare, argv)
 
 

@@ -1,4 +1,4 @@
-"""A manifest's recordings, packed into tar shards for network file systems: few large files instead of a million.
+"""Pack a manifest's recordings into tar shards for network file systems: few large files instead of a million.
 
 SOURCE is a folder with a train.csv, as the other commands write it, or such a CSV. FOLDER gets shard-000000.tar, ...,
 in each KEY.flac (the file as it is) and KEY.json for every utterance, as webdataset has them, and a train.csv.
@@ -59,7 +59,7 @@ def prepare(
     ]
     places: dict[str, Place] = {}
     problems: list[Problem] = []
-    for _, (found, faults) in each(lambda some: [pack(*job) for job in some], jobs, "packing", workers, size=1):
+    for _, (found, faults) in each(lambda block: [pack(*job) for job in block], jobs, "packing", workers, size=1):
         places.update(found)
         problems += faults
     kept = frame[frame["ID"].isin(places)]
@@ -91,16 +91,16 @@ def pack(path: Path, number: int, frame: pd.DataFrame) -> tuple[dict[str, Place]
     found = places(path)
     if set(found) - set(frame["ID"]):
         raise InputError(f"{path}: holds other utterances than would be packed now: give another folder with --out")
-    told = {problem.name for problem in problems}
+    reported = {problem.name for problem in problems}
     return found, problems + [
         Problem(path.name, key, f"was left out when {path} was packed: delete that to try again")
         for key in frame["ID"]
-        if key not in found and key not in told
+        if key not in found and key not in reported
     ]
 
 
 def packed(about: dict[str, Any]) -> tuple[bytes, str, int]:
-    """An utterance -> the bytes to pack, the ending that tells their kind, the sample at which it begins in them."""
+    """Return the bytes to pack of an utterance, the ending that tells their kind, the sample at which it begins."""
     path, start, stop = about["wav"], about["start"], about["stop"]
     file = audio.info(path)
     if (start, stop) != (0, file.frames):
@@ -121,7 +121,7 @@ def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def places(path: Path) -> dict[str, Place]:
-    """What a shard holds, by its own account: a KEY.json comes right behind its audio."""
+    """Read what a shard holds, by its own account: a KEY.json comes right behind its audio."""
     found: dict[str, Place] = {}
     try:
         with tarfile.open(path, "r:") as tar:
@@ -135,7 +135,7 @@ def places(path: Path) -> dict[str, Place]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line -> exit code."""
+    """Run the command line -> exit code."""
     options = parser("shards", __doc__ or "")
     add_option: Any = options.add_argument
     add_option("--utterances", metavar="N", type=positive, default=4096, help="utterances a shard (default: 4096)")

@@ -48,7 +48,7 @@ def _listed(path: Path) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line -> exit code."""
+    """Run the command line -> exit code."""
     return command(parser("speech_commands", __doc__ or "", speakers=False), prepare, argv)
 
 

@@ -1,4 +1,4 @@
-"""VoxCeleb's trial lists, told apart by their content, and files that name all utterances."""
+"""Tell VoxCeleb's trial lists apart by their content, and read the files that name all utterances."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ SHA1 = {
 
 
 def known_as(trials: Trials) -> str | None:
-    """Which of the published lists this is, by its numbers of trials."""
+    """Tell which of the published lists this is, by its numbers of trials."""
     return trials.known_as() or ("VoxCeleb1-E, cleaned" if len(trials.enroll) == E_CLEANED else None)
 
 
 def read_lists(paths: Sequence[str], out: Path) -> dict[str, tuple[str, Trials]]:
-    """{file name that a list should have: (path, trials)}: the published name if it is known, else its own."""
+    """Read lists -> {file name that a list should have: (path, trials)}, the published name or else its own."""
     lists: dict[str, tuple[str, Trials]] = {}
     for path in sorted(paths, key=lambda path: (not path.startswith(f"{out}/"), path)):
         trials = read_trials(path)
@@ -63,5 +63,5 @@ def copied(lists: dict[str, tuple[str, Trials]], ids: Container[str], out: Path)
 
 
 def names_in(path: str) -> list[str]:
-    """The utterances in the last column of iden_split.txt or train_list.txt."""
+    """Read the utterances in the last column of iden_split.txt or train_list.txt."""
     return [line.split()[-1] for line in Path(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()]

@@ -1,4 +1,4 @@
-"""VoxCeleb where it lies: utterances in trees and archives, each name once, and the lists beside them."""
+"""Find VoxCeleb where it lies: utterances in trees and archives, each name once, and the lists beside them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Found(NamedTuple):
         return self.member.file_size if self.member else os.path.getsize(self.path)
 
     def coded(self) -> bool:
-        """Whether it has to be decoded."""
+        """Tell whether it has to be decoded."""
         return self.path.lower().endswith(".m4a")
 
     def place(self) -> str:
@@ -100,21 +100,21 @@ class Sources:
         return True
 
     def _session(self, folder: str) -> tuple[str, str, str]:
-        """Speaker, session and "dev", "test" or "" by the folders above; all empty if they are not VoxCeleb's."""
+        """Return speaker, session and "dev", "test" or "" by the folders above; all empty if not VoxCeleb's."""
         match = scan.VOXCELEB.search(f"{folder}/file")
         if not match:
             return "", "", ""
         hints = re.findall(r"(?:^|[/_.-])(dev|test)(?=[/_.-])", folder[: match.start(1)].lower())
         return match[2], match[3], hints[-1] if hints else ""
 
-    def _better(self, one: Found, two: Found) -> Found:
-        """What libsndfile reads, what is in its place already, the longer file; the other is reported, unless equal."""
-        if one.coded() != two.coded():
-            return two if one.coded() else one
-        if not one.archive and not two.archive and os.path.samefile(one.path, two.path):
-            return min(one, two, key=lambda found: (not self._ours(found.path), found.path))
+    def _better(self, first: Found, second: Found) -> Found:
+        """Take what libsndfile reads, what is in its place already, the longer file; report the other unless equal."""
+        if first.coded() != second.coded():
+            return second if first.coded() else first
+        if not first.archive and not second.archive and os.path.samefile(first.path, second.path):
+            return min(first, second, key=lambda found: (not self._ours(found.path), found.path))
         best, other = sorted(
-            (one, two), key=lambda found: (not self._fixed(found), -found.size(), bool(found.archive), found.path)
+            (first, second), key=lambda found: (not self._fixed(found), -found.size(), bool(found.archive), found.path)
         )
         self.copies += best.size() == other.size()
         if best.size() != other.size():
@@ -130,7 +130,7 @@ class Sources:
 
 
 def title(name: str) -> str:
-    """The corpus of an utterance or a speaker.
+    """Return the corpus of an utterance or a speaker.
 
     >>> title("id10270/5r0dWxy17C8/00001"), title("id00012")
     ('VoxCeleb1', 'VoxCeleb2')
@@ -139,7 +139,7 @@ def title(name: str) -> str:
 
 
 def look(folders: Sequence[str | os.PathLike], out: Path, stack: ExitStack) -> Sources:
-    """Everything below the folders and in their archives, which stay open as long as `stack`."""
+    """Sort in everything below the folders and in their archives, which stay open as long as `stack`."""
     found = Sources(out)
     for folder in _roots(folders):
         above = len(os.path.dirname(folder))
@@ -155,7 +155,7 @@ def look(folders: Sequence[str | os.PathLike], out: Path, stack: ExitStack) -> S
 
 
 def _roots(folders: Sequence[str | os.PathLike]) -> list[str]:
-    """The folders, whole paths, without those that lie in another of them."""
+    """Return the folders as whole paths, without those that lie in another of them."""
     real = {os.path.realpath(folder): os.path.abspath(folder) for folder in reversed(folders)}
     return [
         path

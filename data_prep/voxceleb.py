@@ -31,7 +31,7 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from data_prep import TRAIN, Problem, command, each, finish, link, parser, save
-from data_prep.decode import BATCH, decode, wanted
+from data_prep.decode import BATCH, decode, require_ffmpeg
 from data_prep.vox_lists import copied, names_in, read_lists
 from data_prep.vox_sources import FIRST, Found, Sources, look, title
 from sv_ssl.core.errors import InputError
@@ -55,7 +55,7 @@ TESTED = range(10_270, 10_310)  # of those, the speakers of its test
 
 # ------------------------------------------------------------------------------------------- dev, test and their sizes
 def published_parts(metas: Iterable[str]) -> dict[str, str]:
-    """{speaker: part} as published: of VoxCeleb1 always, of VoxCeleb2 by its vox2_meta.csv.
+    """Return {speaker: part} as published: of VoxCeleb1 always, of VoxCeleb2 by its vox2_meta.csv.
 
     >>> parts = published_parts([])
     >>> parts["id10269"], parts["id10270"], "id00012" in parts
@@ -68,7 +68,7 @@ def published_parts(metas: Iterable[str]) -> dict[str, str]:
 
 
 def read_meta(path: str) -> dict[str, str]:
-    """vox1_meta.csv (tabs) or vox2_meta.csv (commas and blanks) -> {speaker: part}."""
+    """Read vox1_meta.csv (tabs) or vox2_meta.csv (commas and blanks) -> {speaker: part}."""
     parts = {}
     for number, line in enumerate(Path(path).read_text(encoding="utf-8-sig").splitlines(), 1):
         fields = [field.strip() for field in re.split("[\t,]", line)]
@@ -80,7 +80,7 @@ def read_meta(path: str) -> dict[str, str]:
 
 
 def divide(found: Sources, published: dict[str, str]) -> dict[str, str]:
-    """{speaker: part} of the speakers that are there: as published, else by folders and archives named dev and test.
+    """Return {speaker: part} of those that are there: as published, else by folders and archives named dev and test.
 
     The archives of VoxCeleb2 unpack to dev/aac and, for test, aac: beside a dev the nameless one is test.
     """
@@ -96,7 +96,7 @@ def divide(found: Sources, published: dict[str, str]) -> dict[str, str]:
 
 
 def tally(names: Iterable[str], parts: dict[str, str]) -> dict[str, tuple[int, int]]:
-    """Names of utterances -> {part: (utterances, speakers)}, for the parts that are there."""
+    """Count names of utterances -> {part: (utterances, speakers)}, for the parts that are there."""
     counts: Counter = Counter()
     many: Counter = Counter()
     for speaker, count in Counter(name[:7] for name in names).items():
@@ -106,7 +106,7 @@ def tally(names: Iterable[str], parts: dict[str, str]) -> dict[str, tuple[int, i
 
 
 def unlike_published(counts: dict[str, tuple[int, int]]) -> list[Problem]:
-    """One problem for each count that is not the published one.
+    """Return a problem for each count that is not the published one.
 
     >>> [problem.problem for problem in unlike_published({"vox1_test": (4874, 39)})]
     ['39 speakers, published are 40']
@@ -120,7 +120,7 @@ def unlike_published(counts: dict[str, tuple[int, int]]) -> list[Problem]:
 
 
 def absent(found: Sources, parts: dict[str, str], published: dict[str, str], named: dict[str, str]) -> list[Problem]:
-    """Speakers and {utterance: list} that are not there, in those parts of which there is something."""
+    """List speakers and {utterance: list} that are not there, in those parts of which there is something."""
     present = set(parts.values())
     speakers = [
         Problem(TITLES[part], speaker, "nothing of this speaker")
@@ -145,13 +145,13 @@ def bring(found: Sources, parts: dict[str, str], workers: int | None) -> dict[st
     for item in undone:
         ways["decoding" if item.coded() else "unpacking" if item.archive else "linking"].append(item)
     if ways["decoding"]:
-        wanted(f"{len(ways['decoding']):,} m4a files")
+        require_ffmpeg(f"{len(ways['decoding']):,} m4a files")
     found.out.mkdir(parents=True, exist_ok=True)
     for (what, items), work in zip(ways.items(), (_link, _unpack, _decode)):
         if not items:
             continue
         print(f"{what} {len(items):,} files", flush=True)
-        for item, fault in each(lambda some: work(some, targets, found.out), items, what, workers, BATCH):
+        for item, fault in each(lambda block: work(block, targets, found.out), items, what, workers, BATCH):
             if fault:
                 found.problems.append(Problem(TITLES[parts[item.name[:7]]], item.place(), fault))
                 del targets[item.name]
@@ -159,7 +159,7 @@ def bring(found: Sources, parts: dict[str, str], workers: int | None) -> dict[st
 
 
 def _target(out: Path, item: Found, part: str) -> str:
-    """Where an utterance is read from in the end: VoxCeleb1 as the lists name it, VoxCeleb2 where it lies."""
+    """Return where an utterance is read from in the end: VoxCeleb1 as the lists name it, VoxCeleb2 where it lies."""
     if part.startswith("vox1"):
         return f"{out}/wav/{item.name}.wav"
     suffix = ".flac" if item.coded() else os.path.splitext(item.path)[1].lower()
@@ -208,14 +208,14 @@ def _content(item: Found) -> bytes:
 def measured(
     found: Sources, places: dict[str, str], parts: dict[str, str], workers: int | None
 ) -> dict[str, pd.DataFrame]:
-    """{part: manifest}, by the headers of the files; those that cannot be used are among the problems."""
+    """Return {part: manifest}, by the headers of the files; those that cannot be used are among the problems."""
     entries: dict[str, list[scan.Entry]] = {part: [] for part in PUBLISHED}
     for name, path in places.items():
         speaker, session, _ = name.split("/")
         below = path[len(str(found.out)) + 1 :] if path.startswith(f"{found.out}/") else path
         suffix = os.path.splitext(path)[1]
         entries[parts[speaker]].append(scan.Entry(name + suffix, below, None, speaker, session))
-    frames = {part: scan.measure(found.out, some, [], workers=workers) for part, some in entries.items() if some}
+    frames = {part: scan.measure(found.out, rows, [], workers=workers) for part, rows in entries.items() if rows}
     for part, frame in frames.items():
         found.problems += [Problem(TITLES[part], path, reason) for path, _, reason in frame.attrs["skipped"]]
     return frames
@@ -252,7 +252,7 @@ def prepare(
 
 
 def training_parts(there: set[str], train: str | None) -> list[str]:
-    """The parts that make train.csv.
+    """Return the parts that make train.csv.
 
     >>> training_parts({"vox1_dev", "vox1_test"}, None), training_parts({"vox1_dev", "vox2_dev"}, "both")
     (['vox1_dev'], ['vox1_dev', 'vox2_dev'])
@@ -275,7 +275,7 @@ def _counted(part: str, counts: dict[str, tuple[int, int]], frames: dict[str, pd
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line -> exit code."""
+    """Run the command line -> exit code."""
     options = parser("voxceleb", __doc__ or "", many=True)
     options.add_argument(
         "--train", choices=["vox1", "vox2", "both"], help="what train.csv holds (default: vox2, else vox1)"

@@ -1,4 +1,4 @@
-"""A folder of compressed recordings to one of 16-bit WAV: a crop of an Opus or MP3 file costs many times one of a WAV.
+"""Decode a folder of compressed recordings to 16-bit WAV: a crop of an Opus or MP3 file costs many times one of a WAV.
 
 SOURCE holds lists: CSVs with a column `wav` (manifests, noise.csv, rir.csv) and trial lists (.txt) of the same files.
 FOLDER gets the lists, all other columns kept, and the files that the CSVs name as mono WAV of 16 kHz, below the names
@@ -37,7 +37,7 @@ def prepare(source: str | os.PathLike, out: str | os.PathLike, workers: int | No
     jobs = {path: _target(path, source, out) for path in named}
     if len(set(jobs.values())) < len(jobs):
         raise InputError(f"{source}: two of its files differ by their endings alone, and would become one .wav")
-    done = dict(each(lambda some: [_write(path, jobs[path]) for path in some], named, "decoding", workers))
+    done = dict(each(lambda paths: [_write(path, jobs[path]) for path in paths], named, "decoding", workers))
     lengths = {path: length for path, length in done.items() if isinstance(length, int)}
     problems = [Problem("", path, fault) for path, fault in done.items() if isinstance(fault, str)]
     for path, rows in tables.items():
@@ -51,7 +51,7 @@ def prepare(source: str | os.PathLike, out: str | os.PathLike, workers: int | No
 
 
 def _rows(path: Path) -> pd.DataFrame | None:
-    """A CSV as text, with the absolute `path` of each file; None if it is no list of files."""
+    """Read a CSV as text, with the absolute `path` of each file; None if it is no list of files."""
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (OSError, ValueError):
@@ -68,7 +68,7 @@ def _target(path: str, source: Path, out: Path) -> Path:
 
 
 def _write(path: str, target: Path) -> int | str:
-    """-> the samples that the WAV has, or what is wrong with the file."""
+    """Write a file as WAV -> the samples that it has, or what is wrong with the file."""
     try:
         if not target.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -78,23 +78,23 @@ def _write(path: str, target: Path) -> int | str:
         return str(error)
 
 
-def _save(rows: pd.DataFrame, lengths: dict[str, int], jobs: dict[str, Path], path: Path) -> None:
-    """Segments stay segments: `start` and `stop` of a manifest are in samples of the old rate."""
+def _save(rows: pd.DataFrame, lengths: dict[str, int], jobs: dict[str, Path], target: Path) -> None:
+    """Write a list anew. Segments stay segments: `start` and `stop` of a manifest are in samples of the old rate."""
     if {"start", "stop"} <= set(rows.columns):
-        rates = {one: audio.info(one).rate for one in rows.path.unique()}
+        rates = {path: audio.info(path).rate for path in rows.path.unique()}
         for column in ("start", "stop"):
             moved = [
-                min(round(int(sample) * RATE / rates[one]), lengths[one])
-                for sample, one in zip(rows[column], rows.path)
+                min(round(int(sample) * RATE / rates[path]), lengths[path])
+                for sample, path in zip(rows[column], rows.path)
             ]
             rows = rows.assign(**{column: moved})
-    rows = rows.assign(wav=[os.path.relpath(jobs[one], path.parent) for one in rows.path])
-    with aside(path) as temporary:
+    rows = rows.assign(wav=[os.path.relpath(jobs[path], target.parent) for path in rows.path])
+    with aside(target) as temporary:
         rows.drop(columns="path").to_csv(temporary, index=False, lineterminator="\n")
 
 
 def _save_list(path: Path, jobs: dict[str, Path], target: Path) -> None:
-    """A trial list, in which every word that is one of the files gets the new name."""
+    """Write a trial list anew, in which every word that is one of the files gets the new name."""
     folder = str(path.parent)
 
     def renamed(word: str) -> str:
@@ -110,7 +110,7 @@ def _save_list(path: Path, jobs: dict[str, Path], target: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line -> exit code."""
+    """Run the command line -> exit code."""
     return command(parser("wav", __doc__ or "", speakers=False), prepare, argv)
 
 

@@ -47,7 +47,7 @@ def prepare(
 
 
 def dealt(found: list[dict[str, str]], folds: int) -> list[dict[str, str]]:
-    """The clips, their speakers in turn in the folds 1 to `folds`.
+    """Return the clips with their speakers in turn in the folds 1 to `folds`.
 
     >>> [clip["fold"] for clip in dealt([{"spk_id": speaker} for speaker in "abcda"], 3)]
     ['1', '2', '3', '1', '1']
@@ -62,7 +62,7 @@ def dealt(found: list[dict[str, str]], folds: int) -> list[dict[str, str]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line -> exit code."""
+    """Run the command line -> exit code."""
     options = parser("words", __doc__ or "", speakers=False)
     options.add_argument("--folds", type=int, metavar="N", help="folds of speakers (default: those of words.csv)")
     return command(options, prepare, argv)

@@ -40,6 +40,7 @@ from sv_ssl.models import onnx as export
 from sv_ssl.models.ecapa import ECAPA
 from sv_ssl.models.embedder import Embedder
 from sv_ssl.models.features import SpeechBrainFbank
+from sv_ssl.models.for_speechbrain import ForSpeechBrain
 from sv_ssl.models.resnet import FastResNet34
 from sv_ssl.reporting import record
 
@@ -123,7 +124,7 @@ def work(system: System, cores: int, folder: str, wavs: list[str]) -> Timed:
     if cores == 1:
         list(extractor(utterances[:1]))
         began = time.perf_counter()
-        return told(list(extractor(utterances)), 0, began)
+        return timed(list(extractor(utterances)), 0, began)
     # The clock starts when both processes have been at work for a while: two fifths of the files are not counted.
     warm = 2 * len(wavs) // 5
     done, began = [], time.perf_counter()
@@ -131,10 +132,10 @@ def work(system: System, cores: int, folder: str, wavs: list[str]) -> Timed:
         done.append(one)
         if len(done) == warm:
             began = time.perf_counter()
-    return told(done, warm, began)
+    return timed(done, warm, began)
 
 
-def told(done: list[extraction.Embedded], warm: int, began: float) -> Timed:
+def timed(done: list[extraction.Embedded], warm: int, began: float) -> Timed:
     seconds = time.perf_counter() - began
     if faults := [one.result for one in done if isinstance(one.result, InputError)]:
         raise faults[0]
@@ -152,14 +153,14 @@ def by_speechbrain(system: System, folder: str, wavs: list[str]) -> Timed:
     from speechbrain.dataio.batch import PaddedBatch
     from speechbrain.dataio.dataio import read_audio
 
-    def embeddings(some: Sequence[str]) -> list[np.ndarray]:
+    def embeddings(paths: Sequence[str]) -> list[np.ndarray]:
         if system.part == "loop":
-            return [classifier.encode_batch(read_audio(wav))[:, 0].float().numpy() for wav in some]
-        ordered = sorted(some, key=os.path.getsize)
+            return [classifier.encode_batch(read_audio(wav))[:, 0].float().numpy() for wav in paths]
+        ordered = sorted(paths, key=os.path.getsize)
         groups = [ordered[i : i + PADDED] for i in range(0, len(ordered), PADDED)]
         batches = (PaddedBatch([{"wave": read_audio(wav)} for wav in group]) for group in groups)
         made = np.concatenate([classifier.encode_batch(*batch.wave)[:, 0].numpy() for batch in batches])
-        return [made[np.argsort(np.argsort([os.path.getsize(wav) for wav in some], kind="stable"))]]
+        return [made[np.argsort(np.argsort([os.path.getsize(wav) for wav in paths], kind="stable"))]]
 
     classifier = peer(folder)
     low = torch.autocast("cpu", torch.bfloat16) if system.precision == "bf16" else nullcontext()
@@ -179,7 +180,7 @@ def peer(folder: str) -> Any:
     from speechbrain.processing.features import InputNormalization
 
     encoder = ours(folder).encoder
-    plain: torch.nn.Module = model.ForSpeechBrain(encoder)
+    plain: torch.nn.Module = ForSpeechBrain(encoder)
     if isinstance(encoder, ECAPA):
         width = ECAPA.SIZES[encoder.config["size"]]
         plain = ECAPA_TDNN(

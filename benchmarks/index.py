@@ -38,8 +38,8 @@ COLUMNS = (
 VOICES = 1000
 
 
-def drawn(speakers: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """(N, D) speakers, (VOICES, D) voices of the first of them."""
+def draw(speakers: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw speakers (N, D) and voices (VOICES, D) of the first of them."""
     rng = stream(0, "speakers and voices")
     scale = ((1 + np.arange(dim)) ** -0.25).astype(np.float32)
     rows = rng.standard_normal((speakers, dim), dtype=np.float32) * scale
@@ -53,8 +53,8 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def rows(kinds: list[str], speakers: int, dim: int) -> Iterator[tuple[str, ...]]:
-    """A line a kind."""
-    enrolled, voices = drawn(speakers, dim)
+    """Yield the figures of each kind of index."""
+    enrolled, voices = draw(speakers, dim)
     names = [f"speaker {i}" for i in range(speakers)]
     exact = index.create("flat", names, enrolled).search(voices, 10)
     truth = [[name for name, _ in one] for one in exact]

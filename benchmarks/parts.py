@@ -12,7 +12,7 @@ Row = tuple[str, str, str, str]  # what, figure, limit, beside
 
 
 def least(work: Callable[[], object], repeats: int = 5) -> float:
-    """Seconds of the quickest of several runs: what slows one down is the machine."""
+    """Return the seconds of the quickest of several runs: what slows one down is the machine."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()

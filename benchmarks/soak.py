@@ -32,7 +32,7 @@ class Sample(NamedTuple):
 
 
 def family(pid: int) -> list[int]:
-    """A process and its children's children."""
+    """Return a process, its children and theirs."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
@@ -41,19 +41,20 @@ def family(pid: int) -> list[int]:
 
 
 def sample(pid: int, started: float) -> Sample:
-    """What they hold now; one that ends meanwhile counts as nothing."""
-    found, pages, files = family(pid), 0, 0
-    for one in found:
+    """Measure what a process and its children hold now; one that ends meanwhile counts as nothing."""
+    processes = family(pid)
+    pages = files = 0
+    for process in processes:
         try:
-            pages += int(Path(f"/proc/{one}/statm").read_text().split()[1])
-            files += len(list(Path(f"/proc/{one}/fd").iterdir()))
+            pages += int(Path(f"/proc/{process}/statm").read_text().split()[1])
+            files += len(list(Path(f"/proc/{process}/fd").iterdir()))
         except (OSError, IndexError):
             continue
-    return Sample((time.monotonic() - started) / 60, len(found), pages * resource.getpagesize() / 1e6, files)
+    return Sample((time.monotonic() - started) / 60, len(processes), pages * resource.getpagesize() / 1e6, files)
 
 
 def watch(command: Sequence[str], every: float) -> list[Sample]:
-    """Run the command to its end -> samples of it, without those of its first and last moments."""
+    """Run the command to its end and return samples of it, without those of its first and last moments."""
     started = time.monotonic()
     process = subprocess.Popen(command)
     samples: list[Sample] = []
@@ -75,7 +76,7 @@ def watch(command: Sequence[str], every: float) -> list[Sample]:
 
 
 def growth(samples: Sequence[Sample]) -> tuple[float, float]:
-    """Samples -> the means of the last third over those of the second third: of memory, and of open files.
+    """Divide the means of the last third of the samples by those of the second: of memory, and of open files.
 
     >>> growth([Sample(i, 1, 100.0, 10) for i in range(9)])
     (1.0, 1.0)

@@ -18,7 +18,9 @@ TEXT = re.compile(rb"\s*\[([-+.\w\s]*)\][^\S\n]*(\n|$)")  # a vector, or a matri
 def read_ark(path: Path) -> tuple[list[str], list[np.ndarray]]:
     """Read an ark, binary or text: N ids, N arrays as they stand there."""
     data = path.read_bytes()
-    ids, vectors, at = [], [], 0
+    ids: list[str] = []
+    vectors: list[np.ndarray] = []
+    at = 0
     while at < len(data):
         end = data.find(b" ", at)
         if end < 0:

@@ -140,7 +140,9 @@ class LogMel(nn.Module):
             "floor": floor,
             "sentence_mean": sentence_mean,
         }
-        self.hop, self.floor, self.sentence_mean = round(hop_seconds * sample_rate), floor, sentence_mean
+        self.hop = round(hop_seconds * sample_rate)
+        self.floor = floor
+        self.sentence_mean = sentence_mean
         self.spec_augment = spec_augment
         window = round(window_seconds * sample_rate)
         self.n_fft = 1 << (window - 1).bit_length()
@@ -209,7 +211,9 @@ class KaldiFbank(nn.Module):
         if window not in ("povey", "hamming"):
             raise InputError(f"the window of Kaldi's filterbank is povey or hamming, not {window!r}")
         self.config = {"n_mels": n_mels, "sample_rate": sample_rate, "window": window, "scale": scale}
-        self.size, self.hop, self.scale = round(0.025 * sample_rate), round(0.010 * sample_rate), scale
+        self.size = round(0.025 * sample_rate)
+        self.hop = round(0.010 * sample_rate)
+        self.scale = scale
         self.n_fft = 1 << (self.size - 1).bit_length()
         shape = (
             torch.hann_window(self.size, periodic=False) ** 0.85

@@ -7,7 +7,6 @@ are judged, the method is fitted, the model is judged and saved, the result is w
 from __future__ import annotations
 
 import json
-import os
 import resource
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from threadpoolctl import threadpool_limits
 
-from sv_ssl.core import command, distributed, host, seeds
+from sv_ssl.core import command, distributed, seeds
 from sv_ssl.core.distributed import barrier, is_main
 from sv_ssl.core.errors import InputError, number_fault
 from sv_ssl.data.loader import loader
@@ -74,21 +73,13 @@ def perform(kind: type[Task], config: Config) -> Outcome | None:
     found = kind.sources(config)
     seeds.seed_everything(config.plain["seed"])
     settings = config.build(found)
-    folder = Path(settings.output_folder)
-    with run_folder.at_work(folder):
-        threads = settings.threads or run_folder.begun(folder).get("threads") or usual_threads()
-        with computing_on(threads):
-            task = kind(settings, config)
-            brain, before = train(task, config, found, device, threads)
-            return judge(task, config, brain, before) if is_main() else None
+    with run_folder.at_work(Path(settings.output_folder)), computing_on(run_folder.threads(settings)):
+        task = kind(settings, config)
+        brain, before = train(task, config, found, device)
+        return judge(task, config, brain, before) if is_main() else None
 
 
 # ------------------------------------------------------------------------------------------------------------- threads
-def usual_threads() -> int:
-    """Return a thread for each core that this process may use, shared with the others that torchrun has started."""
-    return max(1, host.cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-
-
 @contextmanager
 def computing_on(threads: int) -> Iterator[None]:
     """Let torch and numpy compute on so many threads, whatever OMP_NUM_THREADS says: sums depend on their number."""
@@ -102,7 +93,7 @@ def computing_on(threads: int) -> Iterator[None]:
 
 
 # ------------------------------------------------------------------------------------------------------------ training
-def train(task: Task, config: Config, found: dict, device: str, threads: int) -> tuple[SSLBrain, Any]:
+def train(task: Task, config: Config, found: dict, device: str) -> tuple[SSLBrain, Any]:
     """Return the fitted Brain, and what was judged before."""
     settings = task.settings
     check_needs(settings)
@@ -113,7 +104,7 @@ def train(task: Task, config: Config, found: dict, device: str, threads: int) ->
         Facts(len(views), classes, n_classes, len(batches), epochs=settings.epochs, seed=settings.seed)
     )
     check_rates(settings)
-    run_folder.claim(config, Path(settings.output_folder), found, task.identity(), threads)
+    run_folder.claim(config, Path(settings.output_folder), found, task.identity(), torch.get_num_threads())
     before = task.baselines() if settings.baselines and is_main() else None
     barrier()
     train_loader = loader(views, batches, settings.num_workers, pin_memory=device != "cpu")

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from sv_ssl.core import seeds
-from sv_ssl.core.distributed import barrier, is_main
+from sv_ssl.core.distributed import barrier, is_main, world_size
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import alone, aside
+from sv_ssl.core.host import cores_each
 from sv_ssl.training import settings as fields
 from sv_ssl.training.command_line import Config
 from sv_ssl.training.settings import Settings
@@ -45,6 +46,19 @@ def begun(folder: Path) -> dict[str, Any]:
     return found
 
 
+def threads(settings: Settings) -> int:
+    """Return the threads of this process: as asked for, as before if the run is resumed, else one for each core.
+
+    Processes that torchrun has started on this machine share its cores.
+    """
+    before = begun(Path(settings.output_folder))
+    if settings.threads:
+        return settings.threads
+    if before.get("processes") == world_size():
+        return int(before["threads"])
+    return cores_each()
+
+
 def claim(config: Config, folder: Path, found: Mapping[str, Any], identity: Mapping[str, str], threads: int) -> None:
     """Write down the run's settings, or refuse a folder that holds a run with others, which would end as neither.
 
@@ -61,7 +75,7 @@ def claim(config: Config, folder: Path, found: Mapping[str, Any], identity: Mapp
                 f"{plain[changed[0]]}: {AFRESH}"
             )
     elif is_main():
-        record = {**plain, "streams": seeds.VERSION, "threads": threads}
+        record = {**plain, "streams": seeds.VERSION, "threads": threads, "processes": world_size()}
         for name, text in (("hyperparams.yaml", config.resolved(found)), (RECORD, json.dumps(record, indent=2))):
             with aside(folder / name) as temporary:
                 temporary.write_text(text.rstrip() + "\n")

@@ -20,7 +20,8 @@ from data_prep import archives, decode, vox_lists, vox_sources, voxceleb
 from sv_ssl import audio
 from sv_ssl.core.errors import InputError
 from sv_ssl.data import manifest
-from sv_ssl.training import dataset, experiment, settings
+from sv_ssl.training import dataset, experiment
+from sv_ssl.training.settings import SpeakerSettings
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data" / "voxceleb1"
@@ -144,18 +145,9 @@ def test_trees_become_the_folder_that_a_recipe_takes(downloads, tmp_path, ffmpeg
     said = capsys.readouterr().out
     assert "VoxCeleb2 dev: 3 utterances of 1,092,009, 2 speakers of 5,994" in said
     assert f"next: python recipes/voxceleb/train_simclr_am.py hparams/am.yaml --data_folder {out}" in said
-    found = dataset.read(
-        {
-            **settings.OPTIONAL,
-            "data_folder": out,
-            "audio_root": None,
-            "valid_trials": None,
-            "train_csv": None,
-            "test_trials": None,
-            "output_folder": tmp_path / "run",
-            "seed": 0,
-        }
-    )
+    objects = dict.fromkeys(("embedder", "method", "lr", "opt_class"))
+    folders = {"data_folder": str(out), "output_folder": str(tmp_path / "run")}
+    found = dataset.read(SpeakerSettings(name="a", epochs=1, batch_size=2, **folders, **objects))
     [test] = found.tests
     assert len(found.train) == 3 and len(test.trials.enroll) == 2 and test.audio_root == out / "wav"
 
@@ -608,6 +600,7 @@ def test_a_prepared_voxceleb_is_trained_on_and_scored(tmp_path, ffmpeg):
         "--valid_every=2",
         "--num_workers=0",
         "--device=cpu",
+        "--threads=1",
         "--noise_prob=0",
         "--reverb_prob=0",
         f"--data_folder={out}",

@@ -1,0 +1,103 @@
+"""Where a run writes, with how many threads it computes, and which begun run it refuses."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from test_experiment import SIMCLR, options, refused, run
+
+from sv_ssl.core import seeds
+from sv_ssl.training import run_folder
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "golden" / "v1"
+
+
+# ------------------------------------------------------------------------------------------------ where the result goes
+def without_results_folder(tiny, tmp_path, *more):
+    return [*(word for word in options(tiny, tmp_path) if "results_folder" not in word), "--epochs=1", *more]
+
+
+def test_a_result_goes_into_the_output_folder(tiny, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert run(SIMCLR, "hparams/am.yaml", *without_results_folder(tiny, tmp_path)) == 0
+    assert len(list(tmp_path.glob("out/results/runs/*.json"))) == 1 and not list(Path().iterdir())
+    assert run(SIMCLR, "hparams/am.yaml", *without_results_folder(tiny, tmp_path, "--record")) == 0
+    assert len(list(Path().glob("results/runs/*.json"))) == 1
+    named = f"--results_folder={tmp_path / 'named'}"
+    assert run(SIMCLR, "hparams/am.yaml", *without_results_folder(tiny, tmp_path, "--record", named)) == 0
+    assert len(list(tmp_path.glob("named/runs/*.json"))) == 1 and len(list(Path().glob("results/runs/*.json"))) == 1
+
+
+def test_git_has_nothing_to_say_of_an_output_folder():
+    done = subprocess.run(["git", "check-ignore", "exp/built-in/simclr_am/0/results/runs/a.json"], cwd=ROOT)
+    assert done.returncode == 0
+
+
+# -------------------------------------------------------------------------------------------------------------- threads
+def test_threads_decide_and_not_the_environment(tiny, tmp_path):
+    found = []
+    for variable in ("1", "2", None):
+        folder = tmp_path / str(variable)
+        environment = {key: value for key, value in os.environ.items() if not key.endswith("_NUM_THREADS")}
+        if variable:
+            environment |= {"OMP_NUM_THREADS": variable, "MKL_NUM_THREADS": variable}
+        words = [*options(tiny, folder), "--threads=1", "--epochs=2", "--baselines=True"]
+        done = subprocess.run(
+            [sys.executable, str(SIMCLR), "hparams/am.yaml", *words], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        [path] = (folder / "results" / "runs").glob("*.json")
+        result = json.loads(path.read_text())
+        log = [json.loads(line) for line in (folder / "out" / "train_log.jsonl").read_text().splitlines()]
+        assert result["threads"] == 1 and result["streams"] == seeds.VERSION
+        scores = (folder / "out" / "scores.txt").read_text()
+        losses = [(epoch["loss"], epoch["eer"], epoch["spread"]) for epoch in log]
+        found.append((scores, losses, result["baselines"], result["test"]["eer"], result["best_epoch"]))
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_run_is_resumed_with_the_threads_that_it_was_begun_with(tiny, tmp_path, monkeypatch):
+    before = torch.get_num_threads()
+    usual = [word for word in options(tiny, tmp_path) if "threads" not in word]
+    assert run(SIMCLR, "hparams/am.yaml", *usual, "--epochs=1", "--threads=2") == 0
+    assert run(SIMCLR, "hparams/am.yaml", *usual, "--epochs=2") == 0
+    found = [json.loads(path.read_text()) for path in (tmp_path / "results" / "runs").glob("*.json")]
+    assert [(result["epochs"], result["threads"]) for result in found] in ([(1, 2), (2, 2)], [(2, 2), (1, 2)])
+    monkeypatch.setattr(run_folder, "cores_each", lambda: 3)
+    assert run(SIMCLR, "hparams/am.yaml", *usual, f"--output_folder={tmp_path / 'new'}", "--epochs=1") == 0
+    assert json.loads((tmp_path / "new" / "settings.json").read_text())["threads"] == 3
+    assert torch.get_num_threads() == before
+
+
+# ----------------------------------------------------------------------------------------------- runs begun before
+@pytest.mark.parametrize("name", ["run_begun", "run_begun_am"])
+def test_a_run_begun_by_version_0_1_is_refused_and_left_as_it_is(tmp_path, monkeypatch, capsys, name):
+    """Its random streams are gone: what is drawn from here on would be another run's."""
+    shutil.copytree(GOLDEN, tmp_path / "v1")
+    monkeypatch.chdir(tmp_path / "v1")
+    before = {path: path.read_bytes() for path in Path(name).rglob("*") if path.is_file()}
+    words = (
+        "--corpus golden --data_folder data --noise_folder data/noise --room_folder data/rir --valid_trials trials.txt"
+    )
+    sizes = "--audio_root data/wav --epochs 2 --batch_size 4 --crop_seconds 0.5 --valid_every 1 --num_workers 0"
+    assert run(SIMCLR, "hparams/am.yaml", *f"{words} {sizes} --output_folder {name}".split()) == 2
+    refused(
+        capsys, f"{name} holds a run that another version", "random streams (version 1) are gone", "--output_folder"
+    )
+    after = {path: path.read_bytes() for path in Path(name).rglob("*") if path.is_file() and path.name != ".lock"}
+    assert after == before
+
+
+def test_a_run_of_other_streams_is_refused(tiny, tmp_path, capsys, monkeypatch):
+    assert run(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path, "--epochs=1")) == 0
+    monkeypatch.setattr(seeds, "VERSION", seeds.VERSION + 1)
+    capsys.readouterr()
+    assert run(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path, "--epochs=2")) == 2
+    refused(capsys, f"random streams (version {seeds.VERSION - 1}) are gone", "delete it to start afresh")

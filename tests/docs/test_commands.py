@@ -107,11 +107,14 @@ def check_script(words):
         assert not unknown(options(rest), help_of(script))
 
 
-def test_the_recipes_are_all_in_the_table():
-    """Every YAML of a speaker recipe has a row in docs/training.md."""
+def test_the_table_of_recipes_names_what_is_there():
+    """Every row of docs/training.md is a YAML; a YAML without a row says itself what it is and how it is run."""
     rows = {cell.split()[-1] for cell in pages.command_cells(TEXTS["docs/training.md"])}
     paths = (ROOT / "recipes" / "voxceleb" / "hparams").glob("*.yaml")
-    assert rows == {f"hparams/{path.name}" for path in paths if path.stem != "demo"}
+    there = {f"hparams/{path.name}": path for path in paths if path.stem != "demo"}
+    assert len(rows) > 15 and rows <= there.keys()
+    for name, path in there.items():
+        assert re.search(rf"^#   python recipes/voxceleb/train_\w+\.py {name} ", path.read_text(), re.MULTILINE), name
 
 
 def test_every_option_of_the_table_is_read():

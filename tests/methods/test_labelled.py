@@ -14,7 +14,7 @@ from sv_ssl.losses.margin import angular
 from sv_ssl.methods import Labelled
 from sv_ssl.methods.mixup import Mixup
 from sv_ssl.models.audio_papers import ResNet18
-from sv_ssl.models.encoders import Embedder
+from sv_ssl.models.embedder import Embedder
 from sv_ssl.models.features import LogMel
 from sv_ssl.models.heads import mlp
 

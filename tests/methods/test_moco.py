@@ -13,7 +13,7 @@ from sv_ssl.core.errors import InputError
 from sv_ssl.losses import InfoNCE, NTXent
 from sv_ssl.losses.margin import additive
 from sv_ssl.methods import MoCo
-from sv_ssl.models.encoders import Embedder, FrameStatistics
+from sv_ssl.models.embedder import Embedder, FrameStatistics
 from sv_ssl.models.features import LogMel, SpecAugment
 
 

@@ -12,9 +12,10 @@ from sv_ssl.data.batch import Batch
 from sv_ssl.losses import ACL, CLAR, AngularPrototypical, InfoNCE, MarginSoftmax, NTXent, Penalised, Rows
 from sv_ssl.losses.margin import additive
 from sv_ssl.methods import SimCLR
-from sv_ssl.models.encoders import Embedder, FastResNet34
+from sv_ssl.models.embedder import Embedder
 from sv_ssl.models.features import LogMel, SpecAugment
 from sv_ssl.models.heads import mlp
+from sv_ssl.models.resnet import FastResNet34
 
 
 @pytest.mark.parametrize("n_views", [2, 3])

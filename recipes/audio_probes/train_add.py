@@ -23,6 +23,9 @@ cross-entropy; one fold of five is for validation, so that three train and not f
 Every key of the YAML can be given on the command line. Without --data_folder the run is on the built-in sound classes
 in the sizes of hparams/demo.yaml. --data_folder is what a command of data_prep/ has prepared. The same command again
 resumes a run that was stopped.
+
+`--help` after a YAML explains each of its options, `--print_config` prints the whole of one that extends another, and
+`--record` writes the result below results/ of the present folder, not only below the run's own.
 """
 
 import sys

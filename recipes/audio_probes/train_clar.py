@@ -22,6 +22,9 @@ Every key of the YAML can be given on the command line (`--augmentations "[fade,
 run is on the built-in sound classes in the sizes of hparams/demo.yaml. --data_folder is what a command of data_prep/
 has prepared: Speech Commands, NSynth, ESC-50. The same command again resumes a run that was stopped. The paper's tables
 could not be had, so no number of theirs is quoted.
+
+`--help` after a YAML explains each of its options, `--print_config` prints the whole of one that extends another, and
+`--record` writes the result below results/ of the present folder, not only below the run's own.
 """
 
 import sys

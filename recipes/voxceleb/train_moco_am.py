@@ -9,6 +9,9 @@ hparams/moco.yaml     no margin: reported 9.59 % (Odyssey 2024), 8.49 % (sslsv)
 
 Every key of the YAML can be given on the command line (`--queue_size 65536`). Without --data_folder the run is on the
 built-in corpus in the sizes of hparams/demo.yaml. The same command again resumes a run that was stopped.
+
+`--help` after a YAML explains each of its options, `--print_config` prints the whole of one that extends another, and
+`--record` writes the result below results/ of the present folder, not only below the run's own.
 """
 
 import sys

@@ -12,6 +12,9 @@ hparams/am_ecapa.yaml ECAPA-TDNN in place of Fast ResNet-34
 
 Every key of the YAML can be given on the command line (`--batch_size 128`). Without --data_folder the run is on the
 built-in corpus in the sizes of hparams/demo.yaml. The same command again resumes a run that was stopped.
+
+`--help` after a YAML explains each of its options, `--print_config` prints the whole of one that extends another, and
+`--record` writes the result below results/ of the present folder, not only below the run's own.
 """
 
 import sys

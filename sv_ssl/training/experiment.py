@@ -73,6 +73,8 @@ def perform(kind: type[Task], config: Config) -> Outcome | None:
     found = kind.sources(config)
     seeds.seed_everything(config.plain["seed"])
     settings = config.build(found)
+    check_needs(settings)
+    check_rates(settings)
     with run_folder.at_work(Path(settings.output_folder)), computing_on(run_folder.threads(settings)):
         task = kind(settings, config)
         brain, before = train(task, config, found, device)
@@ -96,14 +98,12 @@ def computing_on(threads: int) -> Iterator[None]:
 def train(task: Task, config: Config, found: dict, device: str) -> tuple[SSLBrain, Any]:
     """Return the fitted Brain, and what was judged before."""
     settings = task.settings
-    check_needs(settings)
     prepare_encoder(settings)
     views, batches = task.views_and_batches()
     classes, n_classes = task.classes()
     settings.method.prepare(
         Facts(len(views), classes, n_classes, len(batches), epochs=settings.epochs, seed=settings.seed)
     )
-    check_rates(settings)
     run_folder.claim(config, Path(settings.output_folder), found, task.identity(), torch.get_num_threads())
     before = task.baselines() if settings.baselines and is_main() else None
     barrier()

@@ -25,17 +25,18 @@ from sv_ssl.reporting import class_plots
 from sv_ssl.training.brain import Validate
 from sv_ssl.training.command_line import Config
 from sv_ssl.training.settings import ClipSettings
+from sv_ssl.training.task import Task
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)  # of the linear probe: the others take long and are never chosen
 PAIRED_ROWS = 2000  # of a test part whose pairs are measured
 TERMS = ("mu_p", "sigma_p", "mu_n", "sigma_n")  # what ADD's four lambdas weigh
 
 
-class ClipTask:
+class ClipTask(Task):
     """See `sv_ssl.training.task.Task`. A label's number is its place among the sorted labels of all clips."""
 
     settings_class: ClassVar = ClipSettings
-    built_in: ClassVar = "the built-in sound classes, which are synthetic: name your own clips with --data_folder"
+    built_in: ClassVar[str] = "the built-in sound classes, which are synthetic: name your own clips with --data_folder"
 
     def __init__(self, settings: ClipSettings, config: Config):
         self.settings = settings
@@ -49,7 +50,9 @@ class ClipTask:
         barrier()
 
     def _check(self) -> None:
-        train = self.numbers("train") if self.waves.kept is not None else []
+        train = self.numbers("train")
+        if self.waves.kept is None:  # too much audio to be read once more
+            train = train[:0]
         self.waves.check(train, self.numbers("valid"), self.numbers("test"))
         counts = ", ".join(f"{len(self.numbers(part)):,} {part}" for part in clips.PARTS)
         print(f"{self.settings.name} on {self.settings.corpus}: {len(self.names)} classes, clips: {counts}")

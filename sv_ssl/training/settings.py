@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
-from functools import cache
 from types import UnionType
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -184,13 +183,11 @@ class ClipSettings(Settings):
 
 
 # ------------------------------------------------------------------------------------------------ reading the fields
-@cache
 def known(kind: type[Settings]) -> dict[str, Setting]:
     """Return the settings of a kind of recipe by name."""
     return {one.name: one.metadata["setting"] for one in dataclasses.fields(kind)}
 
 
-@cache
 def types(kind: type[Settings]) -> dict[str, tuple[Any, ...]]:
     """Return the types that each setting may have.
 

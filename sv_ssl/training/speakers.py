@@ -25,6 +25,7 @@ from sv_ssl.training import dataset, speaker_scores
 from sv_ssl.training.brain import Validate
 from sv_ssl.training.command_line import Config
 from sv_ssl.training.settings import SpeakerSettings
+from sv_ssl.training.task import Task
 from sv_ssl.verification import metrics, scoring
 from sv_ssl.verification.trials import write_scores
 
@@ -40,11 +41,11 @@ SYSTEMS = {
 }
 
 
-class SpeakerTask:
+class SpeakerTask(Task):
     """See `sv_ssl.training.task.Task`."""
 
     settings_class: ClassVar = SpeakerSettings
-    built_in: ClassVar = "the built-in corpus, which is synthetic: name your own speech with --data_folder"
+    built_in: ClassVar[str] = "the built-in corpus, which is synthetic: name your own speech with --data_folder"
 
     def __init__(self, settings: SpeakerSettings, config: Config):
         self.settings = settings
@@ -88,7 +89,12 @@ class SpeakerTask:
             settings.short_seconds,
             settings.speeds,
         )
-        by = {"batch_size": settings.batch_size, "seed": settings.seed, "rank": rank(), "world_size": world_size()}
+        by: dict[str, Any] = {
+            "batch_size": settings.batch_size,
+            "seed": settings.seed,
+            "rank": rank(),
+            "world_size": world_size(),
+        }
         if settings.per_speaker:
             by |= {"labels": speaker_labels(train), "per_speaker": settings.per_speaker}
         return views, ShardBatches(train, **by) if "shard" in train else Batches(len(train), **by)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sv_ssl.core.errors import InputError
 from sv_ssl.training import recipe_yaml
 from sv_ssl.training.settings import SpeakerSettings, known
 
@@ -77,3 +78,30 @@ def test_papers_settings():
     assert loss.symmetric and loss.margin.keywords == {"m": 0.1}
     assert 1 / loss.temperature == pytest.approx(30)
     assert (built["batch_size"], built["epochs"], built["embedder"].dim) == (200, 150, 512)
+
+
+@pytest.mark.parametrize(
+    "name, key, value, text",
+    [
+        ("am", "n_mels", 0, "n_mels is 0: wanted a whole number of at least 1"),
+        ("am", "hop_seconds", 0, "hop_seconds is 0: wanted a number of at least 0.001"),
+        ("sslsv", "n_mels", 1.5, "n_mels is 1.5: wanted a whole number"),
+        ("am", "dim", 0, "dim is 0: wanted a whole number of at least 1"),
+        ("am", "temperature", 0, "temperature is 0: wanted a number of at least 1e-06"),
+        ("moco", "temperature", -1, "temperature is -1"),
+        ("am", "margin", -0.1, "margin is -0.1: wanted a number of at least 0"),
+        ("clar_semi", "class_margin", -0.1, "margin is -0.1"),
+        ("aam_softmax", "scale", 0, "scale is 0"),
+        ("clar_semi", "ce_weight", -1, "weight of the cross-entropy is -1"),
+        ("acl", "alpha", 1.1, "alpha is 1.1: wanted 1 at most"),
+        ("acl", "margin_rad", 4, "margin_rad is 4: wanted 3.14159 at most"),
+        ("add_soft", "lambda_mu", -1, "lambda_mu is -1"),
+        ("add_soft", "lambda_sigma", -1, "lambda_sigma is -1"),
+        ("add_soft", "smoothing", 1, "mixup is 0.5 and smoothing 1"),
+        ("am", "noise_prob", 2, "prob of a noise is 2: wanted 1 at most"),
+        ("am", "reverb_prob", -1, "prob of a room is -1: wanted a number of at least 0"),
+    ],
+)
+def test_what_takes_a_number_checks_it(name, key, value, text):
+    with pytest.raises(InputError, match=re.escape(text)):
+        build(YAMLS[0].parent / f"{name}.yaml", noise_folder="/noise", room_folder="/rooms", **{key: value})

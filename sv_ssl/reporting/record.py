@@ -30,6 +30,7 @@ MACHINE = {  # overrides that say where things are, or how fast, and not what is
     "seed",
     "num_workers",
     "threads",
+    "record",
     "device",
     "data_folder",
     "output_folder",

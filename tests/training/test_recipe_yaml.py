@@ -101,7 +101,7 @@ def test_a_broken_yaml_is_one_line(tmp_path, text):
 
 
 def test_a_recipe_may_have_demo_sizes_of_its_own():
-    keys = {"epochs", "temperature", "batch_size"}
-    folder = Path(__file__).parents[2] / "recipes" / "voxceleb"
-    moco, simclr = (recipe_yaml.demo_sizes(str(folder / f"train_{name}_am.py"), keys) for name in ("moco", "simclr"))
-    assert moco == {**simclr, "epochs": 18, "temperature": 0.01} and simclr == {"epochs": 16, "batch_size": 64}
+    folder = Path(__file__).parents[2] / "recipes" / "audio_probes"
+    keys = {"epochs", "batch_size", "margin"}
+    add, acl = (recipe_yaml.demo_sizes(str(folder / f"train_{name}.py"), keys) for name in ("add", "acl"))
+    assert add == {"epochs": 60, "batch_size": 64} and acl == {"epochs": 30, "batch_size": 64}

@@ -135,7 +135,7 @@ def test_reading_makes_nothing_and_says_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     config = command_line.read(SpeakerSettings, RECIPE, ["hparams/am.yaml"])
-    assert config.built_in and config.plain["epochs"] == 16  # of demo.yaml
+    assert config.built_in and config.plain["epochs"] == 14  # of demo.yaml
     assert not list(tmp_path.iterdir()) and capsys.readouterr().out == ""
 
 

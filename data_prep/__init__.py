@@ -17,7 +17,7 @@ from tqdm import tqdm
 from sv_ssl import audio
 from sv_ssl.core.command import Parser, run
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import aside
+from sv_ssl.core.files import atomic_write
 from sv_ssl.core.host import cores
 from sv_ssl.data import manifest
 
@@ -143,7 +143,7 @@ def write_list(
             rows.append((base / file, kinds[file], f"{length:.3f}"))
             hours[kinds[file]] += length / 3600
     counts = Counter(row[1] for row in rows)
-    with aside(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as table:
+    with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as table:
         csv.writer(table, lineterminator="\n").writerows([("wav", "kind", "duration"), *rows])
     shown = ", ".join(f"{count:,} {kind} ({hours[kind]:,.2f} h)" for kind, count in counts.items())
     return [f"wrote {path}: {shown or 'no files'}"], problems, counts
@@ -191,7 +191,7 @@ def finish(out: Path, lines: Sequence[str], problems: Sequence[Problem], followi
     for line in lines:
         print(line)
     if problems:
-        with aside(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([Problem._fields, *problems])
         print(f"problems: {len(problems):,}, listed in {path}; the first: {': '.join(filter(None, problems[0]))}")
     print(f"next: {following}")

@@ -24,7 +24,7 @@ import pandas as pd
 from data_prep import TRAIN, Problem, command, each, finish, parser, positive, save
 from sv_ssl import audio
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import aside
+from sv_ssl.core.files import atomic_write
 from sv_ssl.core.seeds import stream
 from sv_ssl.data import manifest
 
@@ -74,7 +74,7 @@ def pack(path: Path, number: int, frame: pd.DataFrame) -> tuple[dict[str, Place]
     """Write a shard unless it is there, the first KEY being `number` -> {ID: place}, and what is not in it and why."""
     problems: list[Problem] = []
     if not path.exists():
-        with aside(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+        with atomic_write(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
             for key, about in enumerate(frame.to_dict("records"), number):
                 try:
                     content, suffix, first = packed(about)

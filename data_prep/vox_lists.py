@@ -8,7 +8,7 @@ from collections.abc import Container, Sequence
 from pathlib import Path
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import aside
+from sv_ssl.core.files import atomic_write
 from sv_ssl.verification.trials import Trials, read_trials
 
 USUAL = {
@@ -53,7 +53,7 @@ def copied(lists: dict[str, tuple[str, Trials]], ids: Container[str], out: Path)
         if not absent:
             outcome = f"all recordings are here: {out / target}"
             if os.path.realpath(path) != os.path.realpath(out / target):
-                with aside(out / target) as temporary:
+                with atomic_write(out / target) as temporary:
                     shutil.copyfile(path, temporary)
         published = ""
         if target in SHA1:

@@ -18,7 +18,7 @@ import pandas as pd
 from data_prep import Problem, command, each, finish, parser, walk
 from sv_ssl import audio
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import aside
+from sv_ssl.core.files import atomic_write
 from sv_ssl.data import manifest
 
 RATE = 16000
@@ -89,7 +89,7 @@ def _save(rows: pd.DataFrame, lengths: dict[str, int], jobs: dict[str, Path], ta
             ]
             rows = rows.assign(**{column: moved})
     rows = rows.assign(wav=[os.path.relpath(jobs[path], target.parent) for path in rows.path])
-    with aside(target) as temporary:
+    with atomic_write(target) as temporary:
         rows.drop(columns="path").to_csv(temporary, index=False, lineterminator="\n")
 
 
@@ -105,7 +105,7 @@ def _save_list(path: Path, jobs: dict[str, Path], target: Path) -> None:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError:
         return
-    with aside(target) as temporary:
+    with atomic_write(target) as temporary:
         temporary.write_text("".join(" ".join(map(renamed, line.split())) + "\n" for line in lines))
 
 

@@ -47,7 +47,7 @@ from sv_ssl.audio.decoder import (
     segment_end,
 )
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import aside
+from sv_ssl.core.files import atomic_write
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 WRITTEN = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
@@ -170,7 +170,7 @@ def write(path: str | os.PathLike, wave: np.ndarray, rate: int) -> None:
     if wave.ndim != 1 or len(wave) == 0 or not np.isfinite(wave).all():
         raise InputError(f"{path}: want one channel of finite samples to write, got an array of shape {wave.shape}")
     steps = np.rint(wave / STEP).clip(-(2**15), 2**15 - 1).astype(np.int16)  # libsndfile would round down
-    with aside(path) as temporary:
+    with atomic_write(path) as temporary:
         try:
             with soundfile.SoundFile(os.fsencode(temporary), "w", rate, 1, kind[1], format=kind[0]) as sound:
                 for begin in range(0, len(steps), 65536):  # the Vorbis encoder overflows its stack on long blocks

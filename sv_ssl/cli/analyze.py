@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sv_ssl.core.command import Parser, run
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import aside
+from sv_ssl.core.files import atomic_write
 from sv_ssl.core.seeds import stream
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _analyze(arguments: argparse.Namespace) -> None:
     points = _map(rows, labels, arguments.map, arguments.seed)
     summary = {"embeddings": arguments.embeddings, "column": column, **sphere.summary(rows, labels, pairs)}
     out = Path(arguments.out)
-    with aside(out / "analysis.json") as temporary:
+    with atomic_write(out / "analysis.json") as temporary:
         temporary.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     print(_text(summary))
     written = ["analysis.json", "pairs.png", "map.png"]
@@ -137,7 +137,7 @@ def _write_pairs(path: Path, pairs: Pairs) -> None:
     rows = [
         (pairs.classes[i], pairs.classes[j], pairs.number[i, j], pairs.mean[i, j], pairs.cv[i, j]) for i, j in places
     ]
-    with aside(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("class_a", "class_b", "pairs", "mean", "cv"), *rows])
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sv_ssl.core.command import Parser, run
 from sv_ssl.core.errors import InputError, Skipped
-from sv_ssl.core.files import aside
+from sv_ssl.core.files import atomic_write
 
 if TYPE_CHECKING:
     from sv_ssl.data.rttm import Region, Turn
@@ -200,7 +200,7 @@ def _finish(arguments: argparse.Namespace, count: int, skipped: list[Skipped], s
         print(f"all {len(scored)} recordings: {der.pooled(scored).text()}")
     if skipped:
         path = out / "skipped.csv"
-        with aside(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("recording", "reason"), *((one.id, one.reason) for one in skipped)])
         print(f"skipped {len(skipped):,} of {count:,} recordings, listed in {path}", file=sys.stderr)
     if len(skipped) < count:

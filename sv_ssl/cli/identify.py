@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from sv_ssl.core.command import Parser, run
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import aside
+from sv_ssl.core.files import atomic_write
 
 ABOUT = """\
 Name the speaker of each embedding: a line `utterance rank speaker cosine` for each of the nearest, separated by tabs.
@@ -58,7 +58,7 @@ def _identify(arguments: argparse.Namespace) -> None:
         stranger = (0, "unknown", nearest[0][1] if nearest else float("nan"))
         lines += [f"{name}\t{rank}\t{speaker}\t{cosine:.4f}\n" for rank, speaker, cosine in known or [stranger]]
     if arguments.out:
-        with aside(arguments.out) as temporary:
+        with atomic_write(arguments.out) as temporary:
             temporary.write_text("".join(lines), encoding="utf-8")
     else:
         sys.stdout.writelines(lines)

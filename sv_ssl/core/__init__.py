@@ -5,10 +5,10 @@ from sv_ssl.core.lazy import lazy
 _HOMES = {
     "InputError": "errors",
     "Skipped": "errors",
-    "alone": "files",
-    "aside": "files",
+    "exclusive": "files",
+    "atomic_write": "files",
     "cores": "host",
-    "some": "files",
+    "first_few": "files",
     "stream": "seeds",
     "torch_generator": "seeds",
     "torch_stream": "seeds",

@@ -11,10 +11,10 @@ from pathlib import Path
 from sv_ssl.core.errors import InputError
 
 
-def some(items: Iterable[str], most: int = 10, separator: str = ", ") -> str:
+def first_few(items: Iterable[str], most: int = 10, separator: str = ", ") -> str:
     """Return the first few items, as a message shows them.
 
-    >>> some("abc", most=2)
+    >>> first_few("abc", most=2)
     'a, b, ...'
     """
     items = list(items)
@@ -22,14 +22,14 @@ def some(items: Iterable[str], most: int = 10, separator: str = ", ") -> str:
 
 
 @contextmanager
-def aside(path: str | os.PathLike) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it there if the block succeeds.
 
     A kill, a full disk or an error inside the block leaves the old file (or none), never half of one.
 
     >>> import tempfile
     >>> target = Path(tempfile.mkdtemp()) / "a.txt"
-    >>> with aside(target) as temporary:
+    >>> with atomic_write(target) as temporary:
     ...     _ = temporary.write_text("whole")
     >>> target.read_text()
     'whole'
@@ -56,11 +56,11 @@ def aside(path: str | os.PathLike) -> Iterator[Path]:
 
 
 @contextmanager
-def alone(folder: str | os.PathLike, what: str, option: str) -> Iterator[None]:
+def exclusive(folder: str | os.PathLike, what: str, option: str) -> Iterator[None]:
     """Hold a folder for this process alone: a second one that works in it would write over it and is refused.
 
     >>> import tempfile
-    >>> with alone(tempfile.mkdtemp(), "a run", "--output_folder"):
+    >>> with exclusive(tempfile.mkdtemp(), "a run", "--output_folder"):
     ...     pass
     """
     import fcntl  # Linux and macOS have it

@@ -14,7 +14,7 @@ import torch
 from sv_ssl import audio
 from sv_ssl.core import progress
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import some
+from sv_ssl.core.files import first_few
 from sv_ssl.data import manifest
 from sv_ssl.data.readers import Wanted
 from sv_ssl.data.subsets import subset
@@ -48,7 +48,7 @@ def files(folder: str | os.PathLike) -> list[Path]:
     if len(tables) != 1:
         raise InputError(
             f"{folder}: want clips.csv, or train.csv, valid.csv and test.csv, or one CSV; there are "
-            f"{some(p.name for p in tables) or 'none'}: prepare it with a command of data_prep/"
+            f"{first_few(p.name for p in tables) or 'none'}: prepare it with a command of data_prep/"
         )
     return tables
 
@@ -102,7 +102,7 @@ def split(frame: pd.DataFrame, test_fold: Any = None, valid_clips: str | None = 
         if not meant.any():
             raise InputError(
                 f"--valid_clips {valid_clips}: no training clip has {column} {value}: its values are "
-                f"{some(sorted(set(frame[column].astype(str))))}"
+                f"{first_few(sorted(set(frame[column].astype(str))))}"
             )
         part[meant] = "valid"
     if "valid" not in part:

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import aside
+from sv_ssl.core.files import atomic_write
 
 COLUMNS = ("ID", "duration", "wav", "start", "stop", "spk_id")
 NEEDED = COLUMNS[:5]
@@ -62,7 +62,7 @@ def write(frame: pd.DataFrame, path: str | os.PathLike) -> None:
     _check_header(path, list(frame.columns))
     known = [column for column in COLUMNS if column in frame]
     others = [column for column in frame.columns if column not in COLUMNS]
-    with aside(path) as temporary:
+    with atomic_write(path) as temporary:
         frame[known + others].to_csv(temporary, index=False, lineterminator="\n")
 
 

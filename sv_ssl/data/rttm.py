@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import aside
+from sv_ssl.core.files import atomic_write
 
 OTHER = frozenset(
     ["SEGMENT", "NOSCORE", "NO_RT_METADATA", "LEXEME", "NON-LEX", "NON-SPEECH", "FILLER"]
@@ -207,7 +207,7 @@ def _text(seconds: Decimal) -> str:
 
 
 def _write(path: str | os.PathLike, lines: Iterable[str]) -> None:
-    with aside(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
         file.writelines(lines)
 
 

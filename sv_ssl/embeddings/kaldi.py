@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sv_ssl.core.files import aside
+from sv_ssl.core.files import atomic_write
 
 TEXT = re.compile(rb"\s*\[([-+.\w\s]*)\][^\S\n]*(\n|$)")  # a vector, or a matrix of a row a line
 
@@ -79,7 +79,7 @@ def write(path: Path, ids: list[str], rows: np.ndarray) -> None:
     import kaldiio
 
     ark = path.with_suffix(".ark")
-    with aside(path.with_suffix(".scp")) as new_scp, aside(ark) as new_ark:
+    with atomic_write(path.with_suffix(".scp")) as new_scp, atomic_write(ark) as new_ark:
         with open(new_ark, "wb") as vectors, open(new_scp, "w", encoding="utf-8") as places:
             kaldiio.save_ark(vectors, dict(zip(ids, rows)), scp=places)
         text = new_scp.read_text(encoding="utf-8")

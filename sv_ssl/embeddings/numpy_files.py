@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import aside
+from sv_ssl.core.files import atomic_write
 from sv_ssl.embeddings.table_files import Stored, to_array, torch_load
 
 
@@ -26,7 +26,7 @@ def read_npz(path: Path) -> Stored:
 
 
 def write_npz(path: Path, ids: list[str], rows: np.ndarray) -> None:
-    with aside(path) as temporary, open(temporary, "wb") as file:
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, ids=np.array(ids, dtype=np.str_), embeddings=rows)
 
 
@@ -45,7 +45,11 @@ def _npy(path: Path) -> np.ndarray:
 
 
 def write_npy(path: Path, ids: list[str], rows: np.ndarray) -> None:
-    with aside(path.with_suffix(".ids")) as listed, aside(path) as temporary, open(temporary, "wb") as file:
+    with (
+        atomic_write(path.with_suffix(".ids")) as listed,
+        atomic_write(path) as temporary,
+        open(temporary, "wb") as file,
+    ):
         np.save(file, rows)
         listed.write_text("\n".join(ids) + "\n", encoding="utf-8")
         path.with_suffix(".ids").unlink(missing_ok=True)  # a kill from here on leaves no wrong pair

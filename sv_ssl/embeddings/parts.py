@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sv_ssl.core.errors import InputError, Skipped
-from sv_ssl.core.files import aside, some
+from sv_ssl.core.files import atomic_write, first_few
 
 Row = tuple[str, str, str, str]  # of OUT's .windows.csv
 
@@ -64,7 +64,7 @@ def path_of(out: str, shard: int, shards: int) -> Path:
 def write(path: Path, part: Part) -> None:
     """Write a part to its file, an .npz whatever its name: the rows, and all else as JSON."""
     about = json.dumps({name: value for name, value in part._asdict().items() if name != "rows"})
-    with aside(path) as temporary, open(temporary, "wb") as file:
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, rows=part.rows, about=np.frombuffer(about.encode(), np.uint8))
 
 
@@ -94,7 +94,7 @@ def merged(paths: Sequence[str | os.PathLike]) -> Part:
             )
     numbers = [part.shard for part in parts]
     if absent := [str(shard) for shard in range(1, first.shards + 1) if shard not in numbers]:
-        raise InputError(f"of {first.shards} parts these are not there: {some(absent)}")
+        raise InputError(f"of {first.shards} parts these are not there: {first_few(absent)}")
     if len(numbers) > first.shards:
         raise InputError(f"{len(numbers)} parts of {first.shards}: one comes twice")
     parts.sort(key=lambda part: part.shard)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import aside
+from sv_ssl.core.files import atomic_write
 from sv_ssl.embeddings.store import unit
 
 KINDS = ("flat", "ivf", "hnsw", "pq")
@@ -94,7 +94,7 @@ class Index:
         import faiss
 
         names = json.dumps({"kind": self.kind, "dim": self.dim, "names": self.names}).encode()
-        with aside(path) as temporary:
+        with atomic_write(path) as temporary:
             try:
                 faiss.write_index(self.rows, os.fspath(temporary))
             except RuntimeError:

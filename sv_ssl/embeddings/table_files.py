@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import aside
+from sv_ssl.core.files import atomic_write
 
 Stored = tuple[list[str], Iterable[Any]]  # N ids, (N, D) or N vectors, as a file has them
 
@@ -61,7 +61,7 @@ def write_parquet(path: Path, ids: list[str], rows: np.ndarray) -> None:
     from pyarrow import parquet
 
     vectors = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(rows.reshape(-1)), rows.shape[1])
-    with aside(path) as temporary:
+    with atomic_write(path) as temporary:
         table = pyarrow.table({"id": ids, "embedding": vectors})
         parquet.write_table(table, temporary, use_dictionary=False, write_page_checksum=True)
 
@@ -100,7 +100,7 @@ def to_array(tensor: Any) -> np.ndarray:
 def write_pt(path: Path, ids: list[str], rows: np.ndarray) -> None:
     import torch
 
-    with aside(path) as temporary:
+    with atomic_write(path) as temporary:
         try:
             torch.save({"ids": ids, "embeddings": torch.tensor(rows)}, temporary)
         except RuntimeError:

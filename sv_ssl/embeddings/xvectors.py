@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import aside
+from sv_ssl.core.files import atomic_write
 from sv_ssl.embeddings import store
 
 
@@ -52,5 +52,5 @@ def write(folder: str | os.PathLike, ids: Sequence[str], rows: np.ndarray, speak
 
 
 def _lines(path: Path, lines: list[str]) -> None:
-    with aside(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import aside
+from sv_ssl.core.files import atomic_write
 from sv_ssl.core.seeds import torch_stream
 from sv_ssl.models.embedder import Embedder
 from sv_ssl.models.registry import describe_part
@@ -39,7 +39,7 @@ def to_onnx(embedder: Embedder, path: str | os.PathLike) -> float:
     _need("onnx", "onnxruntime", "onnxscript")
     embedder = embedder.cpu().eval()
     wave = torch.randn(1, 2 * embedder.sample_rate)
-    with aside(path) as temporary:
+    with atomic_write(path) as temporary:
         try:
             with _quiet():
                 program: Any = torch.onnx.export(
@@ -66,7 +66,7 @@ def to_onnx(embedder: Embedder, path: str | os.PathLike) -> float:
 def to_torchscript(embedder: Embedder, path: str | os.PathLike) -> float:
     """Write a traced module if it gives the embedder's embeddings; return the largest difference from PyTorch."""
     embedder = embedder.cpu().eval()
-    with aside(path) as temporary, torch.no_grad(), warnings.catch_warnings():
+    with atomic_write(path) as temporary, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of sizes that tracing takes for constant: what matters is compared below
         traced = torch.jit.trace(embedder, torch.randn(1, 2 * embedder.sample_rate), check_trace=False)
         torch.jit.save(traced, temporary)

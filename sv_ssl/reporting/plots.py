@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import aside
+from sv_ssl.core.files import atomic_write
 from sv_ssl.verification.error_curve import (
     POINTS,
     Curve,
@@ -285,5 +285,5 @@ def save(figure: Figure, path: Destination) -> None:
         if ending not in (".png", ".svg", ".pdf"):
             raise InputError(f"cannot draw {path}: its ending must be .png, .svg or .pdf")
         dates = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}  # left out
-        with aside(path) as temporary:
+        with atomic_write(path) as temporary:
             figure.savefig(temporary, dpi=160, metadata=dates.get(ending))

@@ -22,7 +22,7 @@ from typing import Any
 
 from sv_ssl.core import seeds
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import aside
+from sv_ssl.core.files import atomic_write
 
 NEEDED = ("name", "corpus", "seed")
 PACKAGES = ("torch", "torchaudio", "speechbrain", "numpy")
@@ -95,7 +95,7 @@ def write(path: Path, result: Mapping[str, Any]) -> None:
     result = {"streams": seeds.VERSION, **result, **made_by}
     indent = None if "accuracy" in result else 2
     text = json.dumps(result, indent=indent, allow_nan="accuracy" in result)
-    with aside(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
@@ -185,7 +185,7 @@ def _version(package: str) -> str:
 def write_benchmark(path: str | os.PathLike, title: str, about: str, columns: Sequence[str], rows: Iterable) -> None:
     """Write one benchmark table (title, columns, rows of text) as JSON."""
     document = {"title": title, "about": about, "columns": list(columns), "rows": [list(row) for row in rows]}
-    with aside(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     print(f"wrote {path}; next: python -m sv_ssl.results results/")
 

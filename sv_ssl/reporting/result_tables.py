@@ -25,7 +25,7 @@ from typing import Any
 
 from sv_ssl.core import command
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import aside
+from sv_ssl.core.files import atomic_write
 from sv_ssl.reporting.record import changed, read, read_benchmark, streams_note
 
 REPORTED = ("system", "encoder", "train", "test", "eer", "min_dcf", "source")
@@ -80,7 +80,7 @@ def write(folder: str | os.PathLike) -> None:
     recorded = [_read_run(path) for path in (folder / "runs").glob("*.json")]
     runs = [scored for run in recorded for scored in _by_list(run)]
     runs.sort(key=lambda run: (_group(run), run["seed"]))
-    with aside(folder / "summary.csv") as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+    with atomic_write(folder / "summary.csv") as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(SUMMARY)
         writer.writerows([value(run) for value in SUMMARY.values()] for run in runs)
@@ -90,7 +90,7 @@ def write(folder: str | os.PathLike) -> None:
         *_benchmarks(folder / "benchmarks"),
         *_reported(folder / "reported.csv"),
     ]
-    with aside(folder / "README.md") as temporary:
+    with atomic_write(folder / "README.md") as temporary:
         temporary.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 

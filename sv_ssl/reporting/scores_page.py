@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import aside
+from sv_ssl.core.files import atomic_write
 from sv_ssl.reporting.html import Picture, Table, picture, render, table
 from sv_ssl.verification.error_curve import Point, check
 from sv_ssl.verification.trials import Trials
@@ -108,7 +108,7 @@ def write(
         rules=RULES,
         version=_version(),
     )
-    with aside(path) as temporary:  # a file's name may hold bytes that are no text: they are spelled out
+    with atomic_write(path) as temporary:  # a file's name may hold bytes that are no text: they are spelled out
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 

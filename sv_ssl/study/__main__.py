@@ -12,7 +12,7 @@ from types import FrameType
 
 from sv_ssl.core import command
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import alone
+from sv_ssl.core.files import exclusive
 from sv_ssl.study import command_lines, grid, hard_pairs, run_files, runner, tables
 
 ABOUT = """\
@@ -85,7 +85,7 @@ def _study(argv: Sequence[str] | None) -> int:
     if given.list:
         return _list(study, runs)
     study = study._replace(data=_data(plan, given.data))
-    with alone(study.work, "a study", "--work"):
+    with exclusive(study.work, "a study", "--work"):
         failures = runner.run_all(study, runs, given.jobs)
     tables.write(folder, plan, given.file)
     for line in failures:

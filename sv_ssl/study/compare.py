@@ -23,7 +23,7 @@ import numpy as np
 
 from sv_ssl.analysis import probe
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import aside
+from sv_ssl.core.files import atomic_write
 from sv_ssl.core.host import cores
 from sv_ssl.core.seeds import stream
 from sv_ssl.study import run_files
@@ -76,7 +76,7 @@ def measure(folder: Path, grid: Grid, runs: Sequence[Run]) -> dict[str, Any]:
         "systems": {name: _measure_system(name, list(groups), each) for name in names},
         "pairs": [test for test in tests if test],
     }
-    with aside(folder / "measured.json") as temporary:
+    with atomic_write(folder / "measured.json") as temporary:
         temporary.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
     return measured
 

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sv_ssl.core.files import aside
+from sv_ssl.core.files import atomic_write
 from sv_ssl.reporting import class_plots, plots
 from sv_ssl.study import compare, run_files
 from sv_ssl.study.grid import Grid, Run
@@ -87,7 +87,7 @@ class _figure:
         if kind is None:
             handles, names = self.axes[0].get_legend_handles_labels()
             self.figure.legend(handles, names, loc="outside lower left", frameon=False, ncols=3, fontsize=9)
-            with matplotlib.rc_context({"svg.hashsalt": "sv_ssl"}), aside(self.path) as temporary:
+            with matplotlib.rc_context({"svg.hashsalt": "sv_ssl"}), atomic_write(self.path) as temporary:
                 self.figure.savefig(temporary, dpi=120)
 
 

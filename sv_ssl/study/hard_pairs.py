@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from sv_ssl import audio
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import aside
+from sv_ssl.core.files import atomic_write
 from sv_ssl.reporting.result_tables import markdown
 from sv_ssl.study import run_files
 from sv_ssl.study.command_lines import DATA
@@ -64,7 +64,7 @@ def write(folder: Path, grid: Grid, system: str, data: str | None) -> Path:
     for judged in lists:
         _picture(folder / f"errors-{system}-{judged.stem}.jpg", judged, root)
     path = folder / f"errors-{system}.md"
-    with aside(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("\n".join(_page(system, runs, lists)), encoding="utf-8")
     return path
 
@@ -163,5 +163,5 @@ def _picture(path: Path, judged: Judged, root: Path) -> None:
             panel.set_title(f"{kind}: {name[-40:]}", fontsize=6, loc="left")
             panel.set(xlim=(0, SHOWN), ylim=(0, HIGHEST))
             panel.tick_params(labelsize=6)
-    with aside(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=72, pil_kwargs={"quality": 60})

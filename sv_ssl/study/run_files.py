@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import aside
+from sv_ssl.core.files import atomic_write
 from sv_ssl.study.command_lines import shown
 from sv_ssl.study.grid import Grid, Run
 from sv_ssl.verification.trials import Trials, read_trials, speakers
@@ -129,7 +129,7 @@ def keep(folder: Path, grid: Grid, run: Run, work: Path, folders: Mapping[str, s
     text = re.sub(r"\[[^\[\]{}]*\]", lambda match: " ".join(match[0].split()), text)  # lists of numbers on one line
     for name, path in folders.items():
         text = text.replace(path, name)
-    with aside(json_path(folder, run, is_of_clips(result))) as temporary:
+    with atomic_write(json_path(folder, run, is_of_clips(result))) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
     return result
 
@@ -147,7 +147,7 @@ def _keep_scores(folder: Path, run: Run, work: Path, result: Result) -> None:
     for stem, trials in lists.items():
         _keep_list(folder / "trials" / f"{stem}.npz", trials)
     scores = {stem: np.asarray(trials.scores, np.float32) for stem, trials in lists.items()}
-    with aside(_scores_path(folder, run)) as temporary:
+    with atomic_write(_scores_path(folder, run)) as temporary:
         np.savez_compressed(temporary, allow_pickle=False, **scores)
 
 
@@ -191,7 +191,7 @@ def _keep_list(path: Path, trials: Trials) -> None:
                 "and run it again, or give the list another name"
             )
         return
-    with aside(path) as temporary:
+    with atomic_write(path) as temporary:
         np.savez_compressed(temporary, allow_pickle=False, **new._asdict())
 
 

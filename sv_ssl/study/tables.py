@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import aside
+from sv_ssl.core.files import atomic_write
 from sv_ssl.study import cells, clips_table, compare, figures, run_files, speakers_table
 from sv_ssl.study.clips_table import Systems
 from sv_ssl.study.grid import Grid
@@ -56,7 +56,7 @@ def write(folder: Path, grid: Grid, file: str) -> int:
         measured = compare.measure(folder, grid, list(results))
         figures.draw(folder, grid, results)
         text = page(folder, grid, results, measured)
-    with aside(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(f"wrote {path}: {len(results)} of {len(grid.runs())} runs")
     return 0

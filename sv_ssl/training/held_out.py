@@ -15,7 +15,7 @@ import torch
 from sv_ssl import audio
 from sv_ssl.audio.transform import Pipeline
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import aside
+from sv_ssl.core.files import atomic_write
 from sv_ssl.core.seeds import stream
 
 LEAST_SECONDS = 2.0  # of an utterance that is cut
@@ -52,7 +52,7 @@ def write(held: pd.DataFrame, folder: Path, transforms: Pipeline | None, seed: i
                 f"{len(held)} utterances were held out for validation and {len(usable)} can be read: "
                 "pass --valid_utterances 0, or look at the files"
             )
-        with aside(listed) as temporary:
+        with atomic_write(listed) as temporary:
             temporary.write_text("".join(_trials(usable, stream(seed, "held-out trials"))))
     return listed
 

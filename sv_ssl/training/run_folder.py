@@ -11,7 +11,7 @@ from typing import Any
 from sv_ssl.core import seeds
 from sv_ssl.core.distributed import barrier, is_main, world_size
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import alone, aside
+from sv_ssl.core.files import atomic_write, exclusive
 from sv_ssl.core.host import cores_each
 from sv_ssl.training import settings as fields
 from sv_ssl.training.command_line import Config
@@ -27,7 +27,7 @@ def at_work(folder: Path) -> Iterator[None]:
     if not is_main():
         yield
         return
-    with alone(folder, "a run", "--output_folder"):
+    with exclusive(folder, "a run", "--output_folder"):
         yield
 
 
@@ -77,7 +77,7 @@ def claim(config: Config, folder: Path, found: Mapping[str, Any], identity: Mapp
     elif is_main():
         record = {**plain, "streams": seeds.VERSION, "threads": threads, "processes": world_size()}
         for name, text in (("hyperparams.yaml", config.resolved(found)), (RECORD, json.dumps(record, indent=2))):
-            with aside(folder / name) as temporary:
+            with atomic_write(folder / name) as temporary:
                 temporary.write_text(text.rstrip() + "\n")
     barrier()
 

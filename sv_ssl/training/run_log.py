@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from sv_ssl.core.distributed import is_main
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import aside
+from sv_ssl.core.files import atomic_write
 from sv_ssl.losses import geometry
 from sv_ssl.training.journal import Journal
 
@@ -76,14 +76,14 @@ class RunLog:
         """Add an epoch's line; lines of epochs that a kill made us repeat are dropped first."""
         path = self.folder / name
         kept = path.read_text().splitlines()[: epoch - 1] if path.exists() else []
-        with aside(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text("\n".join([*kept, line]) + "\n")
 
     def write_notes(self, journal: Journal) -> None:
         """Write files.csv: the training files that were skipped or converted, and why."""
         rows = [(outcome, *note) for outcome, files in journal.notes.items() for note in sorted(files.items())]
         more = [(outcome, f"and {count} more", "") for outcome, count in journal.more.items()]
-        with aside(self.folder / "files.csv") as temporary, open(temporary, "w", newline="") as file:
+        with atomic_write(self.folder / "files.csv") as temporary, open(temporary, "w", newline="") as file:
             csv.writer(file).writerows([("outcome", "wav", "reason"), *rows, *more])
 
     def close(self) -> None:

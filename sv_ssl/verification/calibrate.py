@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import aside
+from sv_ssl.core.files import atomic_write
 from sv_ssl.verification.error_curve import check
 from sv_ssl.verification.metrics import cllr
 from sv_ssl.verification.trials import Trials
@@ -212,7 +212,7 @@ def write(path: str | os.PathLike, calibration: Calibration) -> None:
     """Write a JSON that `read` gives back bit for bit."""
     fields = calibration._asdict()
     document = {"format": FORMAT, **fields, "digest": _digest(fields)}
-    with aside(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 

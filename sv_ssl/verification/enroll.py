@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import some
+from sv_ssl.core.files import first_few
 from sv_ssl.embeddings.store import Embeddings, unit
 from sv_ssl.verification.columns import quoted, split
 from sv_ssl.verification.trials import Trials
@@ -163,7 +163,7 @@ def combine(
         had = f"the file of models has {len(models):,}, such as {next(iter(models), '-')}"
         raise InputError(
             f"{trials.name}: {len(absent):,} of {len(enrolled):,} models have no enrolment utterances: "
-            f"{some(absent)}; {had}"
+            f"{first_few(absent)}; {had}"
         )
     row = dict(zip(embeddings[0], range(len(embeddings[0]))))
     whole = _whole(row, enrolled, models, allow_missing)
@@ -217,7 +217,7 @@ def _whole(
         cure = "" if allow_missing else "; --allow-missing leaves the trials of these models out"
         raise InputError(
             f"{len(missing):,} enrolment utterances, of {(~whole).sum():,} models, have no embedding: "
-            f"{some(missing)}; ids must be equal, such as {next(iter(row))}{cure}"
+            f"{first_few(missing)}; ids must be equal, such as {next(iter(row))}{cure}"
         )
     return np.flatnonzero(whole)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import some
+from sv_ssl.core.files import first_few
 
 Rows = Iterator[tuple[int, list[str]]]  # numbers of lines, their fields
 Keys = Callable[[list[str]], Iterable[str]]  # the names that a row answers to
@@ -40,7 +40,7 @@ def read_manifest(path: str | os.PathLike, ids: Sequence[str]) -> dict[str, list
     if "wav" in header:
         wanted += ', or whose "wav" ends with it'
     raise InputError(
-        f"{path}: {len(lost):,} of {len(ids):,} utterances have no row: {some(lost)}; "
+        f"{path}: {len(lost):,} of {len(ids):,} utterances have no row: {first_few(lost)}; "
         f"wanted a row {wanted}; the first row here is {','.join(first)[:200]!r}"
     )
 
@@ -78,11 +78,11 @@ def _matches(path: str | os.PathLike, ids: set[str], keys: Keys) -> dict[str, li
     for number, row in _rows(path):
         for key in ids.intersection(keys(row)):
             matches.setdefault(key, []).append((number, row))
-    several = [f"{key} (lines {some(str(n) for n, _ in rows)})" for key, rows in matches.items() if len(rows) > 1]
+    several = [f"{key} (lines {first_few(str(n) for n, _ in rows)})" for key, rows in matches.items() if len(rows) > 1]
     if several:
         raise InputError(
             f"{path}: {len(several):,} of the {len(ids):,} utterances have more than one row: "
-            f"{some(several)}; wanted one for each"
+            f"{first_few(several)}; wanted one for each"
         )
     return {key: rows[0][1] for key, rows in matches.items()}
 
@@ -108,6 +108,6 @@ def _rows(path: str | os.PathLike) -> Rows:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     if bad:
-        raise InputError(f"{path}: {len(bad):,} bad rows: {some(bad, separator='; ')}")
+        raise InputError(f"{path}: {len(bad):,} bad rows: {first_few(bad, separator='; ')}")
     if not width:
         raise InputError(f"{path}: the file is empty")

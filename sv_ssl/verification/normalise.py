@@ -21,7 +21,7 @@ from itertools import accumulate
 import numpy as np
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import some
+from sv_ssl.core.files import first_few
 from sv_ssl.verification.trials import Trials, speakers
 
 SIDES = {"z": ["enroll"], "t": ["test"], "s": ["enroll", "test"], "as": ["enroll", "test"]}  # whose statistics are used
@@ -171,7 +171,7 @@ def speaker_means(
     unknown = [i for i in ids if i not in speaker_of]
     if unknown:
         cure = "begin ids with `speaker/`, or pass a file" if known is None else "complete the file"
-        who = f"{len(unknown):,} of {len(ids):,} cohort utterances have no known speaker ({some(unknown, SHOWN)})"
+        who = f"{len(unknown):,} of {len(ids):,} cohort utterances have no known speaker ({first_few(unknown, SHOWN)})"
         raise InputError(f"{who}: {cure} of `utterance speaker` lines")
     names, speaker = np.unique([speaker_of[i] for i in ids], return_inverse=True)
     order = np.argsort(speaker)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import some
+from sv_ssl.core.files import first_few
 from sv_ssl.core.progress import watched
 from sv_ssl.embeddings.store import Embeddings, unit
 from sv_ssl.verification.bootstrap import intervals
@@ -51,7 +51,7 @@ def leave_out(trials: Trials, ids: Sequence[str]) -> Trials:
     if not kept.any():
         raise InputError(_missing(missing, list(ids), trials))
     count = f"{(~kept).sum():,} of {len(kept):,} trials, {len(missing):,} utterances have no embedding"
-    return trials.select(kept, f"left out: {count}: {some(missing)}")
+    return trials.select(kept, f"left out: {count}: {first_few(missing)}")
 
 
 def _missing(missing: list[str], ids: list[str], trials: Trials) -> str:
@@ -62,7 +62,7 @@ def _missing(missing: list[str], ids: list[str], trials: Trials) -> str:
     nearest = max(ids, key=lambda i: len(os.path.commonprefix([i, missing[0]])) + _common_ending(i, missing[0]))
     return (
         f"{trials.name}: {len(missing):,} of {len(trials.ids):,} utterances ({lost.sum():,} of {len(lost):,} trials) "
-        f"have no embedding: {some(missing)}; ids must be equal, the nearest to {missing[0]} is {nearest}; "
+        f"have no embedding: {first_few(missing)}; ids must be equal, the nearest to {missing[0]} is {nearest}; "
         "--allow-missing leaves such trials out"
     )
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sv_ssl.core.files import aside
+from sv_ssl.core.files import atomic_write
 from sv_ssl.core.progress import watched
 from sv_ssl.verification.columns import ROLES, recognise
 from sv_ssl.verification.trial_lines import TrialText, parse, read_text
@@ -155,7 +155,7 @@ def write_scores(path: str | os.PathLike, trials: Trials, scores: np.ndarray) ->
     form = separator.join(["%s", "%s", "%#.9g" if scores.dtype == np.float32 else "%r"])
     if trials.labels is not None:
         form += separator + "%s"
-    with aside(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
         for start in watched(range(0, len(scores), LINES), "writing", " lines", LINES, few=10):
             part = slice(start, start + LINES)
             columns = [map(trials.ids.__getitem__, codes[part].tolist()) for codes in (trials.enroll, trials.test)]

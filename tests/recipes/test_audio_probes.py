@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from sv_ssl.core.files import alone
+from sv_ssl.core.files import exclusive
 from sv_ssl.data.synthetic import sounds
 from sv_ssl.methods import Facts, Labelled
 from sv_ssl.models import folder as model
@@ -252,7 +252,7 @@ def test_bad_input_is_one_line(clips, tmp_path, capsys, name, more, text):
 
 # ------------------------------------------------------------------------------------------------- folders of runs
 def test_two_runs_in_one_folder_are_told(clips, tmp_path, capsys):
-    with alone(tmp_path / "out", "a run", "--output_folder"):
+    with exclusive(tmp_path / "out", "a run", "--output_folder"):
         assert run(clips, tmp_path, "acl") == 2
     assert "is running in" in capsys.readouterr().err
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import alone
+from sv_ssl.core.files import exclusive
 from sv_ssl.study import command_lines, compare, grid, hard_pairs, run_files, tables
 from sv_ssl.study.__main__ import main
 from sv_ssl.training import command_line, settings
@@ -231,7 +231,7 @@ def test_ctrl_c_ends_the_runs_and_the_same_command_goes_on(toy, tmp_path):
 
 def test_two_studies_do_not_share_a_folder(toy, capsys):
     arguments = toy()
-    with alone("exp/study/toy", "a study", "--work"):
+    with exclusive("exp/study/toy", "a study", "--work"):
         assert main(arguments) == 2
     assert "is running in exp/study/toy already" in capsys.readouterr().err
     assert main(arguments) == 0

@@ -15,7 +15,7 @@ from sv_ssl.cli.extract import arguments
 from sv_ssl.core import host
 from sv_ssl.core.command import run
 from sv_ssl.core.errors import InputError, Skipped
-from sv_ssl.core.files import aside
+from sv_ssl.core.files import atomic_write
 
 if TYPE_CHECKING:
     from sv_ssl.embeddings.parts import Part
@@ -195,7 +195,7 @@ def _write_scores(path: Path, listed: Trials, part: Part) -> None:
 
 def _write_csv(path: Path, rows: Iterable[tuple[str, ...]]) -> None:
     with (
-        aside(path) as temporary,
+        atomic_write(path) as temporary,
         open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
     ):
         csv.writer(file).writerows(rows)

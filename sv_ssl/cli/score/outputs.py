@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sv_ssl.cli.score.score_sources import Scored
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import aside
+from sv_ssl.core.files import atomic_write
 from sv_ssl.verification import conditions, trials
 
 
@@ -22,7 +22,7 @@ def write(arguments: argparse.Namespace, scored: Scored, report: dict, rows: lis
         trials.write_scores(arguments.scores_out, listed, scores)
         print(f"wrote {arguments.scores_out}: {len(scores):,} lines")
     if arguments.json:
-        with aside(arguments.json) as temporary:
+        with atomic_write(arguments.json) as temporary:
             temporary.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         print(f"wrote {arguments.json}")
     if listed.labels is None:

@@ -2,8 +2,6 @@
 
 import csv
 import os
-import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -51,15 +49,6 @@ def test_each_is_a_command(name, tmp_path):
     refused = run(tmp_path / "nowhere")
     assert refused.returncode == 2 and refused.stderr.startswith(f"{name}.py: ") and refused.stderr.count("\n") == 1
     assert "nowhere" in refused.stderr
-
-
-def test_the_readmes_commands_exist():
-    lines = re.findall(r"^python data_prep/.*", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert len(lines) >= 3
-    for line in lines:
-        words = shlex.split(line)
-        page = subprocess.run([sys.executable, ROOT / words[1], "--help"], capture_output=True, text=True).stdout
-        assert all(word in page for word in words if word.startswith("--")), line
 
 
 # ------------------------------------------------------------------------------------------------- what they share

@@ -16,8 +16,8 @@ MARKERS = [
     ("training/test_experiment.py::test_five_kills", "processes"),
     ("training/test_experiment.py::test_ctrl_c", "processes"),
     ("training/test_experiment_options.py", "slow"),
-    ("training/test_classify.py::test_probes_learn", "slow"),
-    ("training/test_classify.py::test_the_encoder_learns", "slow"),
+    ("training/test_labelled_clips.py::test_probes_learn", "slow"),
+    ("training/test_labelled_clips.py::test_the_encoder_learns", "slow"),
     ("recipes/test_audio_probes.py", "slow"),
     ("recipes/test_diarization.py", "slow"),
     ("study/test_clips.py::test_a_true_study", "slow processes"),
@@ -48,7 +48,6 @@ MARKERS = [
     ("data_prep/test_voxceleb.py::test_archives_are_read", "slow"),
     ("data_prep/test_other_corpora.py::test_other_formats_of_a_folder", "slow"),
     ("data_prep/test_other_corpora.py::test_each_is_a_command", "slow processes"),
-    ("data_prep/test_other_corpora.py::test_the_readmes_commands_exist", "slow processes"),
     ("data_prep/test_prepared_clips.py::test_each_is_a_command", "slow processes"),
     ("cli/test_cli_score.py::test_a_closed_pipe", "processes"),
     # Thousands of cases, or sizes at which time and memory are measured.

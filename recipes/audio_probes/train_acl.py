@@ -22,7 +22,7 @@ sound classes in the sizes of hparams/demo.yaml. --data_folder is what a command
 command again resumes a run that was stopped.
 
 `--help` after a YAML explains each of its options, `--print_config` prints the whole of one that extends another, and
-`--record` writes the result below results/ of the present folder, not only below the run's own.
+`--record` writes the result below results/ of the present folder; without it, it goes below the output folder.
 """
 
 import sys

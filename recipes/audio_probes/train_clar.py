@@ -24,7 +24,7 @@ has prepared: Speech Commands, NSynth, ESC-50. The same command again resumes a 
 could not be had, so no number of theirs is quoted.
 
 `--help` after a YAML explains each of its options, `--print_config` prints the whole of one that extends another, and
-`--record` writes the result below results/ of the present folder, not only below the run's own.
+`--record` writes the result below results/ of the present folder; without it, it goes below the output folder.
 """
 
 import sys

@@ -14,7 +14,7 @@ Every key of the YAML can be given on the command line (`--batch_size 128`). Wit
 built-in corpus in the sizes of hparams/demo.yaml. The same command again resumes a run that was stopped.
 
 `--help` after a YAML explains each of its options, `--print_config` prints the whole of one that extends another, and
-`--record` writes the result below results/ of the present folder, not only below the run's own.
+`--record` writes the result below results/ of the present folder; without it, it goes below the output folder.
 """
 
 import sys

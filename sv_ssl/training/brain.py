@@ -90,11 +90,11 @@ class SSLBrain(sb.Brain):
         self.log.step(self.crops // len(self.train_loader))
 
     def _watch(self, step: Step) -> None:
-        found = {**{name: float(value) for name, value in step.log.items()}, **measures(step.z, step.labels)}
-        self.journal.watched.append(found)
-        if found["spread"] < COLLAPSED:
+        watched = {**{name: float(value) for name, value in step.log.items()}, **measures(step.z, step.labels)}
+        self.journal.watched.append(watched)
+        if watched["spread"] < COLLAPSED:
             raise InputError(
-                f"the embeddings have collapsed to one point (spread {found['spread']:.1e} of 1) "
+                f"the embeddings have collapsed to one point (spread {watched['spread']:.1e} of 1) "
                 f"at epoch {self.epoch}, batch {self.step}. {self._last_good()}"
             )
         self.log.show(loss=f"{float(step.loss.detach()):.3f}", waiting=f"{self._waiting():.0%}")
@@ -108,8 +108,8 @@ class SSLBrain(sb.Brain):
 
     def _last_good(self) -> str:
         """Say which checkpoint at an epoch's end is the last (one inside the epoch may be as sick), and what to do."""
-        found = self.checkpointer.find_checkpoint(ckpt_predicate=lambda c: "epoch" in c.meta)
-        stands = f"The last good checkpoint is {found.path}" if found else "No epoch was finished before"
+        last = self.checkpointer.find_checkpoint(ckpt_predicate=lambda c: "epoch" in c.meta)
+        stands = f"The last good checkpoint is {last.path}" if last else "No epoch was finished before"
         return (
             f"{stands}. Try a lower --peak_lr in another --output_folder, or a milder loss (a smaller margin, a "
             "higher temperature)"
@@ -217,7 +217,7 @@ class SSLBrain(sb.Brain):
         if is_main():
             try:
                 answer = self.validate(self.method.embedder_to_keep())
-            except InputError as error:  # told to the others, who wait for an answer
+            except InputError as error:  # sent to the others, who wait for an answer
                 answer = error
         [metrics, *_] = gather_objects(answer)
         if isinstance(metrics, InputError):
@@ -244,10 +244,10 @@ class SSLBrain(sb.Brain):
     def on_fit_start(self) -> None:
         super().on_fit_start()
         steps, done = len(self.train_loader), len(self.journal.epochs)
-        found = self.checkpointer.find_checkpoint()
-        if found and is_main():
+        last = self.checkpointer.find_checkpoint()
+        if last and is_main():
             within = f" and {self.step} of {steps} batches" if self.step else ""
-            print(f"resuming from {found.path}: {done} of {self.settings.epochs} epochs done{within}")
+            print(f"resuming from {last.path}: {done} of {self.settings.epochs} epochs done{within}")
         self.log.start(done, self.step * self.crops // steps)
 
     def _load_best(self) -> None:
@@ -261,7 +261,9 @@ class SSLBrain(sb.Brain):
         """Load the mean of the last epochs' weights and statistics."""
         last = checkpoints.of_epochs(self.checkpointer)[-self.settings.average_last :]
         self.best_epoch = last[-1].meta["epoch"]
-        self.method.load_state_dict(checkpoints.mean([checkpoints.weights(one, self.device) for one in last]))
+        self.method.load_state_dict(
+            checkpoints.mean([checkpoints.weights(checkpoint, self.device) for checkpoint in last])
+        )
         self.best_eer = self._validated()["eer"] if self.validate is not None else None
 
     def _wrap_distributed(self) -> None:

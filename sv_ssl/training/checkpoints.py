@@ -103,18 +103,18 @@ def damage(folder: Path) -> str | None:
 # ------------------------------------------------------------------------------------------------- what they hold
 def best(checkpointer: Checkpointer) -> Checkpoint:
     """Return the checkpoint with the lowest validation EER; where nothing was validated, the last."""
-    found = checkpointer.find_checkpoint(min_key="eer") or checkpointer.find_checkpoint()
-    if found is None:
+    checkpoint = checkpointer.find_checkpoint(min_key="eer") or checkpointer.find_checkpoint()
+    if checkpoint is None:
         raise InputError(f"nothing was trained and {checkpointer.checkpoints_dir} holds no checkpoint")
-    return found
+    return checkpoint
 
 
 def of_epochs(checkpointer: Checkpointer) -> list[Checkpoint]:
     """Return the checkpoints at the ends of epochs, in their order."""
-    found = [one for one in checkpointer.list_checkpoints() if "epoch" in one.meta]
-    if not found:
+    ended = [checkpoint for checkpoint in checkpointer.list_checkpoints() if "epoch" in checkpoint.meta]
+    if not ended:
         raise InputError(f"nothing was trained and {checkpointer.checkpoints_dir} holds no checkpoint")
-    return sorted(found, key=lambda one: one.meta["epoch"])
+    return sorted(ended, key=lambda checkpoint: checkpoint.meta["epoch"])
 
 
 def weights(checkpoint: Checkpoint, device: str) -> dict[str, Any]:

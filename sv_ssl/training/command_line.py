@@ -39,25 +39,25 @@ class Config:
         """Return whether the run is on the built-in corpus, because no data_folder is named."""
         return self.plain["data_folder"] is None
 
-    def inside(self, found: Mapping[str, Any]) -> dict[str, Any]:
+    def inside(self, sources: Mapping[str, Any]) -> dict[str, Any]:
         """Return what replaces values of the YAML itself."""
-        return {key: value for key, value in {**self.demo, **self.given, **found}.items() if key in self.yaml.written}
+        return {key: value for key, value in {**self.demo, **self.given, **sources}.items() if key in self.yaml.written}
 
-    def resolved(self, found: Mapping[str, Any] | None = None) -> str:
+    def resolved(self, sources: Mapping[str, Any] | None = None) -> str:
         """Return the whole YAML with its references resolved, as it is run."""
-        changed = {**self.demo, **self.given, **(found or {})}
+        changed = {**self.demo, **self.given, **(sources or {})}
         beside = {key: value for key, value in changed.items() if key not in self.yaml.written}
-        text = recipe_yaml.resolved(self.yaml.text, self.inside(found or {}))
+        text = recipe_yaml.resolved(self.yaml.text, self.inside(sources or {}))
         return text.rstrip() + "\n" + "".join(f"{key}: {recipe_yaml.shown(value)}\n" for key, value in beside.items())
 
-    def final(self, found: Mapping[str, Any]) -> dict[str, Any]:
+    def final(self, sources: Mapping[str, Any]) -> dict[str, Any]:
         """Return `plain` with references resolved, and with what the data told of the settings."""
-        return {**self.plain, **found, **recipe_yaml.top_level(self.resolved(found), self.yaml.path)}
+        return {**self.plain, **sources, **recipe_yaml.top_level(self.resolved(sources), self.yaml.path)}
 
-    def build(self, found: Mapping[str, Any]) -> Settings:
-        """Return the settings with their objects built; `found` is what the data told of them."""
-        built = recipe_yaml.build(self.yaml.path, self.yaml.text, self.inside(found))
-        values = {**self.plain, **found, **built}
+    def build(self, sources: Mapping[str, Any]) -> Settings:
+        """Return the settings with their objects built; `sources` is what `Task.sources` returned."""
+        built = recipe_yaml.build(self.yaml.path, self.yaml.text, self.inside(sources))
+        values = {**self.plain, **sources, **built}
         return self.kind(**{key: value for key, value in values.items() if key in settings.known(self.kind)})
 
     def facts(self) -> dict[str, Any]:
@@ -76,13 +76,13 @@ def read(kind: type[Settings], recipe_file: str, argv: Sequence[str]) -> Config:
     """Return what a command line asks for, checked."""
     name, given = arguments(argv)
     print_only = given.pop(PRINT, False) is True
-    found = recipe_yaml.read(recipe_yaml.find(recipe_file, name), settings.known(kind))
-    usual = {**settings.defaults(kind), **found.written}
+    recipe = recipe_yaml.read(recipe_yaml.find(recipe_file, name), settings.known(kind))
+    usual = {**settings.defaults(kind), **recipe.written}
     if missing := sorted(settings.known(kind).keys() - usual.keys()):
-        raise InputError(f"{found.path} lacks the key {missing[0]}: start from a copy of one that is there")
-    refuse_unknown(given, usual, found.path.name, settings.known(kind))
+        raise InputError(f"{recipe.path} lacks the key {missing[0]}: start from a copy of one that is there")
+    refuse_unknown(given, usual, recipe.path.name, settings.known(kind))
     demo = recipe_yaml.demo_sizes(recipe_file, usual) if given.get("data_folder", usual["data_folder"]) is None else {}
-    config = Config(kind, found, given, demo, print_only)
+    config = Config(kind, recipe, given, demo, print_only)
     settings.check(kind, config.plain)
     return config
 
@@ -157,9 +157,9 @@ def help_page(kind: type[Settings], recipe_file: str, argv: Sequence[str]) -> st
     own: dict[str, str] = {}
     title = f"Options, --key value, of every YAML ({', '.join(recipe_yaml.beside_recipe(Path(recipe_file).parent))})"
     if names:
-        found = recipe_yaml.read(recipe_yaml.find(recipe_file, names[0]), known)
-        usual |= found.written
-        own = {key: found.meanings.get(key, "") for key in found.written if key not in known}
+        recipe = recipe_yaml.read(recipe_yaml.find(recipe_file, names[0]), known)
+        usual |= recipe.written
+        own = {key: recipe.meanings.get(key, "") for key in recipe.written if key not in known}
         title = f"Options of {names[0]}, --key value, with its values"
     lines = [_entry(key, usual, about.meaning, span(about)) for key, about in known.items() if not about.built]
     lines += [_entry(PRINT, {PRINT: False}, "print the whole YAML as it would be run, and do nothing", "")]

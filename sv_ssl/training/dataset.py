@@ -61,11 +61,11 @@ def read(settings: SpeakerSettings) -> Dataset:
     if valid is None:
         train, valid = hold_out(train, settings)
     if is_main():
-        tell(train, left_out, {"valid_trials": [valid] if valid else [], "test_trials": tests})
+        show(train, left_out, {"valid_trials": [valid] if valid else [], "test_trials": tests})
     return Dataset(train, valid, tests)
 
 
-def tell(train: pd.DataFrame, left_out: int, lists: dict[str, list[Listed]]) -> None:
+def show(train: pd.DataFrame, left_out: int, lists: dict[str, list[Listed]]) -> None:
     """Print what was found."""
     speakers_out = f" ({left_out:,} of validation or test speakers left out)" if left_out else ""
     print(f"training: {len(train):,} utterances, {train.duration.sum() / 3600:.1f} h{speakers_out}")
@@ -77,10 +77,10 @@ def tell(train: pd.DataFrame, left_out: int, lists: dict[str, list[Listed]]) -> 
 def test_lists(named: str | list[str] | None, root: Path, audio_root: Path) -> list[Listed]:
     """Return the lists that are named, else one at a usual place; their scores need different names."""
     if isinstance(named, list):
-        found = [trial_list(name, [], audio_root) for name in named]
+        lists = [trial_list(name, [], audio_root) for name in named]
     else:
-        found = [trial_list(named, [root / name for name in USUAL], audio_root)]
-    tests = [listed for listed in found if listed]
+        lists = [trial_list(named, [root / name for name in USUAL], audio_root)]
+    tests = [listed for listed in lists if listed]
     stems = [listed.stem for listed in tests]
     if twice := [stem for stem in stems if stems.count(stem) > 1]:
         raise InputError(f"two of the test lists are called {twice[0]}: their scores need different names")
@@ -95,10 +95,10 @@ def training_manifest(settings: SpeakerSettings, root: Path) -> pd.DataFrame:
     place = hashlib.sha1(os.path.realpath(root).encode()).hexdigest()[:8]  # a listing is of one folder
     scanned = Path(settings.output_folder) / f"train-{place}.csv"
     if is_main() and not scanned.exists():
-        found = scan.scan(root)
-        for left_out in found.attrs["skipped"]:
+        listing = scan.scan(root)
+        for left_out in listing.attrs["skipped"]:
             print(f"left out: {left_out.reason}")
-        manifest.write(found, scanned)
+        manifest.write(listing, scanned)
     barrier()
     return manifest.read(scanned, data_root=root)
 

@@ -70,14 +70,14 @@ def perform(kind: type[Task], config: Config) -> Outcome | None:
     """Train and judge; of several processes the first one returns what came of it."""
     distributed.start(config.plain["device"])
     device = distributed.device(config.plain["device"])
-    found = kind.sources(config)
+    sources = kind.sources(config)
     seeds.seed_everything(config.plain["seed"])
-    settings = config.build(found)
+    settings = config.build(sources)
     check_needs(settings)
     check_rates(settings)
     with run_folder.at_work(Path(settings.output_folder)), computing_on(run_folder.threads(settings)):
         task = kind(settings, config)
-        brain, before = train(task, config, found, device)
+        brain, before = train(task, config, sources, device)
         return judge(task, config, brain, before) if is_main() else None
 
 
@@ -95,7 +95,7 @@ def computing_on(threads: int) -> Iterator[None]:
 
 
 # ------------------------------------------------------------------------------------------------------------ training
-def train(task: Task, config: Config, found: dict, device: str) -> tuple[SSLBrain, Any]:
+def train(task: Task, config: Config, sources: dict, device: str) -> tuple[SSLBrain, Any]:
     """Return the fitted Brain, and what was judged before."""
     settings = task.settings
     prepare_encoder(settings)
@@ -104,7 +104,7 @@ def train(task: Task, config: Config, found: dict, device: str) -> tuple[SSLBrai
     settings.method.prepare(
         Facts(len(views), classes, n_classes, len(batches), epochs=settings.epochs, seed=settings.seed)
     )
-    run_folder.claim(config, Path(settings.output_folder), found, task.identity(), torch.get_num_threads())
+    run_folder.claim(config, Path(settings.output_folder), sources, task.identity(), torch.get_num_threads())
     before = task.baselines() if settings.baselines and is_main() else None
     barrier()
     train_loader = loader(views, batches, settings.num_workers, pin_memory=device != "cpu")

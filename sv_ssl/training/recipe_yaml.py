@@ -84,12 +84,12 @@ def _drop_unread(node: yaml.MappingNode, kept: set[str]) -> None:
 
 def _meanings(files: list[Path]) -> dict[str, str]:
     """Return the comment beside each top-level key, of the highest file that has one."""
-    found: dict[str, str] = {}
+    meanings: dict[str, str] = {}
     for path in files:
         for line in path.read_text().splitlines():
             if beside := re.match(r"(\w+):.*?\s#\s*(\S.*)", line):
-                found[beside[1]] = beside[2].strip()
-    return found
+                meanings[beside[1]] = beside[2].strip()
+    return meanings
 
 
 def _text(node: yaml.Node) -> str:

@@ -36,14 +36,14 @@ def begun(folder: Path) -> dict[str, Any]:
     path = folder / RECORD
     if not path.exists():
         return {}
-    found = json.loads(path.read_text())
-    streams = found.get("streams", 1)  # version 0.1 did not name them
+    record = json.loads(path.read_text())
+    streams = record.get("streams", 1)  # version 0.1 did not name them
     if streams != seeds.VERSION:
         raise InputError(
             f"{folder} holds a run that another version of sv_ssl began: its random streams (version {streams}) are "
             f"gone, today's are version {seeds.VERSION}, so it cannot be resumed: {AFRESH}"
         )
-    return found
+    return record
 
 
 def threads(settings: Settings) -> int:
@@ -59,13 +59,13 @@ def threads(settings: Settings) -> int:
     return cores_each()
 
 
-def claim(config: Config, folder: Path, found: Mapping[str, Any], identity: Mapping[str, str], threads: int) -> None:
+def claim(config: Config, folder: Path, sources: Mapping[str, Any], identity: Mapping[str, str], threads: int) -> None:
     """Write down the run's settings, or refuse a folder that holds a run with others, which would end as neither.
 
-    `found` is what the data told of the settings, `identity` what they do not say, such as the data's hash.
+    `sources` is what `Task.sources` returned, `identity` what they do not say, such as the data's hash.
     """
     about = fields.known(config.kind)
-    values = {**config.final(found), **identity}
+    values = {**config.final(sources), **identity}
     plain = {key: value for key, value in values.items() if key not in about or not about[key].resumable}
     if before := begun(folder):
         before = {**fields.defaults(config.kind), **before}
@@ -76,7 +76,7 @@ def claim(config: Config, folder: Path, found: Mapping[str, Any], identity: Mapp
             )
     elif is_main():
         record = {**plain, "streams": seeds.VERSION, "threads": threads, "processes": world_size()}
-        for name, text in (("hyperparams.yaml", config.resolved(found)), (RECORD, json.dumps(record, indent=2))):
+        for name, text in (("hyperparams.yaml", config.resolved(sources)), (RECORD, json.dumps(record, indent=2))):
             with atomic_write(folder / name) as temporary:
                 temporary.write_text(text.rstrip() + "\n")
     barrier()

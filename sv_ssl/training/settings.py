@@ -185,7 +185,7 @@ class ClipSettings(Settings):
 # ------------------------------------------------------------------------------------------------ reading the fields
 def known(kind: type[Settings]) -> dict[str, Setting]:
     """Return the settings of a kind of recipe by name."""
-    return {one.name: one.metadata["setting"] for one in dataclasses.fields(kind)}
+    return {field_.name: field_.metadata["setting"] for field_ in dataclasses.fields(kind)}
 
 
 def types(kind: type[Settings]) -> dict[str, tuple[Any, ...]]:
@@ -200,13 +200,13 @@ def types(kind: type[Settings]) -> dict[str, tuple[Any, ...]]:
 
 def defaults(kind: type[Settings]) -> dict[str, Any]:
     """Return the default of each setting that has one."""
-    found = {}
-    for one in dataclasses.fields(kind):
-        if one.default_factory is not MISSING:
-            found[one.name] = one.default_factory()
-        elif one.default is not MISSING:
-            found[one.name] = one.default
-    return found
+    values = {}
+    for field_ in dataclasses.fields(kind):
+        if field_.default_factory is not MISSING:
+            values[field_.name] = field_.default_factory()
+        elif field_.default is not MISSING:
+            values[field_.name] = field_.default
+    return values
 
 
 def check(kind: type[Settings], plain: Mapping[str, Any]) -> None:

@@ -50,9 +50,9 @@ def embedded(
     return extracted
 
 
-def cosines(found: extraction.Extracted, lists: Sequence[Listed]) -> list[np.ndarray]:
+def cosines(extracted: extraction.Extracted, lists: Sequence[Listed]) -> list[np.ndarray]:
     """Return each list's scores, the cosines of its recordings."""
-    return [scoring.cosine((found.ids, found.rows[:, 0]), listed.trials) for listed in lists]
+    return [scoring.cosine((extracted.ids, extracted.rows[:, 0]), listed.trials) for listed in lists]
 
 
 def errors(lists: Sequence[Listed], scores: Sequence[np.ndarray]) -> dict[str, dict[str, Any]]:
@@ -77,11 +77,11 @@ def by_crops(embedder: Any, lists: Sequence[Listed], n: int, seconds: float) -> 
 
 # ------------------------------------------------------------------------------------------------------------- AS-norm
 def normalised(
-    found: extraction.Extracted, lists: Sequence[Listed], scores: Sequence[np.ndarray], others: np.ndarray
+    extracted: extraction.Extracted, lists: Sequence[Listed], scores: Sequence[np.ndarray], others: np.ndarray
 ) -> list[np.ndarray]:
     """Return the cosines of each list, normalised by the (C, D) embeddings of others (AS-norm)."""
-    place = {name: i for i, name in enumerate(found.ids)}
-    mean, sd = normalise.statistics(store.unit(found.rows[:, 0]), store.unit(others), TOP_N)
+    place = {name: i for i, name in enumerate(extracted.ids)}
+    mean, sd = normalise.statistics(store.unit(extracted.rows[:, 0]), store.unit(others), TOP_N)
     by_list = []
     for listed, cosine in zip(lists, scores):
         rows = [place[name] for name in listed.trials.ids]

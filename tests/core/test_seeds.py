@@ -1,5 +1,6 @@
 """Random streams have names: no two that differ in anything give the same numbers."""
 
+import re
 from itertools import combinations
 from pathlib import Path
 
@@ -38,3 +39,14 @@ def test_the_same_address_gives_the_same_numbers_everywhere():
     assert seeds.stream(0, "crops", 1, 2).integers(1000, size=5).tolist() == [894, 967, 543, 762, 414]
     assert seeds.torch_stream(0, "start").initial_seed() == seeds.torch_stream(0, "start").initial_seed()
     assert seeds.torch_stream(0, "start").initial_seed() != seeds.torch_stream(0, "start", 0).initial_seed()
+
+
+def test_generators_are_made_in_one_place():
+    """Doctests and tests may make their own; what the package draws has a name."""
+    made = re.compile(r"default_rng\(|\bGenerator\(|RandomState\(|SeedSequence\(|manual_seed\(")
+    found = []
+    for path in sorted(path for folder in ("sv_ssl", "data_prep", "recipes") for path in (ROOT / folder).rglob("*.py")):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if made.search(line) and ">>>" not in line and path.name != "seeds.py":
+                found.append(f"{path.relative_to(ROOT)}:{number}")
+    assert not found

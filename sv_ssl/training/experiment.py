@@ -72,6 +72,7 @@ def perform(kind: type[Task], config: Config) -> Outcome | None:
     device = distributed.device(config.plain["device"])
     sources = kind.sources(config)
     seeds.seed_everything(config.plain["seed"])
+    run_folder.begun(Path(str(config.plain["output_folder"])))  # refuse before a YAML of another version is built
     settings = config.build(sources)
     check_needs(settings)
     check_rates(settings)

@@ -12,7 +12,7 @@ import torch
 from test_experiment import SIMCLR, options, refused, run
 
 from sv_ssl.core import seeds
-from sv_ssl.training import run_folder
+from sv_ssl.training import experiment, run_folder
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "v1"
@@ -101,3 +101,16 @@ def test_a_run_of_other_streams_is_refused(tiny, tmp_path, capsys, monkeypatch):
     capsys.readouterr()
     assert run(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path, "--epochs=2")) == 2
     refused(capsys, f"random streams (version {seeds.VERSION - 1}) are gone", "delete it to start afresh")
+
+
+def test_a_run_of_version_1_with_a_yaml_of_its_own_is_refused_for_its_streams(tmp_path, capsys, monkeypatch):
+    """Its YAML names classes that are gone, but what the user should hear is that the run cannot go on."""
+    golden = Path(__file__).parents[1] / "golden" / "v1"
+    shutil.copytree(golden / "run_begun", tmp_path / "run_begun")
+    shutil.copy(golden / "run_begun.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    recipe = Path(__file__).parents[2] / "recipes" / "voxceleb" / "train_simclr_am.py"
+    data = [f"--data_folder={golden / 'data'}", f"--noise_folder={golden / 'data' / 'noise'}"]
+    arguments = ["run_begun.yaml", "--output_folder=run_begun", *data, f"--room_folder={golden / 'data' / 'rir'}"]
+    assert experiment.main(str(recipe), "", arguments) == 2
+    assert "its random streams (version 1) are gone" in capsys.readouterr().err

@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Collection, Sequence
 
-from sv_ssl.core import seeds
 from sv_ssl.study.run_files import Result
 
 
@@ -45,20 +44,3 @@ def mean_of(results: Sequence[Result], key: str, digits: int) -> str:
 def commits(results: Collection[Result]) -> str:
     """Return the commits that made the results, shortened."""
     return ", ".join(sorted({str(result.get("commit"))[:12] for result in results}))
-
-
-def mark(results: Collection[Result]) -> list[str]:
-    """Return the line that says of results that their random streams are old; no line where none are.
-
-    >>> mark([{}, {"streams": seeds.VERSION}])
-    ['1 of 2 runs were made with the random streams of version 1, until they are made again.']
-    >>> mark([{"streams": seeds.VERSION}])
-    []
-    """
-    versions = [result.get("streams", 1) for result in results]
-    old = [version for version in versions if version < seeds.VERSION]
-    if not old:
-        return []
-    which = "All runs" if len(old) == len(versions) else f"{len(old)} of {len(versions)} runs"
-    named = " and ".join(map(str, sorted(set(old))))
-    return [f"{which} were made with the random streams of version {named}, until they are made again."]

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from sv_ssl.core.errors import InputError
 
+LOCK = ".lock"
+
 
 def first_few(items: Iterable[str], most: int = 10, separator: str = ", ") -> str:
     """Return the first few items, as a message shows them.
@@ -65,17 +67,41 @@ def exclusive(folder: str | os.PathLike, what: str, option: str) -> Iterator[Non
     """
     import fcntl  # Linux and macOS have it
 
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        file = open(Path(folder) / ".lock", "w")
-    except OSError as error:
-        raise InputError(f"cannot write into {folder}: {error.strerror}") from error
-    with file:
+    folder = Path(folder)
+    made = not folder.exists()
+    while True:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"{what} is running in {folder} already: wait for it, or name another {option}") from None
-        yield
+            folder.mkdir(parents=True, exist_ok=True)
+            file = open(folder / LOCK, "w")
+        except OSError as error:
+            raise InputError(f"cannot write into {folder}: {error.strerror}") from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise InputError(
+                    f"{what} is running in {folder} already: wait for it, or name another {option}"
+                ) from None
+            if not _is_at(folder / LOCK, file.fileno()):
+                continue  # whoever held it before has just taken it away
+            try:
+                yield
+            finally:
+                _leave(folder, made)
+            return
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Return whether a path still names the file that was opened."""
+    return path.exists() and os.path.samestat(os.fstat(descriptor), os.stat(path))
+
+
+def _leave(folder: Path, made: bool) -> None:
+    """Take the lock away from a folder into which nothing was written, and the folder too if it was made for that."""
+    if [path.name for path in folder.iterdir()] == [LOCK]:
+        (folder / LOCK).unlink()
+        if made:
+            folder.rmdir()
 
 
 def _umask() -> int:

@@ -2,7 +2,8 @@
 
     python -m sv_ssl.study FILE.yaml
 
-grid.py, grid_checks.py    the YAML: systems, seeds, folds, and the runs that follow from it
+grid_file.py               the YAML: its keys, and what is refused in it
+grid.py                    systems, seeds, folds, and the runs that follow from them
 command_lines.py           the command line of each run
 runner.py                  run them side by side, resume, keep what each of them left
 run_files.py               the files of a run, its JSON and its scores: written and read

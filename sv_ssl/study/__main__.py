@@ -13,14 +13,15 @@ from types import FrameType
 from sv_ssl.core import command
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import exclusive
-from sv_ssl.study import command_lines, grid, hard_pairs, run_files, runner, tables
+from sv_ssl.study import command_lines, grid_file, hard_pairs, run_files, runner, tables
+from sv_ssl.study.grid import Grid, Run
 
 ABOUT = """\
 Run a study: every system of FILE with every seed (and fold), and make its tables. The same command goes on where it was
 stopped; what is done is not done again.
 """
 MORE = """\
-FILE says what is run; sv_ssl/study/grid.py and recipes/study/*.yaml show how. Whether a study is of speakers or of
+FILE says what is run; sv_ssl/study/grid_file.py and recipes/study/*.yaml show how. Whether a study is of speakers or of
 labelled clips follows from what its recipes measure. The results are small enough for git:
   results/study/NAME/README.md     of speakers: the tables, made of
   results/study/NAME/runs/*.json   one a run, with its command line, and
@@ -69,7 +70,7 @@ def _parser() -> command.Parser:
 
 def _study(argv: Sequence[str] | None) -> int:
     given = _parser().parse_args(argv)
-    plan = grid.read(given.file)
+    plan = grid_file.read(given.file)
     if given.jobs < 1:
         raise InputError(f"--jobs is {given.jobs}: wanted at least 1")
     folder = Path(given.out or plan.out or f"results/study/{plan.name}")
@@ -93,14 +94,14 @@ def _study(argv: Sequence[str] | None) -> int:
     return 2 if failures else 0
 
 
-def _chosen(plan: grid.Grid, pattern: str) -> list[grid.Run]:
+def _chosen(plan: Grid, pattern: str) -> list[Run]:
     runs = [run for run in plan.runs() if fnmatch(run.system, pattern) or fnmatch(run.title, pattern)]
     if not runs:
         raise InputError(f"--only {pattern} fits no run; the systems are {', '.join(plan.systems)}")
     return runs
 
 
-def _list(study: runner.Study, runs: list[grid.Run]) -> int:
+def _list(study: runner.Study, runs: list[Run]) -> int:
     for run in runs:
         result = run_files.read_result(study.folder, run)
         state = run_files.summary(study.grid, result) if result else "to do"
@@ -108,7 +109,7 @@ def _list(study: runner.Study, runs: list[grid.Run]) -> int:
     return 0
 
 
-def _data(plan: grid.Grid, folder: str | None) -> str | None:
+def _data(plan: Grid, folder: str | None) -> str | None:
     """Return the folder of --data, which must be there if the study names it."""
     if folder is None and command_lines.needs_data(plan):
         raise InputError(f"the study {plan.name} speaks of $data: say with --data FOLDER where that is")

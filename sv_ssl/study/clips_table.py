@@ -9,7 +9,7 @@ from sv_ssl.reporting.result_tables import markdown
 from sv_ssl.study import compare
 from sv_ssl.study.cells import deviation, mean_sd
 from sv_ssl.study.grid import Grid
-from sv_ssl.study.grid_checks import JUDGES, STATISTICS
+from sv_ssl.study.grid_file import JUDGES, STATISTICS
 from sv_ssl.study.run_files import Result
 
 Systems = Mapping[str, Sequence[Result]]

@@ -28,7 +28,7 @@ from sv_ssl.core.host import cores
 from sv_ssl.core.seeds import stream
 from sv_ssl.study import run_files
 from sv_ssl.study.grid import Grid, Run
-from sv_ssl.study.grid_checks import JUDGES, SPEAKERS
+from sv_ssl.study.grid_file import JUDGES, SPEAKERS
 from sv_ssl.study.run_files import Result
 from sv_ssl.verification import bootstrap
 from sv_ssl.verification.metrics import headline

@@ -16,7 +16,7 @@ from sv_ssl.core.files import atomic_write
 from sv_ssl.reporting import class_plots, plots
 from sv_ssl.study import compare, run_files
 from sv_ssl.study.grid import Grid, Run
-from sv_ssl.study.grid_checks import JUDGES
+from sv_ssl.study.grid_file import JUDGES
 from sv_ssl.study.run_files import Result
 
 PICTURES = {

@@ -1,44 +1,14 @@
-"""The grid of a study: its YAML, read and checked, and the runs that follow from it.
-
-    name: small                       results are kept in results/study/small
-    title: ...                        of the page (default: Study: NAME)
-    about: ...                        a paragraph for the page
-    out: results/audio/words          another folder for the results
-    recipes: ../voxceleb              the recipes' folder, from the folder of this file
-    threads: 1                        of every run (default: an equal share of the cores)
-    seeds: [0, 1, 2]
-    folds: [1, 2, 3]                  the test fold of each seed; or a list of folds a seed, each a run, pooled
-    options: {epochs: 20, ...}        of every run, as on a recipe's command line; $data is the folder of --data
-    sizes: {n_mels: 40, ...}          beneath all options; a key that a recipe's YAML does not have is passed over
-    lists: {far: [a, b], ...}         groups of test lists, by the stems of their files, whose EERs are averaged
-    systems:
-      am: {recipe: train_simclr_am.py, yaml: hparams/am.yaml, options: {margin: 0.1}, about: ..., seeds: [0]}
-      add: {recipe: ..., yaml: ..., each: {alpha: [0, 0.5]}}    two systems: add-0 and add-0.5
-      tuned: {recipe: ..., yaml: ..., after: am}                starts from the model of am, same seed and fold
-    pairs:
-      - {claim: a margin is better than none, better: am, worse: sym, by: eer, paper: ..., published: ...}
-    drawn: [am, sym]                  systems that are drawn
-    manifests: [$data/test.csv]       what is known of the test recordings, for --pairs
-    conclusions: ...                  what follows, written once the tables are there
-
-A study of speakers is measured by `eer` (the default) and `alignment`; one of labelled clips by the accuracies
-`classifier`, `linear` and `knn` and by ADD's statistics `mu_p`, `sigma_p`, `mu_n` and `sigma_n`.
-Paths in `options` are from the current directory, as on a recipe's command line; `yaml` may lie beside the recipe.
-"""
+"""The grid of a study: its systems, seeds and folds, and the runs that follow from them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import yaml
-
-from sv_ssl.core.errors import InputError
-from sv_ssl.study import grid_checks
 
 
 @dataclass(frozen=True)
@@ -136,39 +106,21 @@ class Grid(NamedTuple):
         """Return the sizes that the YAML of a system knows."""
         if not self.sizes:
             return {}
-        path = grid_checks.yaml_path(self.recipes, system)
-        known = grid_checks.yaml_keys(path)
+        path = yaml_path(self.recipes, system)
+        known = yaml_keys(path)
         return {key: value for key, value in self.sizes.items() if key in known}
 
 
-def read(path: str | os.PathLike) -> Grid:
-    """Return the grid of a YAML; raise InputError for an unknown key or name and suggest the closest known ones."""
-    path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"cannot read the study {path}: {' '.join(str(error).split())}") from error
-    grid_checks.check_keys(content, path)
-    recipes = path.resolve().parent / content["recipes"]
-    grid = Grid(**{**content, "recipes": recipes, "systems": _each_written_out(content["systems"])})
-    grid_checks.check_names(grid, path)
-    return grid
+def yaml_path(recipes: Path, system: Mapping[str, Any]) -> Path:
+    """Return the path of a system's YAML: as given, else beside its recipe."""
+    path = Path(system["yaml"])
+    return path if path.is_file() else recipes / path
 
 
-def _each_written_out(systems: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the systems with one system for each value of `each`.
+@lru_cache
+def yaml_keys(path: Path) -> frozenset[str]:
+    """Return the keys that a recipe's YAML has, with those of what it extends that are still read; build nothing."""
+    from sv_ssl.training import recipe_yaml, settings  # slow to import: they want torch
 
-    >>> _each_written_out({"add": {"yaml": "a", "each": {"lambdas": [[1, 0], [0, 1]]}}})
-    {'add-1_0': {'yaml': 'a', 'options': {'lambdas': [1, 0]}}, 'add-0_1': {'yaml': 'a', 'options': {'lambdas': [0, 1]}}}
-    """
-    written: dict[str, dict[str, Any]] = {}
-    for name, system in systems.items():
-        if "each" not in system:
-            written[name] = system
-            continue
-        plain = {key: value for key, value in system.items() if key != "each"}
-        [(key, values)] = system["each"].items()
-        for value in values:
-            ending = "_".join(map(str, value)) if isinstance(value, list) else value
-            written[f"{name}-{ending}"] = {**plain, "options": {**system.get("options", {}), key: value}}
-    return written
+    known = {name for kind in (settings.SpeakerSettings, settings.ClipSettings) for name in settings.known(kind)}
+    return frozenset(recipe_yaml.read(path, known).written)

@@ -2,11 +2,13 @@
 
 A YAML may begin with `extends: am.yaml` and then holds only what differs. A value takes the place of the one below; a
 mapping without a tag changes single keys of the object below (`method: {loss: {symmetric: False}}`), one with a tag
-(`!new:...`) takes its place. A key of the file below that nothing reads any more is left out.
+(`!new:...`) takes its place. A key of the file below that nothing reads any more is left out; one of its own that
+nothing reads is refused.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -32,6 +34,8 @@ class RecipeYaml(NamedTuple):
 def read(path: Path, settings: Collection[str]) -> RecipeYaml:
     """Return a YAML with those that it extends beneath it; `settings` are keys that count as read."""
     node, files = _overlaid(path, set(settings), [])
+    if len(files) > 1:
+        _refuse_unread(node, set(settings), path)
     meanings = _meanings(files)
     text = _annotated(_text(node), meanings) if len(files) > 1 else path.read_text()
     return RecipeYaml(path, text, top_level(text, path), meanings)
@@ -75,11 +79,26 @@ def _lay(below: yaml.MappingNode, above: yaml.MappingNode) -> None:
 def _drop_unread(node: yaml.MappingNode, kept: set[str]) -> None:
     """Leave out top-level keys that are no setting and that no other value refers to."""
     while True:
-        read = {name for _, value in node.value for name in re.findall(r"<(\w+)[>\[]", yaml.serialize(value))}
+        read = _referred_to(node)
         left = [(key, value) for key, value in node.value if key.value in kept | read]
         if len(left) == len(node.value):
             return
         node.value = left
+
+
+def _refuse_unread(node: yaml.MappingNode, settings: set[str], path: Path) -> None:
+    """Raise InputError for a top-level value that is no setting and that no other value refers to: a misspelt key."""
+    read = settings | _referred_to(node)
+    for key, value in node.value:
+        if key.value not in read and not value.tag.startswith("!apply:"):  # a call does its work unread
+            near = difflib.get_close_matches(key.value, read, n=3)
+            hint = f"did you mean {' or '.join(near)}?" if near else "leave it out, or refer to it"
+            raise InputError(f"{path} has a key {key.value!r} that nothing reads: {hint}")
+
+
+def _referred_to(node: yaml.MappingNode) -> set[str]:
+    """Return the keys that values refer to, as in `<epochs>`."""
+    return {name for _, value in node.value for name in re.findall(r"<(\w+)[>\[]", yaml.serialize(value))}
 
 
 def _meanings(files: list[Path]) -> dict[str, str]:
@@ -166,7 +185,10 @@ def build(path: Path, text: str, overrides: Mapping[str, Any]) -> dict[str, Any]
     """Let HyperPyYAML build the objects; what their constructors refuse is an InputError of one line."""
     try:
         return load_hyperpyyaml(text, dict(overrides))
-    except InputError:
+    except InputError as error:
+        option = str(error).partition(" is ")[0]  # a constructor names its argument as the YAML names the key
+        if option in top_level(text, path):
+            raise InputError(f"--{error}") from error
         raise
     except (YAMLError, yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
         raise InputError(f"{path} cannot be built: {' '.join(str(error).split())}") from error

@@ -70,16 +70,25 @@ def claim(config: Config, folder: Path, sources: Mapping[str, Any], identity: Ma
     if before := begun(folder):
         before = {**fields.defaults(config.kind), **before}
         if changed := [key for key in plain if before.get(key) != plain[key]]:
-            raise InputError(
-                f"{folder} holds a run with {changed[0]} {before.get(changed[0])}, this one has "
-                f"{plain[changed[0]]}: {AFRESH}"
-            )
+            raise InputError(f"{folder} holds a run with {_difference(changed, before, plain)}: {AFRESH}")
     elif is_main():
         record = {**plain, "streams": seeds.VERSION, "threads": threads, "processes": world_size()}
         for name, text in (("hyperparams.yaml", config.resolved(sources)), (RECORD, json.dumps(record, indent=2))):
             with atomic_write(folder / name) as temporary:
                 temporary.write_text(text.rstrip() + "\n")
     barrier()
+
+
+def _difference(changed: list[str], before: Mapping[str, Any], plain: Mapping[str, Any]) -> str:
+    """Return in words what another run has: of plain values the two, of an object, which is long, the name."""
+    key = min(changed, key=lambda name: _is_object(plain[name]))
+    if _is_object(plain[key]):
+        return f"another {key} (compare its hyperparams.yaml with what --print_config prints)"
+    return f"{key} {before.get(key)}, this one has {plain[key]}"
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, str) and (value.startswith("!") or "\n" in value or ": !" in value)
 
 
 def results_folder(settings: Settings) -> Path:

@@ -4,7 +4,7 @@ import stat
 import pytest
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import atomic_write
+from sv_ssl.core.files import atomic_write, exclusive
 
 
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -33,3 +33,18 @@ def test_a_written_file_has_the_users_permissions(tmp_path):
     finally:
         os.umask(before)
     assert stat.S_IMODE(os.stat(tmp_path / "new" / "a.txt").st_mode) == 0o640
+
+
+def test_a_folder_is_held_by_one_and_left_as_it_was_found(tmp_path):
+    with exclusive(tmp_path / "new", "a run", "--output_folder"):
+        second = exclusive(tmp_path / "new", "a run", "--output_folder")
+        with pytest.raises(InputError, match="a run is running in .*new already"), second:
+            pass
+    assert not (tmp_path / "new").exists()
+    with exclusive(tmp_path / "new", "a run", "--output_folder"):
+        (tmp_path / "new" / "a.txt").write_text("a")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(KeyError), exclusive(tmp_path / "empty", "a run", "--output_folder"):
+        raise KeyError("wrong data")
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [".lock", "a.txt"]
+    assert not list((tmp_path / "empty").iterdir())

@@ -14,7 +14,7 @@ import yaml
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.data.synthetic import sounds
-from sv_ssl.study import clips_table, command_lines, compare, grid, grid_checks, run_files, tables
+from sv_ssl.study import clips_table, command_lines, compare, grid, grid_file, run_files, tables
 from sv_ssl.study.__main__ import main
 from sv_ssl.training import command_line, labelled_clips, settings
 
@@ -78,7 +78,7 @@ def toy(tmp_path, monkeypatch):
     (tmp_path / "home" / "recipes").mkdir(parents=True)
     (tmp_path / "home" / "recipes" / "train_toy.py").write_text(RECIPE)
     (tmp_path / "home" / "recipes" / "base.yaml").write_text("epochs: 40\nhead_dim: 2\n")
-    (tmp_path / "home" / "recipes" / "toy.yaml").write_text("extends: base.yaml\nskill: 0.1\n")
+    (tmp_path / "home" / "recipes" / "toy.yaml").write_text("extends: base.yaml\nskill: 0.1\nmethod: !ref <skill>\n")
     (tmp_path / "words").mkdir()
 
     def write(**changes):
@@ -95,7 +95,7 @@ def starts(tmp_path):
 # ------------------------------------------------------------------------------------------------------------- the grid
 def test_sizes_lie_beneath_and_are_passed_over_where_no_key_is(toy):
     toy()
-    runs = grid.read("home/toy.yaml").runs()
+    runs = grid_file.read("home/toy.yaml").runs()
     assert [run.title for run in runs[:5]] == ["base/0", "some-0.6/0", "some-1/0", "tuned/0", "base/1"]
     assert runs[0].options == {"epochs": 20, "skill": 0.5, "data_folder": "$data", "baselines": True, "test_fold": 1}
     assert runs[1].options["skill"] == 0.6 and runs[7].options["test_fold"] == 2
@@ -104,7 +104,7 @@ def test_sizes_lie_beneath_and_are_passed_over_where_no_key_is(toy):
 
 def test_every_seed_is_tested_on_all_folds_that_it_is_given(toy):
     toy(seeds=[0, 1], folds=[[1, 2], [1, 2]])
-    runs = [run for run in grid.read("home/toy.yaml").runs() if run.system in ("base", "tuned")]
+    runs = [run for run in grid_file.read("home/toy.yaml").runs() if run.system in ("base", "tuned")]
     assert [(run.system, run.seed, run.options["test_fold"], run.key) for run in runs[:4]] == [
         ("base", 0, 1, "0-1"),
         ("tuned", 0, 1, "0-1"),
@@ -132,9 +132,9 @@ def test_every_seed_is_tested_on_all_folds_that_it_is_given(toy):
 
 def test_another_source_makes_another_run(toy):
     toy()
-    before = [run for run in grid.read("home/toy.yaml").runs() if run.system == "tuned"]
+    before = [run for run in grid_file.read("home/toy.yaml").runs() if run.system == "tuned"]
     toy(systems={**STUDY["systems"], "base": {**STUDY["systems"]["base"], "options": {"skill": 0.4}}})
-    after = [run for run in grid.read("home/toy.yaml").runs() if run.system == "tuned"]
+    after = [run for run in grid_file.read("home/toy.yaml").runs() if run.system == "tuned"]
     assert before[0].options == after[0].options and before[0].work_name != after[0].work_name
 
 
@@ -168,7 +168,7 @@ def test_a_grid_that_is_none_is_one_line(toy, capsys, changes, message):
 
 @pytest.mark.parametrize("name, n_runs, n_claims", [("words", 120, 20), ("esc50", 60, 3), ("fsdnoisy18k", 48, 2)])
 def test_the_grids_are_as_their_claims_want_them(name, n_runs, n_claims):
-    plan = grid.read(ROOT / "recipes" / "study" / f"{name}.yaml")
+    plan = grid_file.read(ROOT / "recipes" / "study" / f"{name}.yaml")
     runs = plan.runs()
     assert len(runs) == len({run.title for run in runs}) == n_runs and len(plan.pairs) >= n_claims
     for run in runs:
@@ -176,13 +176,13 @@ def test_the_grids_are_as_their_claims_want_them(name, n_runs, n_claims):
         config = command_line.read(settings.ClipSettings, recipe, arguments)
         assert ("init_from" in config.given) == (run.source is not None)
         assert set(config.yaml.written) >= set(run.options)
-    assert all(pair["by"] in grid_checks.MEASURES[1] for pair in plan.pairs)
-    known = {key for system in plan.systems.values() for key in grid_checks.yaml_keys(plan.recipes / system["yaml"])}
+    assert all(pair["by"] in grid_file.MEASURES[1] for pair in plan.pairs)
+    known = {key for system in plan.systems.values() for key in grid.yaml_keys(plan.recipes / system["yaml"])}
     assert set(plan.sizes) <= known
 
 
 def test_the_measures_are_those_of_the_recipes():
-    assert grid_checks.STATISTICS == labelled_clips.TERMS
+    assert grid_file.STATISTICS == labelled_clips.TERMS
 
 
 # ------------------------------------------------------------------------------------------------------------- the runs
@@ -241,7 +241,7 @@ def test_pairs_are_of_speakers_alone(toy, capsys):
 
 
 def test_speakers_and_clips_are_two_studies(toy, tmp_path):
-    run = grid.read(toy()[0]).runs()[0]
+    run = grid_file.read(toy()[0]).runs()[0]
     results = {run: {"accuracy": {}}, "other": {"test": {}}}
     with pytest.raises(InputError, match="results of speakers and of labelled clips"):
         tables.is_of_clips(tmp_path, results)
@@ -381,7 +381,7 @@ def test_ctrl_c_ends_a_true_study_at_once(clips, tmp_path):
 # ----------------------------------------------------------------------------------------------------------- the record
 @pytest.mark.parametrize("page", sorted((ROOT / "results" / "audio").glob("*.md")), ids=lambda page: page.stem)
 def test_the_committed_pages_are_those_of_the_committed_runs(page):
-    plan, folder = grid.read(ROOT / "recipes" / "study" / f"{page.stem}.yaml"), page.with_suffix("")
+    plan, folder = grid_file.read(ROOT / "recipes" / "study" / f"{page.stem}.yaml"), page.with_suffix("")
     results = run_files.read_results(folder, plan)
     assert tables.clips_page(folder, plan, results) == page.read_text(), "make the tables again"
     assert len(results) == len(list(folder.glob("*.json"))) and page.with_suffix(".png").is_file()

@@ -14,7 +14,7 @@ import yaml
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import exclusive
-from sv_ssl.study import command_lines, compare, grid, hard_pairs, run_files, tables
+from sv_ssl.study import command_lines, compare, grid_file, hard_pairs, run_files, tables
 from sv_ssl.study.__main__ import main
 from sv_ssl.training import command_line, settings
 from sv_ssl.verification.metrics import headline
@@ -135,7 +135,7 @@ def test_every_system_is_run_with_every_seed_and_kept(toy, tmp_path, capsys):
 
 def test_scores_and_lists_read_back_exactly(toy, tmp_path):
     assert main(toy()) == 0
-    folder, [run, *_] = tmp_path / "results" / "study" / "toy", grid.read("home/toy.yaml").runs()
+    folder, [run, *_] = tmp_path / "results" / "study" / "toy", grid_file.read("home/toy.yaml").runs()
     (folder / "trials" / "dropped.npz").write_bytes(b"a list that the study has no more")
     scores, lists = run_files.read_scores(folder, run), run_files.read_lists(folder, [run])
     assert scores.keys() == lists.keys() == {"one", "one_far"}
@@ -294,12 +294,12 @@ def test_a_damaged_record_is_named(toy, tmp_path):
     path = tmp_path / "results/study/toy/runs/good-0.json"
     path.write_text("{}")
     with pytest.raises(InputError, match="good-0.json is not the record of a study's run"):
-        run_files.read_results(tmp_path / "results/study/toy", grid.read("home/toy.yaml"))
+        run_files.read_results(tmp_path / "results/study/toy", grid_file.read("home/toy.yaml"))
 
 
 @pytest.mark.parametrize("name", ["built_in", "small"])
 def test_the_studies_give_no_option_that_their_recipes_refuse(name):
-    found = grid.read(ROOT / "recipes" / "study" / f"{name}.yaml")
+    found = grid_file.read(ROOT / "recipes" / "study" / f"{name}.yaml")
     assert len(found.systems) > 3 and found.pairs and found.drawn and found.lists
     for run in found.runs():
         _, recipe, *arguments = command_lines.command(found, run, "/data", output_folder="x", results_folder="y")
@@ -354,7 +354,7 @@ def test_claims_are_answered(tabled, tmp_path):
 
 def test_the_page_can_be_made_again_from_what_is_kept(tabled, tmp_path, capsys):
     assert main(tabled()) == 0
-    folder, found = tmp_path / "results/study/toy", grid.read("home/toy.yaml")
+    folder, found = tmp_path / "results/study/toy", grid_file.read("home/toy.yaml")
     before = (folder / "README.md").read_text()
     results = run_files.read_results(folder, found)
     assert tables.page(folder, found, results, tables.read_measured(folder, results)) == before
@@ -406,7 +406,7 @@ def test_alignment_is_the_mean_squared_distance_of_targets():
 def test_the_committed_pages_are_those_of_the_committed_runs(page):
     if page is None:
         pytest.skip("no study is recorded in results/study")
-    found = grid.read(ROOT / "recipes" / "study" / f"{page.parent.name}.yaml")
+    found = grid_file.read(ROOT / "recipes" / "study" / f"{page.parent.name}.yaml")
     results = run_files.read_results(page.parent, found)
     assert len(results) == len(list(page.parent.glob("runs/*.json"))), "runs of other options than the grid's"
     measured = tables.read_measured(page.parent, results)
@@ -449,7 +449,7 @@ def test_a_true_run_goes_all_the_way(tiny, tabled, tmp_path):
     assert main([file, "--data", str(tiny)]) == 0
     folder = tmp_path / "results/study/toy"
     found = json.loads((folder / "runs" / "am-0.json").read_text())
-    run = grid.read(file).runs()[0]
+    run = grid_file.read(file).runs()[0]
     scores, labels = run_files.read_scores(folder, run)["trials"], run_files.read_lists(folder, [run])["trials"].labels
     assert headline(scores, labels, ())["eer"] == pytest.approx(found["test"]["eer"])
     assert len(found["curve"]["eer"]) == 2 and found["curve"]["crops"][-1] == found["crops"]

@@ -61,8 +61,13 @@ def test_a_mapping_without_a_tag_changes_single_keys_and_one_with_a_tag_replaces
 def test_what_nothing_reads_any_more_is_left_out(extending):
     found = extending("extends: base.yaml\nlayer: !new:torch.nn.ReLU\n")
     assert set(found.written) == {"name", "epochs", "layer"}
-    own = extending("extends: base.yaml\nlayer: !new:torch.nn.ReLU\nslip: 1\n")
-    assert "slip" in own.written  # a YAML's own key stays, for a test to find it
+
+
+def test_a_key_that_nothing_reads_is_refused_with_the_nearest(extending):
+    with pytest.raises(InputError, match="a.yaml has a key 'epoch' that nothing reads: did you mean epochs?"):
+        extending("extends: base.yaml\nepoch: 5\n")
+    with pytest.raises(InputError, match="a.yaml has a key 'width' that nothing reads"):
+        extending("extends: base.yaml\nlayer: !new:torch.nn.ReLU\nwidth: 5\n")
 
 
 def test_a_chain_of_three(extending):

@@ -40,6 +40,30 @@ def test_git_has_nothing_to_say_of_an_output_folder():
     assert done.returncode == 0
 
 
+# ------------------------------------------------------------------------------------------------- who may go on in it
+def test_of_what_differs_a_plain_value_is_named_before_an_object(tiny, tmp_path, capsys):
+    words = [*options(tiny, tmp_path), "--epochs=1"]
+    assert run(SIMCLR, "hparams/am.yaml", *words) == 0
+    (tmp_path / "rooms").mkdir()
+    shutil.copy(next(Path(tiny).rglob("*.wav")), tmp_path / "rooms" / "a.wav")
+    capsys.readouterr()
+    assert run(SIMCLR, "hparams/am.yaml", *words, f"--room_folder={tmp_path / 'rooms'}") == 2
+    line = capsys.readouterr().err.strip()
+    assert "holds a run with room_folder " in line and "!new" not in line and "\n" not in line
+
+
+def test_a_run_that_never_began_leaves_nothing(tiny, tmp_path):
+    words = [word for word in options(tiny, tmp_path) if "data_folder" not in word and "output_folder" not in word]
+    wrong = [f"--data_folder={tmp_path / 'nowhere'}", f"--output_folder={tmp_path / 'fresh'}"]
+    assert run(SIMCLR, "hparams/am.yaml", *words, *wrong) == 2
+    assert not (tmp_path / "fresh").exists()
+
+
+def test_a_value_that_an_object_refuses_is_named_as_an_option(tiny, tmp_path, capsys):
+    assert run(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path), "--margin=-1") == 2
+    assert "--margin is -1" in capsys.readouterr().err
+
+
 # -------------------------------------------------------------------------------------------------------------- threads
 def test_threads_decide_and_not_the_environment(tiny, tmp_path):
     found = []

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sv_ssl.core.command import Parser, run
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import atomic_write
+from sv_ssl.core.guard import check_outputs
 from sv_ssl.core.seeds import stream
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ examples
   sv-analyze embeddings.npz --labels words.csv --column label --out analysis --map tsne
 """
 USUAL = ("label", "spk_id", "speaker")
+FILES = ("analysis.json", "pairs.csv", "pairs.png", "map.png")
 MOST_CLASSES = 100  # beyond which nobody reads pairs.csv
 MOST_ON_MAP = 5000  # points
 
@@ -79,6 +81,9 @@ def _analyze(arguments: argparse.Namespace) -> None:
     from sv_ssl.embeddings import store
     from sv_ssl.reporting import class_plots
 
+    read = [("EMBEDDINGS", path) for path in store.files(arguments.embeddings)]
+    read.append(("--labels", arguments.labels))
+    check_outputs(read, [("--out", Path(arguments.out) / name) for name in FILES])
     ids, rows = store.read(arguments.embeddings)
     column, labels = _labels(arguments.labels, arguments.column, ids)
     pairs = sphere.pairs(rows, labels)

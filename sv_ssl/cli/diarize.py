@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sv_ssl.core.command import Parser, run
 from sv_ssl.core.errors import InputError, Skipped
 from sv_ssl.core.files import atomic_write
+from sv_ssl.core.guard import check_outputs
 
 if TYPE_CHECKING:
     from sv_ssl.data.rttm import Region, Turn
@@ -43,6 +44,8 @@ examples
   sv-diarize MODEL meetings/*.flac --out rttm/ --rttm-in meetings/ --reference meetings/ --speakers 4
   sv-diarize MODEL call.wav --out rttm/ --method ahc --threshold 0.5
 """
+
+SKIPPED = "skipped.csv"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -81,6 +84,10 @@ def _diarize(arguments: argparse.Namespace) -> int:
     from sv_ssl.data import rttm
 
     paths = _names(arguments.audio)
+    read = [("--reference", arguments.reference), ("--rttm-in", arguments.rttm_in), ("--uem", arguments.uem)]
+    read += [("WAV", path) for path in arguments.audio]
+    names = [f"{name}.rttm" for name in paths]
+    check_outputs(read, [("--out", Path(arguments.out) / name) for name in (*names, SKIPPED)])
     given = rttm.read(arguments.rttm_in) if arguments.rttm_in else None
     uem = rttm.read_uem(arguments.uem) if arguments.uem else None
     reference = rttm.read(arguments.reference) if arguments.reference else None
@@ -199,7 +206,7 @@ def _finish(arguments: argparse.Namespace, count: int, skipped: list[Skipped], s
     if len(scored) > 1:
         print(f"all {len(scored)} recordings: {der.pooled(scored).text()}")
     if skipped:
-        path = out / "skipped.csv"
+        path = out / SKIPPED
         with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("recording", "reason"), *((one.id, one.reason) for one in skipped)])
         print(f"skipped {len(skipped):,} of {count:,} recordings, listed in {path}", file=sys.stderr)

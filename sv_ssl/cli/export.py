@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from sv_ssl.core.command import Parser, run
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.guard import check_outputs
 
 ABOUT = """\
 Write a model folder as one file that takes audio and gives embeddings, without sv_ssl: ONNX (onnxruntime, C++, C#,
@@ -41,6 +42,8 @@ def _parser() -> Parser:
 def _export(arguments: argparse.Namespace) -> None:
     if not (arguments.onnx or arguments.torchscript):
         raise InputError("nothing to write: pass --onnx OUT.onnx or --torchscript OUT.pt")
+    written = [("--onnx", arguments.onnx), ("--torchscript", arguments.torchscript)]
+    check_outputs([("MODEL", arguments.model)], written)
     from sv_ssl.models import folder, onnx
 
     embedder = folder.load(arguments.model)

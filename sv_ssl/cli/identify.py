@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from sv_ssl.core.command import Parser, run
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import atomic_write
+from sv_ssl.core.guard import check_outputs
 
 ABOUT = """\
 Name the speaker of each embedding: a line `utterance rank speaker cosine` for each of the nearest, separated by tabs.
@@ -39,7 +40,7 @@ def _parser() -> Parser:
     add("--top", metavar="K", type=int, default=1, help="nearest speakers to show (default 1)")
     add("--threshold", metavar="COSINE", type=float, help="below it a voice is unknown")
     add("--calibration", metavar="FILE", help="JSON that sv-score --calibration-out wrote, for the threshold")
-    add("--p-target", metavar="P", type=float, default=0.5, help="for --calibration (default 0.5)")
+    add("--p-target", metavar="P", type=float, help="for --calibration (default 0.5)")
     add("--out", metavar="FILE", help="write the lines there instead of on the screen")
     return parser
 
@@ -47,6 +48,9 @@ def _parser() -> Parser:
 def _identify(arguments: argparse.Namespace) -> None:
     from sv_ssl.embeddings import search, store
 
+    read = [("EMBEDDINGS", path) for path in store.files(arguments.embeddings)]
+    read += [("INDEX", arguments.index), ("--calibration", arguments.calibration)]
+    check_outputs(read, [("--out", arguments.out)])
     threshold = _threshold(arguments)
     index = search.load(arguments.index)
     ids, rows = store.read(arguments.embeddings)
@@ -81,6 +85,8 @@ def _threshold(arguments: argparse.Namespace) -> float:
         raise InputError("--threshold and --calibration exclude each other")
     if arguments.threshold is not None and not -1 <= arguments.threshold <= 1:
         raise InputError(f"--threshold {arguments.threshold}: a cosine is between -1 and 1")
+    if arguments.p_target is not None and arguments.calibration is None:
+        raise InputError("--p-target needs --calibration as well")
     if arguments.calibration is None:
         return NO_THRESHOLD if arguments.threshold is None else arguments.threshold
     from sv_ssl.verification import calibrate
@@ -90,7 +96,9 @@ def _threshold(arguments: argparse.Namespace) -> float:
         raise InputError(f"{arguments.calibration} is for {', '.join(learnt.columns)}: one of cosines alone is needed")
     if learnt.weights[0] <= 0:
         raise InputError(f"{arguments.calibration} falls as the cosine rises: it cannot give a threshold")
-    return (calibrate.threshold(arguments.p_target) - learnt.offset) / learnt.weights[0]
+    return (
+        calibrate.threshold(0.5 if arguments.p_target is None else arguments.p_target) - learnt.offset
+    ) / learnt.weights[0]
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any
 
 from sv_ssl.core.command import Parser, run
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.guard import check_outputs, locked
 
 ABOUT = """\
 Enrol speakers in a faiss index, add some, remove some. A speaker is a row of an embeddings file, or with --speakers the
@@ -46,6 +47,21 @@ def _parser() -> Parser:
 
 
 def _index(arguments: argparse.Namespace) -> None:
+    from sv_ssl.embeddings import store
+
+    read = [("--enrol", path) for path in (store.files(arguments.enrol) if arguments.enrol else ())]
+    if arguments.speakers != "ids":
+        read.append(("--speakers", arguments.speakers))
+    if not (arguments.enrol or arguments.remove):
+        _changed(arguments)
+        return
+    check_outputs(read, [("INDEX", arguments.index)])
+    with locked(arguments.index):  # another sv-index would read what this one is about to replace
+        _changed(arguments)
+
+
+def _changed(arguments: argparse.Namespace) -> None:
+    """Change the index as asked for, and describe it."""
     from sv_ssl.embeddings import search
 
     there = os.path.exists(arguments.index)
@@ -65,6 +81,8 @@ def _index(arguments: argparse.Namespace) -> None:
         else:
             index = search.create(arguments.kind or "flat", names, rows)
     assert index is not None
+    if not len(index):
+        raise InputError(f"{arguments.index} would hold no speaker: delete the file instead, or pass --enrol as well")
     if arguments.enrol or arguments.remove:
         index.save(arguments.index)
     print(f"{arguments.index}: {len(index):,} speakers, {index.dim} dimensions, {index.kind}")

@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.host import number_of
 from sv_ssl.core.peers import PATIENCE, Peers
 
 __all__ = [
@@ -72,6 +73,7 @@ def start(device: str | None = None) -> None:
     """Join the other processes if torchrun has started several: over NCCL on GPUs, over gloo on CPUs."""
     if "LOCAL_RANK" not in os.environ or _initialized():
         return
+    _check_environment()
     on_gpu = torch.cuda.is_available() and device != "cpu"
     if on_gpu:
         if int(os.environ["LOCAL_RANK"]) >= torch.cuda.device_count():
@@ -84,6 +86,16 @@ def start(device: str | None = None) -> None:
     _end_when_terminated()
     barrier()  # each has given a sign of life: from here on one can be missed
     _peers().thread.start()
+
+
+def _check_environment() -> None:
+    """Refuse what torchrun does not set: numbers that are none, or one variable without the others."""
+    for variable in ("LOCAL_RANK", "RANK", "WORLD_SIZE", "SV_SSL_PATIENCE"):
+        number_of(variable, 1)
+    if absent := [name for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
+        raise InputError(
+            f"the environment has LOCAL_RANK and not {absent[0]}: let torchrun set all of them, or unset it"
+        )
 
 
 def device(named: str | None = None) -> str:

@@ -82,7 +82,7 @@ def exclusive(folder: str | os.PathLike, what: str, option: str) -> Iterator[Non
                 raise InputError(
                     f"{what} is running in {folder} already: wait for it, or name another {option}"
                 ) from None
-            if not _is_at(folder / LOCK, file.fileno()):
+            if not is_at(folder / LOCK, file.fileno()):
                 continue  # whoever held it before has just taken it away
             try:
                 yield
@@ -91,9 +91,12 @@ def exclusive(folder: str | os.PathLike, what: str, option: str) -> Iterator[Non
             return
 
 
-def _is_at(path: Path, descriptor: int) -> bool:
+def is_at(path: Path, descriptor: int) -> bool:
     """Return whether a path still names the file that was opened."""
-    return path.exists() and os.path.samestat(os.fstat(descriptor), os.stat(path))
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _leave(folder: Path, made: bool) -> None:

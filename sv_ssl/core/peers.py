@@ -12,7 +12,9 @@ from typing import NoReturn
 
 import torch.distributed as dist
 
-PATIENCE = float(os.environ.get("SV_SSL_PATIENCE", 20))  # seconds without a sign of life; torchrun's own 30 follow
+_GIVEN = os.environ.get("SV_SSL_PATIENCE", "20")  # distributed.start refuses what is no number
+# Seconds without a sign of life; torchrun's own 30 follow.
+PATIENCE = float(_GIVEN) if _GIVEN.isdecimal() and int(_GIVEN) else 20.0
 RESUME = "all processes end, and the same command goes on from the last checkpoint"
 
 

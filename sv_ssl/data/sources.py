@@ -68,6 +68,12 @@ def find(
     """
     source = Path(inputs[0])
     skipped: list[Skipped] = []
+    named = len(inputs) > 1 or not (inputs[0] == "-" or source.suffix in (".rttm", *LISTS))
+    if root is not None and (named or not Path(root).is_dir()):
+        fault = (
+            "wanted the input to be an RTTM or a list: others say where their audio is" if named else "no such folder"
+        )
+        raise InputError(f"the audio's folder is given as {root}: {fault}")
     if len(inputs) > 1 or source.suffix.lower() in audio.AUDIO_SUFFIXES:
         found = [Utterance(path, path) for path in inputs]
     elif source.name == "wav.scp" or (source / "wav.scp").is_file():

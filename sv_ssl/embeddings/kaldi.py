@@ -12,6 +12,7 @@ import numpy as np
 
 from sv_ssl.core.files import atomic_write
 
+ARK = re.compile(r"(\.ark|:\d+)\s*$")  # at the end of an entry of an scp: it lies in an ark
 TEXT = re.compile(rb"\s*\[([-+.\w\s]*)\][^\S\n]*(\n|$)")  # a vector, or a matrix of a row a line
 
 
@@ -66,6 +67,13 @@ def read_scp(path: Path) -> tuple[list[str], list[np.ndarray]]:
             open_ark, data = ark, (Path(ark) if os.path.exists(ark) else path.parent / ark).read_bytes()
         vectors[index] = _vector(data, byte)[0].copy()
     return ids, vectors
+
+
+def files_behind(path: Path) -> list[str]:
+    """Return the arks that an scp names, each once: as named, or below its folder."""
+    lines = (line.split(maxsplit=1) for line in path.read_text(encoding="utf-8", errors="replace").splitlines())
+    names = {_place(line[1].strip())[0] for line in lines if len(line) > 1 and ARK.search(line[1])}
+    return sorted(name if os.path.exists(name) else str(path.parent / name) for name in names)
 
 
 def _place(place: str) -> tuple[str, int]:

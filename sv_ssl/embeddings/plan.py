@@ -32,7 +32,7 @@ def make_plan(
     sources.refuse_twins(utterance.id for utterance in utterances)
     windows: list[sources.Window] = []
     if window is not None:
-        windows, more = sources.windows(utterances, window, hop or window / 2)
+        windows, more = sources.windows(utterances, window, window / 2 if hop is None else hop)
         utterances, skipped = [found.utterance for found in windows], skipped + more
         sources.refuse_twins(utterance.id for utterance in utterances)
     seconds = sources.seconds(utterances) if weigh else [1.0] * len(utterances)

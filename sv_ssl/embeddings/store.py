@@ -98,6 +98,29 @@ def check_target(path: str | os.PathLike, ids: Iterable[str] = ()) -> None:
             raise InputError(f"cannot write {name}: the id {i!r} is not UTF-8 text: use .npz or .pt")
 
 
+def files(path: str | os.PathLike) -> list[str]:
+    """Return the files that are read with embeddings, or an scp of audio: ids beside an .npy, arks behind an scp."""
+    name, known = os.fspath(path), Path(path)
+    if known.suffix == ".npy":
+        return [name, str(known.with_suffix(".ids")), str(known.with_suffix(".txt"))]
+    if known.suffix == ".scp" and known.is_file():
+        return [name, *kaldi.files_behind(known)]
+    return [name]
+
+
+def new_files(path: str | os.PathLike) -> list[Path]:
+    """Return the files that `write` makes; refuse one beside the embeddings that is there and not of earlier ones."""
+    made, name = Path(path), os.fspath(path)
+    kind = _kind(name)
+    if kind == "a folder":
+        return []
+    beside = {".npy": (".ids",), ".ark": (".scp",), ".scp": (".ark",)}.get(kind, ())
+    for other in map(made.with_suffix, beside):
+        if other.exists() and not made.exists():
+            raise InputError(f"cannot write {name}: {other} would be written beside it and is there: name another file")
+    return [made, *map(made.with_suffix, beside)]
+
+
 def _kind(name: str) -> str:
     return "a folder" if name.endswith("/") or os.path.isdir(name) else Path(name).suffix.lower()
 

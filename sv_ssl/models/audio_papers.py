@@ -23,6 +23,7 @@ from sv_ssl.core.errors import InputError, check_number
 from sv_ssl.models.features import check_frames
 from sv_ssl.models.presets import preset
 from sv_ssl.models.resnet import stages
+from sv_ssl.models.weights import tensors_only
 
 
 class Waveform(nn.Module):
@@ -282,8 +283,9 @@ class BEATs(nn.Module):
         from speechbrain.lobes.models import beats
 
         try:
-            torch.load(checkpoint, "cpu", mmap=True)["model"]  # SpeechBrain would take weights that it has drawn
-            self.model = beats.BEATs(str(checkpoint), freeze=False)  # torch reads it as data: no code of it is run
+            with tensors_only():  # no code of the checkpoint is run
+                torch.load(checkpoint, "cpu", mmap=True)["model"]  # SpeechBrain would take weights that it has drawn
+                self.model = beats.BEATs(str(checkpoint), freeze=False)
         except (RuntimeError, EOFError, AttributeError, LookupError, TypeError, ValueError, UnpicklingError) as error:
             raise InputError(f"{checkpoint} is no checkpoint of BEATs: {str(error).partition(chr(10))[0]}") from error
         self.model.predictor = None

@@ -69,7 +69,8 @@ def to_torchscript(embedder: Embedder, path: str | os.PathLike) -> float:
     with atomic_write(path) as temporary, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of sizes that tracing takes for constant: what matters is compared below
         traced = torch.jit.trace(embedder, torch.randn(1, 2 * embedder.sample_rate), check_trace=False)
-        torch.jit.save(traced, temporary)
+        with open(temporary, "wb") as file:  # by its name it would want an ending, and abort where the disk is full
+            torch.jit.save(traced, file)
         return _checked(embedder, torch.jit.load(temporary), path)
 
 

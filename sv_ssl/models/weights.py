@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -10,6 +12,22 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sv_ssl.core.errors import InputError
+
+
+@contextmanager
+def tensors_only() -> Iterator[None]:
+    """Let every torch.load inside, a library's too, refuse what is no tensor and would run code.
+
+    An environment variable of torch can turn that protection off where a caller does not ask for it; not here.
+    """
+    with_, without = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+    before = {name: os.environ.pop(name) for name in (with_, without) if name in os.environ}
+    os.environ[with_] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[with_]
+        os.environ.update(before)
 
 
 def save_weights(module: nn.Module, path: Path) -> None:

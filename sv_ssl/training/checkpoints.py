@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from torch import Tensor
 
 from sv_ssl.core.distributed import barrier, is_loss, is_main
 from sv_ssl.core.errors import InputError
+from sv_ssl.models.weights import tensors_only
 from sv_ssl.training.journal import Journal
 
 SUMS = "sums.json"  # a checkpoint's files and their checksums
@@ -28,8 +31,9 @@ class AtomicCheckpointer(Checkpointer):
     failing disk leaves is found by its checksums when a run starts, and the one before takes its place.
     """
 
-    def save_checkpoint(self, *args, **kwargs):
+    def save_checkpoint(self, meta=None, **kwargs):
         home = self.checkpoints_dir
+        meta = {"unixtime": self._next_time(), **(meta or {})}
         for thing in self.recoverables.values():
             if isinstance(thing, Journal):
                 thing.gather()  # a checkpoint is of all processes, however many go on from it
@@ -38,7 +42,7 @@ class AtomicCheckpointer(Checkpointer):
             if is_main():
                 shutil.rmtree(self.checkpoints_dir, ignore_errors=True)
                 self.checkpoints_dir.mkdir(parents=True)
-            checkpoint = super().save_checkpoint(*args, **kwargs)
+            checkpoint = super().save_checkpoint(meta=meta, **kwargs)
             if checkpoint is not None:
                 seal(checkpoint.path)
         except (OSError, RuntimeError) as error:  # torch.save says RuntimeError when the disk is full
@@ -58,6 +62,13 @@ class AtomicCheckpointer(Checkpointer):
         barrier()  # other processes list the folder next, and must see the same
         return checkpoint
 
+    def _next_time(self) -> float:
+        """Return the time, by which SpeechBrain orders checkpoints, and more than that of any that is there.
+
+        So the order is that in which they were saved, also where the clock was put back meanwhile.
+        """
+        return max([time.time(), *(checkpoint.meta["unixtime"] + 1 for checkpoint in self.list_checkpoints())])
+
     def save_and_keep_only(
         self, num_to_keep=1, min_keys=(), importance_keys=(ckpt_recency,), ckpt_predicate=None, **kwargs
     ):
@@ -66,6 +77,16 @@ class AtomicCheckpointer(Checkpointer):
             num_to_keep=num_to_keep, min_keys=min_keys, importance_keys=importance_keys, ckpt_predicate=ckpt_predicate
         )
         self.save_checkpoint(**kwargs)
+
+    def load_checkpoint(self, checkpoint):
+        """Load tensors and plain values; what would run code is refused."""
+        try:
+            with tensors_only():
+                super().load_checkpoint(checkpoint)
+        except UnpicklingError as error:
+            raise InputError(
+                f"{checkpoint.path} holds more than tensors and is not loaded: delete it, and the one before is taken"
+            ) from error
 
     def recover_if_possible(self, *args, **kwargs):
         """Load the last checkpoint that is whole; damaged ones are told of and put out of the way."""

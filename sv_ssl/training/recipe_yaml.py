@@ -37,7 +37,7 @@ def read(path: Path, settings: Collection[str]) -> RecipeYaml:
     if len(files) > 1:
         _refuse_unread(node, set(settings), path)
     meanings = _meanings(files)
-    text = _annotated(_text(node), meanings) if len(files) > 1 else path.read_text()
+    text = _annotated(_text(node), meanings) if len(files) > 1 else _read(path)
     return RecipeYaml(path, text, top_level(text, path), meanings)
 
 
@@ -46,7 +46,7 @@ def _overlaid(path: Path, settings: set[str], above: list[Path]) -> tuple[yaml.M
     """Return the mapping of a YAML laid over what it extends, and the files, the lowest first."""
     if path.resolve() in [other.resolve() for other in above]:
         raise InputError(f"{above[0]} extends itself, by way of {', '.join(p.name for p in above[1:]) or path.name}")
-    node = _compose(path.read_text(), path)
+    node = _compose(_read(path), path)
     keys = [key.value for key, _ in node.value]
     if "extends" not in keys:
         return node, [path]
@@ -105,7 +105,7 @@ def _meanings(files: list[Path]) -> dict[str, str]:
     """Return the comment beside each top-level key, of the highest file that has one."""
     meanings: dict[str, str] = {}
     for path in files:
-        for line in path.read_text().splitlines():
+        for line in _read(path).splitlines():
             if beside := re.match(r"(\w+):.*?\s#\s*(\S.*)", line):
                 meanings[beside[1]] = beside[2].strip()
     return meanings
@@ -129,6 +129,13 @@ def _annotated(text: str, meanings: Mapping[str, str]) -> str:
 def top_level(text: str, path: Path) -> dict[str, Any]:
     """Return a YAML's keys with their plain values, nothing built: of an object the text that describes it."""
     return {key.value: _plain(value) for key, value in _compose(text, path).value}
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path}: {' '.join(str(error).split())}: wanted a YAML in UTF-8") from error
 
 
 def _compose(text: str, path: Path) -> yaml.MappingNode:

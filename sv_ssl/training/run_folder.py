@@ -36,7 +36,12 @@ def begun(folder: Path) -> dict[str, Any]:
     path = folder / RECORD
     if not path.exists():
         return {}
-    record = json.loads(path.read_text())
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record, dict):
+            raise ValueError("no settings by name")
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged ({' '.join(str(error).split())}): {AFRESH}") from error
     streams = record.get("streams", 1)  # version 0.1 did not name them
     if streams != seeds.VERSION:
         raise InputError(

@@ -99,3 +99,21 @@ def test_the_thread_ends_a_process_that_waits_in_vain(peers, capsys, monkeypatch
     monkeypatch.setattr(peers_module, "PATIENCE", 0.2)
     peers[0].watch()
     assert ended == [1] and "process 1 of 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "environment, words",
+    [
+        ({"LOCAL_RANK": "0"}, "has LOCAL_RANK and not RANK: let torchrun set all of them"),
+        ({"LOCAL_RANK": "abc"}, "LOCAL_RANK is 'abc': wanted a whole number"),
+        ({"LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "abc"}, "WORLD_SIZE is 'abc'"),
+        ({"LOCAL_RANK": "0", "SV_SSL_PATIENCE": "abc"}, "SV_SSL_PATIENCE is 'abc'"),
+    ],
+)
+def test_an_environment_that_torchrun_does_not_make_is_one_line(monkeypatch, environment, words):
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=words):
+        distributed.start("cpu")

@@ -1,8 +1,13 @@
 """Checkpoints on a disk that fails."""
 
+import os
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from sv_ssl.core.errors import InputError
+from sv_ssl.training import checkpoints
 from sv_ssl.training.checkpoints import AtomicCheckpointer
 from sv_ssl.training.journal import Journal
 
@@ -65,3 +70,32 @@ def test_the_best_is_kept_too(layer, tmp_path):
     assert [c.meta["eer"] for c in folders(made)] == [0.1, 0.4, 0.5]
     made.save_and_keep_only(end_of_epoch=False, ckpt_predicate=lambda c: "eer" not in c.meta)
     assert len(folders(made)) == 4
+
+
+def test_a_clock_that_is_put_back_changes_no_order(checkpointer, layer, monkeypatch):
+    times = iter([10_000.0, 6_400.0, 6_500.0])
+    monkeypatch.setattr(checkpoints, "time", SimpleNamespace(time=lambda: next(times)))
+    for epoch in (1, 2, 3):
+        checkpointer.save_checkpoint(meta={"number": epoch})
+    assert checkpointer.find_checkpoint().meta["number"] == 3
+    assert [found.meta["number"] for found in checkpointer.find_checkpoints()[:3]] == [3, 2, 1]
+
+
+class Hostile:
+    def __reduce__(self):
+        import os
+
+        return os.mkdir, ("code_was_run",)
+
+
+def test_a_checkpoint_runs_no_code_whatever_the_environment_says(checkpointer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    path = checkpointer.find_checkpoint().path
+    torch.save({"weight": Hostile()}, path / "layer.ckpt")
+    (path / checkpoints.SUMS).unlink()
+    checkpoints.seal(path)  # whoever plants it can seal it
+    with pytest.raises(InputError, match="holds more than tensors and is not loaded"):
+        checkpointer.recover_if_possible()
+    assert not (tmp_path / "code_was_run").exists()
+    assert os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] == "1"

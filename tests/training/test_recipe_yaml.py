@@ -110,3 +110,10 @@ def test_a_recipe_may_have_demo_sizes_of_its_own():
     keys = {"epochs", "batch_size", "margin"}
     add, acl = (recipe_yaml.demo_sizes(str(folder / f"train_{name}.py"), keys) for name in ("add", "acl"))
     assert add == {"epochs": 60, "batch_size": 64} and acl == {"epochs": 30, "batch_size": 64}
+
+
+def test_a_yaml_that_is_not_utf8_is_one_line(tmp_path):
+    (tmp_path / "bad.yaml").write_bytes(b"name: caf\xe9\n")
+    with pytest.raises(InputError, match="bad.yaml: .*wanted a YAML in UTF-8") as caught:
+        recipe_yaml.read(tmp_path / "bad.yaml", ())
+    assert "\n" not in str(caught.value)

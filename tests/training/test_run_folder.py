@@ -12,6 +12,7 @@ import torch
 from test_experiment import SIMCLR, options, refused, run
 
 from sv_ssl.core import seeds
+from sv_ssl.core.errors import InputError
 from sv_ssl.training import experiment, run_folder
 
 ROOT = Path(__file__).parents[2]
@@ -138,3 +139,10 @@ def test_a_run_of_version_1_with_a_yaml_of_its_own_is_refused_for_its_streams(tm
     arguments = ["run_begun.yaml", "--output_folder=run_begun", *data, f"--room_folder={golden / 'data' / 'rir'}"]
     assert experiment.main(str(recipe), "", arguments) == 2
     assert "its random streams (version 1) are gone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "[" * 100_000, "\x80"])
+def test_damaged_settings_are_one_line(tmp_path, text):
+    (tmp_path / "settings.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match="settings.json is damaged .*choose another --output_folder"):
+        run_folder.begun(tmp_path)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from sv_ssl.core import host
 from sv_ssl.core.command import run
 from sv_ssl.core.errors import InputError, Skipped
 from sv_ssl.core.files import atomic_write
+from sv_ssl.core.guard import check_outputs
 
 if TYPE_CHECKING:
     from sv_ssl.embeddings.parts import Part
@@ -33,6 +35,7 @@ def _extract(given: argparse.Namespace) -> int:
     from sv_ssl.verification import trials
 
     store.check_target(given.out)
+    check_outputs(_read(given), _written(given))
     listed = trials.read_trials(given.score) if given.score else None
     started = time.perf_counter()
     if host.processes() > 1:
@@ -43,6 +46,31 @@ def _extract(given: argparse.Namespace) -> int:
         return _write(given.out, parts.merged(given.merge), listed, started)
     part = _embed(given, _plan(given), *(given.shard or (1, 1)))
     return _write_part(given.out, part) if given.shard else _write(given.out, part, listed, started)
+
+
+def _read(given: argparse.Namespace) -> Iterator[tuple[str, str]]:
+    """Yield the files that are read, with those that an scp names; of folders of audio nothing can be replaced."""
+    from sv_ssl.embeddings import store
+
+    if given.merge:
+        yield from (("--merge", path) for path in given.merge)
+    else:
+        yield "MODEL", given.model
+        yield from (("INPUT", path) for name in given.input if not os.path.isdir(name) for path in store.files(name))
+    if given.score:
+        yield "--score", given.score
+
+
+def _written(given: argparse.Namespace) -> Iterator[tuple[str, str | Path]]:
+    """Yield the files that are written: the embeddings and what lies beside them."""
+    from sv_ssl.embeddings import parts, store
+
+    if given.shard:
+        yield "--out", parts.path_of(given.out, *given.shard)
+        return
+    yield from (("--out", path) for path in store.new_files(given.out))
+    endings = {".skipped.csv": True, ".windows.csv": given.window, ".scores.txt": given.score}
+    yield from (("--out", _beside(given.out, ending)) for ending, wanted in endings.items() if wanted)
 
 
 def _extract_together(given: argparse.Namespace, listed: Trials | None) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from sv_ssl.core.command import Parser
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.guard import check_outputs
 
 ABOUT = """\
 Score a trial list with embeddings, or take the scores that its lines carry, and measure the errors.
@@ -65,6 +67,8 @@ READ = (
     "against",
 )
 MEASURES = ("csv", "plot", "report", "by", "against", "ci", "llr", "raw_cost", "p_target")
+USUAL = "embeddings.npz"  # looked for where no file is named
+PICTURES = ("det.png", "scores.png", "calibration.png")
 WRITTEN = ("calibration_out", "scores_out", "json", "csv", "report")
 
 
@@ -217,17 +221,20 @@ def refuse_measures(arguments: argparse.Namespace, name: str) -> None:
 
 def _refuse_targets(arguments: argparse.Namespace) -> None:
     """Refuse to write over what is read, twice into one file, or into what is no file, such as /dev/null."""
-    named: dict[str, str] = {}
-    for name in (*READ, *WRITTEN):
-        given = getattr(arguments, name)
-        for path in given if isinstance(given, list) else [given] if given else []:
-            real = os.path.realpath(path)
-            if name in WRITTEN and (path == "-" or os.path.exists(path) and not os.path.isfile(path)):
-                kind = "a folder" if os.path.isdir(path) else "no ordinary file"
-                raise InputError(f"{_option(name)} {path}: wanted the name of a file, this is {kind}")
-            if name in WRITTEN and real in named:
-                raise InputError(f"{_option(name)} {path} would overwrite {named[real]}: name another file")
-            named[real] = f"what {_option(name)} {'writes' if name in WRITTEN else 'reads'}"
+
+    def named(options: Sequence[str]) -> Iterator[tuple[str, str]]:
+        for name in options:
+            given = getattr(arguments, name)
+            for path in given if isinstance(given, list) else [given] if given else []:
+                yield _option(name), path
+
+    read, written = list(named(READ)), list(named(WRITTEN))
+    if not (arguments.embeddings or arguments.model):
+        usual = (Path(USUAL), Path(arguments.trials).parent / USUAL)
+        read += [("sv-score by itself", str(path)) for path in usual if path.is_file()]
+    if arguments.plot:
+        written += [("--plot", str(Path(arguments.plot) / name)) for name in PICTURES]
+    check_outputs(read, written)
 
 
 def _option(name: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sv_ssl.cli.score.options import USUAL
 from sv_ssl.core.errors import InputError
 from sv_ssl.embeddings import store
 from sv_ssl.verification import calibrate, enroll, normalise, score_columns
@@ -16,8 +17,6 @@ from sv_ssl.verification.calibrate import Calibration
 from sv_ssl.verification.columns import check_columns
 from sv_ssl.verification.system import QUALITIES, Cohort, System
 from sv_ssl.verification.trials import Trials, read_trials
-
-USUAL = "embeddings.npz"  # looked for where no file is named
 
 
 class Scored(NamedTuple):

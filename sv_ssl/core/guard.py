@@ -1,0 +1,96 @@
+"""One guard for what a command writes: nothing that it reads, or that another option writes, is replaced."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import is_at
+
+Named = Iterable[tuple[str, Any]]  # an option or argument as the user knows it, and the path that it names, or None
+
+
+def check_outputs(reads: Named, writes: Named) -> None:
+    """Refuse an output that is an input, another output, no ordinary file, or in a place that cannot be written.
+
+    Commands call it before any work, with what they read and write in passing too: the ids beside an .npy, the table of
+    skipped recordings. Of a folder that is read the files right in it count.
+
+    >>> check_outputs([("TRIALS", "a.txt")], [("--json", "./a.txt")])
+    Traceback (most recent call last):
+    ...
+    sv_ssl.core.errors.InputError: --json ./a.txt would overwrite what TRIALS reads: name another file
+    """
+    named: dict[str, str] = {}
+    for option, path in reads:
+        for file in _files(path):
+            named[os.path.realpath(file)] = f"what {option} reads"
+    for option, path in writes:
+        if path is None:
+            continue
+        _check_place(option, os.fspath(path))
+        real = os.path.realpath(path)
+        same = named.get(real) or next((named[other] for other in named if _are_one(real, other)), None)
+        if same:
+            raise InputError(f"{option} {path} would overwrite {same}: name another file")
+        named[real] = f"what {option} writes"
+
+
+@contextmanager
+def locked(path: str | os.PathLike) -> Iterator[None]:
+    """Wait until no other process reads, changes and writes this file, and keep others waiting meanwhile.
+
+    >>> import tempfile
+    >>> with locked(tempfile.mkdtemp() + "/staff.index"):
+    ...     pass
+    """
+    import fcntl  # Linux and macOS have it
+
+    lock = Path(path).parent / f".{Path(path).name}.lock"
+    while True:
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            file = open(lock, "w")
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror}") from error
+        with file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if is_at(lock, file.fileno()):  # else whoever held it has taken it away, and others make a new one
+                try:
+                    yield
+                finally:
+                    lock.unlink(missing_ok=True)
+                return
+
+
+def _files(path: Any) -> list[str]:
+    """Return a file, or the files right in a folder."""
+    if path is None:
+        return []
+    name = os.fspath(path)
+    if not os.path.isdir(name):
+        return [name]
+    return [entry.path for entry in os.scandir(name) if entry.is_file()]
+
+
+def _check_place(option: str, path: str) -> None:
+    """Refuse a folder, what is no ordinary file, and a place below a file or without leave to write."""
+    if path == "-" or os.path.exists(path) and not os.path.isfile(path):
+        kind = "a folder" if os.path.isdir(path) else "no ordinary file"
+        raise InputError(f"{option} {path}: wanted the name of a file, this is {kind}")
+    above = Path(path).absolute().parent
+    while not os.path.lexists(above):
+        above = above.parent
+    if not above.is_dir():
+        raise InputError(f"{option} {path}: {above} is no folder: name another place")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"{option} {path}: {above} cannot be written to: name another place")
+
+
+def _are_one(one: str, other: str) -> bool:
+    """Return whether two names are those of one file: a hard link, or a file system that ignores case."""
+    return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)

@@ -1,0 +1,72 @@
+"""The guard of outputs: what a command reads, or writes elsewhere, is not replaced."""
+
+import multiprocessing
+import os
+import time
+
+import pytest
+
+from sv_ssl.core.errors import InputError
+from sv_ssl.core.guard import check_outputs, locked
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "b.txt").write_text("b")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["a.txt", "./a.txt", "folder/../a.txt", "link", "hard"])
+def test_an_input_is_not_replaced_by_any_of_its_names(here, name):
+    os.symlink("a.txt", "link")
+    os.link("a.txt", "hard")
+    with pytest.raises(InputError, match="--out .* would overwrite what TRIALS reads: name another file"):
+        check_outputs([("TRIALS", "a.txt")], [("--out", name)])
+    check_outputs([("TRIALS", "a.txt")], [("--out", "c.txt"), ("--json", None)])
+
+
+def test_files_right_in_a_folder_that_is_read_are_not_replaced_and_new_ones_may_be_written(here):
+    with pytest.raises(InputError, match="would overwrite what --reference reads"):
+        check_outputs([("--reference", "folder")], [("--out", "folder/b.txt")])
+    check_outputs([("--reference", "folder")], [("--out", "folder/new.txt")])
+
+
+def test_two_outputs_are_two_files(here):
+    with pytest.raises(InputError, match="--torchscript ./m would overwrite what --onnx writes"):
+        check_outputs([], [("--onnx", "m"), ("--torchscript", "./m")])
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(here, monkeypatch):
+    os.mkfifo("pipe")
+    for path, words in (
+        ("folder", "this is a folder"),
+        ("pipe", "this is no ordinary file"),
+        ("a.txt/b/c", "no folder"),
+    ):
+        with pytest.raises(InputError, match=words):
+            check_outputs([], [("--out", path)])
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(InputError, match="cannot be written to"):
+        check_outputs([], [("--out", "folder/c.txt")])
+
+
+def _count(path, times):
+    for _ in range(times):
+        with locked(path):
+            number = int(path.read_text())
+            time.sleep(0.001)
+            path.write_text(str(number + 1))
+
+
+def test_who_reads_changes_and_writes_does_so_alone(here):
+    path = here / "count"
+    path.write_text("0")
+    processes = [multiprocessing.get_context("fork").Process(target=_count, args=(path, 20)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert path.read_text() == "80" and not (here / ".count.lock").exists()

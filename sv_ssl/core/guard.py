@@ -86,9 +86,9 @@ def _check_place(option: str, path: str) -> None:
     while not os.path.lexists(above):
         above = above.parent
     if not above.is_dir():
-        raise InputError(f"{option} {path}: {above} is no folder: name another place")
+        raise InputError(f"{option}: cannot write {path}: {above} is no folder")
     if not os.access(above, os.W_OK | os.X_OK):
-        raise InputError(f"{option} {path}: {above} cannot be written to: name another place")
+        raise InputError(f"{option}: cannot write {path}: {above} cannot be written to")
 
 
 def _are_one(one: str, other: str) -> bool:

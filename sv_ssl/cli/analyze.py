@@ -93,11 +93,11 @@ def _analyze(arguments: argparse.Namespace) -> None:
     with atomic_write(out / "analysis.json") as temporary:
         temporary.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     print(_text(summary))
-    written = ["analysis.json", "pairs.png", "map.png"]
+    written = list(FILES)
     if len(pairs.classes) <= MOST_CLASSES:
         _write_pairs(out / "pairs.csv", pairs)
-        written.insert(1, "pairs.csv")
     else:
+        written.remove("pairs.csv")
         (out / "pairs.csv").unlink(missing_ok=True)  # of an earlier analysis
     class_plots.class_distances(out / "pairs.png", pairs.classes, pairs.mean, pairs.cv)
     class_plots.embedding_map(out / "map.png", *points)

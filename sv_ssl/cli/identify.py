@@ -24,6 +24,7 @@ examples
   sv-identify staff.index test.npz --top 3
   sv-identify staff.index test.npz --calibration cal.json --p-target 0.001 --out who.tsv
 """
+P_TARGET = 0.5  # for --calibration, where it is not given
 NO_THRESHOLD = -2.0  # below any cosine
 
 
@@ -40,7 +41,7 @@ def _parser() -> Parser:
     add("--top", metavar="K", type=int, default=1, help="nearest speakers to show (default 1)")
     add("--threshold", metavar="COSINE", type=float, help="below it a voice is unknown")
     add("--calibration", metavar="FILE", help="JSON that sv-score --calibration-out wrote, for the threshold")
-    add("--p-target", metavar="P", type=float, help="for --calibration (default 0.5)")
+    add("--p-target", metavar="P", type=float, help=f"for --calibration (default {P_TARGET})")
     add("--out", metavar="FILE", help="write the lines there instead of on the screen")
     return parser
 
@@ -96,9 +97,8 @@ def _threshold(arguments: argparse.Namespace) -> float:
         raise InputError(f"{arguments.calibration} is for {', '.join(learnt.columns)}: one of cosines alone is needed")
     if learnt.weights[0] <= 0:
         raise InputError(f"{arguments.calibration} falls as the cosine rises: it cannot give a threshold")
-    return (
-        calibrate.threshold(0.5 if arguments.p_target is None else arguments.p_target) - learnt.offset
-    ) / learnt.weights[0]
+    p_target = P_TARGET if arguments.p_target is None else arguments.p_target
+    return (calibrate.threshold(p_target) - learnt.offset) / learnt.weights[0]
 
 
 if __name__ == "__main__":

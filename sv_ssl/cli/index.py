@@ -10,7 +10,8 @@ from typing import Any
 
 from sv_ssl.core.command import Parser, run
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.guard import check_outputs, locked
+from sv_ssl.core.files import locked
+from sv_ssl.core.guard import check_outputs
 
 ABOUT = """\
 Enrol speakers in a faiss index, add some, remove some. A speaker is a row of an embeddings file, or with --speakers the

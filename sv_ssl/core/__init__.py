@@ -10,7 +10,7 @@ _HOMES = {
     "check_outputs": "guard",
     "cores": "host",
     "first_few": "files",
-    "locked": "guard",
+    "locked": "files",
     "stream": "seeds",
     "torch_generator": "seeds",
     "torch_stream": "seeds",

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.host import number_of
-from sv_ssl.core.peers import PATIENCE, Peers
+from sv_ssl.core.peers import PATIENCE, Peers, patience
 
 __all__ = [
     "PATIENCE",
@@ -90,8 +90,11 @@ def start(device: str | None = None) -> None:
 
 def _check_environment() -> None:
     """Refuse what torchrun does not set: numbers that are none, or one variable without the others."""
-    for variable in ("LOCAL_RANK", "RANK", "WORLD_SIZE", "SV_SSL_PATIENCE"):
+    for variable in ("LOCAL_RANK", "RANK", "WORLD_SIZE"):
         number_of(variable, 1)
+    if not patience() > 0:
+        text = os.environ["SV_SSL_PATIENCE"]
+        raise InputError(f"the environment's SV_SSL_PATIENCE is {text!r}: wanted a number of seconds")
     if absent := [name for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
         raise InputError(
             f"the environment has LOCAL_RANK and not {absent[0]}: let torchrun set all of them, or unset it"

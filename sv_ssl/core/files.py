@@ -65,33 +65,58 @@ def exclusive(folder: str | os.PathLike, what: str, option: str) -> Iterator[Non
     >>> with exclusive(tempfile.mkdtemp(), "a run", "--output_folder"):
     ...     pass
     """
+    folder = Path(folder)
+    with _held(folder / LOCK, f"into {folder}", wait=False) as (got, made):
+        if not got:
+            raise InputError(f"{what} is running in {folder} already: wait for it, or name another {option}")
+        try:
+            yield
+        finally:
+            if [path.name for path in folder.iterdir()] == [LOCK]:
+                _take_away(folder / LOCK, made)
+
+
+@contextmanager
+def locked(path: str | os.PathLike) -> Iterator[None]:
+    """Wait until no other process reads, changes and writes this file, and keep others waiting meanwhile.
+
+    >>> import tempfile
+    >>> with locked(tempfile.mkdtemp() + "/staff.index"):
+    ...     pass
+    """
+    lock = Path(path).parent / f".{Path(path).name}.lock"
+    with _held(lock, os.fspath(path), wait=True) as (_, made):
+        try:
+            yield
+        finally:
+            _take_away(lock, made)
+
+
+@contextmanager
+def _held(lock: Path, target: str, wait: bool) -> Iterator[tuple[bool, bool]]:
+    """Hold a lock; yield whether it was got, as it is with `wait`, and whether a folder was made for it."""
     import fcntl  # Linux and macOS have it
 
-    folder = Path(folder)
-    made = not folder.exists()
+    made = not lock.parent.exists()
     while True:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            file = open(folder / LOCK, "w")
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            file = open(lock, "w")
         except OSError as error:
-            raise InputError(f"cannot write into {folder}: {error.strerror}") from error
+            raise InputError(f"cannot write {target}: {error.strerror}") from error
         with file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise InputError(
-                    f"{what} is running in {folder} already: wait for it, or name another {option}"
-                ) from None
-            if not is_at(folder / LOCK, file.fileno()):
+                fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+                got = True
+            except BlockingIOError:
+                got = False
+            if got and not _is_at(lock, file.fileno()):
                 continue  # whoever held it before has just taken it away
-            try:
-                yield
-            finally:
-                _leave(folder, made)
+            yield got, made
             return
 
 
-def is_at(path: Path, descriptor: int) -> bool:
+def _is_at(path: Path, descriptor: int) -> bool:
     """Return whether a path still names the file that was opened."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
@@ -99,12 +124,11 @@ def is_at(path: Path, descriptor: int) -> bool:
         return False
 
 
-def _leave(folder: Path, made: bool) -> None:
-    """Take the lock away from a folder into which nothing was written, and the folder too if it was made for that."""
-    if [path.name for path in folder.iterdir()] == [LOCK]:
-        (folder / LOCK).unlink()
-        if made:
-            folder.rmdir()
+def _take_away(lock: Path, made: bool) -> None:
+    """Delete a lock, and the folder too if it was made for that and nothing was written into it."""
+    lock.unlink(missing_ok=True)
+    if made and not any(lock.parent.iterdir()):
+        lock.parent.rmdir()
 
 
 def _umask() -> int:

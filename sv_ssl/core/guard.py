@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import is_at
 
 Named = Iterable[tuple[str, Any]]  # an option or argument as the user knows it, and the path that it names, or None
 
@@ -25,46 +23,20 @@ def check_outputs(reads: Named, writes: Named) -> None:
     ...
     sv_ssl.core.errors.InputError: --json ./a.txt would overwrite what TRIALS reads: name another file
     """
+    writes = [(option, path) for option, path in writes if path is not None]
+    if not writes:
+        return  # an embeddings folder that is read may hold many files
     named: dict[str, str] = {}
     for option, path in reads:
         for file in _files(path):
             named[os.path.realpath(file)] = f"what {option} reads"
     for option, path in writes:
-        if path is None:
-            continue
         _check_place(option, os.fspath(path))
         real = os.path.realpath(path)
         same = named.get(real) or next((named[other] for other in named if _are_one(real, other)), None)
         if same:
             raise InputError(f"{option} {path} would overwrite {same}: name another file")
         named[real] = f"what {option} writes"
-
-
-@contextmanager
-def locked(path: str | os.PathLike) -> Iterator[None]:
-    """Wait until no other process reads, changes and writes this file, and keep others waiting meanwhile.
-
-    >>> import tempfile
-    >>> with locked(tempfile.mkdtemp() + "/staff.index"):
-    ...     pass
-    """
-    import fcntl  # Linux and macOS have it
-
-    lock = Path(path).parent / f".{Path(path).name}.lock"
-    while True:
-        try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            file = open(lock, "w")
-        except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror}") from error
-        with file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if is_at(lock, file.fileno()):  # else whoever held it has taken it away, and others make a new one
-                try:
-                    yield
-                finally:
-                    lock.unlink(missing_ok=True)
-                return
 
 
 def _files(path: Any) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import socket
 import sys
@@ -12,9 +13,16 @@ from typing import NoReturn
 
 import torch.distributed as dist
 
-_GIVEN = os.environ.get("SV_SSL_PATIENCE", "20")  # distributed.start refuses what is no number
-# Seconds without a sign of life; torchrun's own 30 follow.
-PATIENCE = float(_GIVEN) if _GIVEN.isdecimal() and int(_GIVEN) else 20.0
+
+def patience() -> float:
+    """Return SV_SSL_PATIENCE, or NaN for what is no number, which `distributed.start` refuses."""
+    try:
+        return float(os.environ.get("SV_SSL_PATIENCE", 20))
+    except ValueError:
+        return math.nan
+
+
+PATIENCE = patience()  # seconds without a sign of life; torchrun's own 30 follow
 RESUME = "all processes end, and the same command goes on from the last checkpoint"
 
 

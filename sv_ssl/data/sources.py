@@ -68,12 +68,8 @@ def find(
     """
     source = Path(inputs[0])
     skipped: list[Skipped] = []
-    named = len(inputs) > 1 or not (inputs[0] == "-" or source.suffix in (".rttm", *LISTS))
-    if root is not None and (named or not Path(root).is_dir()):
-        fault = (
-            "wanted the input to be an RTTM or a list: others say where their audio is" if named else "no such folder"
-        )
-        raise InputError(f"the audio's folder is given as {root}: {fault}")
+    if root is not None:
+        _check_root(inputs, Path(root))
     if len(inputs) > 1 or source.suffix.lower() in audio.AUDIO_SUFFIXES:
         found = [Utterance(path, path) for path in inputs]
     elif source.name == "wav.scp" or (source / "wav.scp").is_file():
@@ -95,6 +91,16 @@ def find(
     if not found and not skipped:
         raise InputError(f"{source} holds no audio files ({', '.join(audio.AUDIO_SUFFIXES)})")
     return found, skipped
+
+
+def _check_root(inputs: Sequence[str], root: Path) -> None:
+    """Refuse a folder of the audio that is not there, or for inputs that say themselves where their audio is."""
+    if len(inputs) > 1 or not (inputs[0] == "-" or Path(inputs[0]).suffix in (".rttm", *LISTS)):
+        fault = "wanted the input to be an RTTM or a list: others say where their audio is"
+    else:
+        fault = "" if root.is_dir() else "no such folder"
+    if fault:
+        raise InputError(f"the audio's folder is given as {root}: {fault}")
 
 
 def refuse_twins(ids: Iterable[str]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from sv_ssl.core.errors import InputError, is_number
 from sv_ssl.reporting import record
 from sv_ssl.training import recipe_yaml, settings
-from sv_ssl.training.recipe_yaml import RecipeYaml, typed
+from sv_ssl.training.recipe_yaml import RecipeYaml, describes_object, typed
 from sv_ssl.training.settings import Setting, Settings
 
 PRINT = "print_config"
@@ -163,13 +163,9 @@ def help_page(kind: type[Settings], recipe_file: str, argv: Sequence[str]) -> st
         title = f"Options of {names[0]}, --key value, with its values"
     lines = [_entry(key, usual, about.meaning, span(about)) for key, about in known.items() if not about.built]
     lines += [_entry(PRINT, {PRINT: False}, "print the whole YAML as it would be run, and do nothing", "")]
-    mine = [_entry(key, usual, meaning, "") for key, meaning in own.items() if not _is_object(usual[key])]
+    mine = [_entry(key, usual, meaning, "") for key, meaning in own.items() if not describes_object(usual[key])]
     shown = [f"\n\nIts own keys:\n{chr(10).join(mine)}"] if mine else []
     return f"{title}:\n" + "\n".join(lines) + "".join(shown)
-
-
-def _is_object(value: Any) -> bool:
-    return str(value).startswith("!")
 
 
 def span(about: Setting) -> str:

@@ -158,6 +158,15 @@ def _is_object(node: yaml.Node) -> bool:
     return not isinstance(node, yaml.ScalarNode) or node.tag.startswith("!")
 
 
+def describes_object(value: Any) -> bool:
+    """Return whether a plain value is the text of an object, or of a list or mapping that holds one.
+
+    >>> describes_object("!new:torch.nn.ReLU"), describes_object("- !new:torch.nn.ReLU"), describes_object("am.yaml")
+    (True, True, False)
+    """
+    return isinstance(value, str) and (value.startswith(("!", "- !")) or ": !" in value or "\n" in value)
+
+
 def typed(text: str) -> Any:
     """Return a value as YAML reads it; what is no plain value or list stays text.
 

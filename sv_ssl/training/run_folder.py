@@ -15,6 +15,7 @@ from sv_ssl.core.files import atomic_write, exclusive
 from sv_ssl.core.host import cores_each
 from sv_ssl.training import settings as fields
 from sv_ssl.training.command_line import Config
+from sv_ssl.training.recipe_yaml import describes_object
 from sv_ssl.training.settings import Settings
 
 RECORD = "settings.json"
@@ -86,14 +87,10 @@ def claim(config: Config, folder: Path, sources: Mapping[str, Any], identity: Ma
 
 def _difference(changed: list[str], before: Mapping[str, Any], plain: Mapping[str, Any]) -> str:
     """Return in words what another run has: of plain values the two, of an object, which is long, the name."""
-    key = min(changed, key=lambda name: _is_object(plain[name]))
-    if _is_object(plain[key]):
+    key = min(changed, key=lambda name: describes_object(plain[name]))
+    if describes_object(plain[key]):
         return f"another {key} (compare its hyperparams.yaml with what --print_config prints)"
     return f"{key} {before.get(key)}, this one has {plain[key]}"
-
-
-def _is_object(value: Any) -> bool:
-    return isinstance(value, str) and (value.startswith("!") or "\n" in value or ": !" in value)
 
 
 def results_folder(settings: Settings) -> Path:

@@ -1,10 +1,12 @@
+import multiprocessing
 import os
 import stat
+import time
 
 import pytest
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import atomic_write, exclusive
+from sv_ssl.core.files import atomic_write, exclusive, locked
 
 
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -48,3 +50,28 @@ def test_a_folder_is_held_by_one_and_left_as_it_was_found(tmp_path):
         raise KeyError("wrong data")
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [".lock", "a.txt"]
     assert not list((tmp_path / "empty").iterdir())
+
+
+def _count(path, times):
+    for _ in range(times):
+        with locked(path):
+            number = int(path.read_text())
+            time.sleep(0.001)
+            path.write_text(str(number + 1))
+
+
+def test_who_reads_changes_and_writes_does_so_alone(tmp_path):
+    path = tmp_path / "count"
+    path.write_text("0")
+    processes = [multiprocessing.get_context("fork").Process(target=_count, args=(path, 20)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert path.read_text() == "80" and not (tmp_path / ".count.lock").exists()
+
+
+def test_a_lock_leaves_no_folder_that_was_made_for_it(tmp_path):
+    with pytest.raises(InputError), locked(tmp_path / "new" / "staff.index"):
+        raise InputError("there is nothing to change")
+    assert not list(tmp_path.iterdir())

@@ -1,13 +1,11 @@
 """The guard of outputs: what a command reads, or writes elsewhere, is not replaced."""
 
-import multiprocessing
 import os
-import time
 
 import pytest
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.guard import check_outputs, locked
+from sv_ssl.core.guard import check_outputs
 
 
 @pytest.fixture
@@ -51,22 +49,3 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(here, monkeypatc
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
     with pytest.raises(InputError, match="cannot be written to"):
         check_outputs([], [("--out", "folder/c.txt")])
-
-
-def _count(path, times):
-    for _ in range(times):
-        with locked(path):
-            number = int(path.read_text())
-            time.sleep(0.001)
-            path.write_text(str(number + 1))
-
-
-def test_who_reads_changes_and_writes_does_so_alone(here):
-    path = here / "count"
-    path.write_text("0")
-    processes = [multiprocessing.get_context("fork").Process(target=_count, args=(path, 20)) for _ in range(4)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert path.read_text() == "80" and not (here / ".count.lock").exists()

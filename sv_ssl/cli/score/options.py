@@ -230,11 +230,15 @@ def _refuse_targets(arguments: argparse.Namespace) -> None:
 
     read, written = list(named(READ)), list(named(WRITTEN))
     if not (arguments.embeddings or arguments.model):
-        usual = (Path(USUAL), Path(arguments.trials).parent / USUAL)
-        read += [("sv-score by itself", str(path)) for path in usual if path.is_file()]
+        read += [("sv-score by itself", str(path)) for path in usual_embeddings(arguments.trials) if path.is_file()]
     if arguments.plot:
         written += [("--plot", str(Path(arguments.plot) / name)) for name in PICTURES]
     check_outputs(read, written)
+
+
+def usual_embeddings(trials: str) -> list[Path]:
+    """Return where embeddings are looked for if none are named: here, and beside the list."""
+    return [Path(USUAL), Path(trials).parent / USUAL]
 
 
 def _option(name: str) -> str:

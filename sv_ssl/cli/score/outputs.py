@@ -7,6 +7,7 @@ import json
 import math
 from pathlib import Path
 
+from sv_ssl.cli.score.options import PICTURES
 from sv_ssl.cli.score.score_sources import Scored
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import atomic_write
@@ -51,13 +52,12 @@ def _plot(folder: Path, scored: Scored, report: dict) -> None:
     systems = {Path(scored.trials.name).name: (scored.scores, labels)}
     thresholds = {"EER": float(report["eer_threshold"])}
     thresholds.update((f"minDCF {p}", float(threshold)) for p, threshold in report["min_dcf_threshold"].items())
-    names = ["det.png", "scores.png"]
-    plots.det_curve(folder / "det.png", systems)
-    plots.score_histogram(folder / "scores.png", scored.scores, labels, thresholds)
+    curve, histogram, calibration = PICTURES
+    plots.det_curve(folder / curve, systems)
+    plots.score_histogram(folder / histogram, scored.scores, labels, thresholds)
     if scored.are_ratios:
-        plots.calibration(folder / "calibration.png", systems)
-        names.append("calibration.png")
-    print(f"wrote {folder}: {', '.join(names)}")
+        plots.calibration(folder / calibration, systems)
+    print(f"wrote {folder}: {', '.join(PICTURES if scored.are_ratios else (curve, histogram))}")
 
 
 def _hint(arguments: argparse.Namespace) -> None:

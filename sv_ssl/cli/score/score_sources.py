@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from sv_ssl.cli.score.options import USUAL
+from sv_ssl.cli.score.options import usual_embeddings
 from sv_ssl.core.errors import InputError
 from sv_ssl.embeddings import store
 from sv_ssl.verification import calibrate, enroll, normalise, score_columns
@@ -133,7 +132,7 @@ def _cohort(arguments: argparse.Namespace) -> Cohort:
 
 def _file(arguments: argparse.Namespace, listed: Trials) -> tuple[Callable, str]:
     """Return a source that reads --embeddings, or the usual file here or beside the list, and its scores in words."""
-    usual = [Path(USUAL), Path(listed.name).parent / USUAL]
+    usual = usual_embeddings(listed.name)
     path = arguments.embeddings or next((path for path in usual if path.is_file()), None)
     if path is None:
         places = " or ".join(str(path) for path in dict.fromkeys(usual))

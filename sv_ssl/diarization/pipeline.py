@@ -17,6 +17,7 @@ from sv_ssl.data.rttm import Region, Turn, common, merged
 from sv_ssl.data.sources import Utterance, check_windows, cut
 from sv_ssl.diarization.vad import Detector
 from sv_ssl.embeddings import extraction
+from sv_ssl.embeddings.extractor import device_of
 from sv_ssl.models.embedder import Embedder
 
 WINDOW, HOP, LEAST, LEAST_HOP = 1.5, 0.75, 0.5, 0.01  # seconds
@@ -123,7 +124,7 @@ def turns(regions: Sequence[Region], home: np.ndarray, centres: np.ndarray, labe
 
 def embedded_by(embedder: Embedder, progress: bool = False) -> EmbedWindows:
     """Return what embeds each window alone and unpadded; a digitally silent one gets NaN."""
-    options = extraction.Options(batch=1 if next(embedder.parameters()).device.type == "cpu" else BATCH)
+    options = extraction.Options(batch=1 if device_of(embedder).type == "cpu" else BATCH)
 
     def embed_windows(path: str, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
         about = audio.info(path)

@@ -17,6 +17,7 @@ from sv_ssl.data.readers import FileReader
 from sv_ssl.data.sources import Utterance
 from sv_ssl.data.views import Views
 from sv_ssl.embeddings import extraction, store
+from sv_ssl.embeddings.extractor import device_of
 from sv_ssl.training.dataset import Listed
 from sv_ssl.training.settings import SpeakerSettings
 from sv_ssl.verification import metrics, normalise, scoring
@@ -101,7 +102,7 @@ def cohort(settings: SpeakerSettings, train: pd.DataFrame, embedder: nn.Module) 
     chosen = train.iloc[np.sort(order[: settings.cohort])].reset_index(drop=True)
     reader = FileReader(chosen, settings.embedder.sample_rate)
     views = Views(reader, 1, COHORT_SECONDS, settings.transforms, settings.seed)
-    device = next(embedder.parameters()).device
+    device = device_of(embedder)
     rows = []
     for start in range(0, len(views), COHORT_BATCH):
         raw = collate([views[0, i] for i in range(start, min(start + COHORT_BATCH, len(views)))])

@@ -188,3 +188,10 @@ def test_the_command_is_installed():
     parser = configparser.ConfigParser()
     parser.read(Path(__file__).parents[2] / "setup.cfg")
     assert "sv-diarize = sv_ssl.cli.diarize:main" in parser["options.entry_points"]["console_scripts"]
+
+
+def test_a_model_without_weights_diarizes_too(meetings, tmp_path):
+    plain = Path(__file__).parents[1] / "golden" / "v1" / "model_plain"
+    recording = str(next(meetings.glob("*.wav")))
+    assert diarize.main([str(plain), recording, "--out", str(tmp_path / "rttm")]) == 0
+    assert len(list((tmp_path / "rttm").glob("*.rttm"))) == 1

@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from torch import nn
 
 from sv_ssl import audio
 from sv_ssl.core.errors import InputError
@@ -195,6 +196,6 @@ def forward(embedder: Embedder, waves: np.ndarray, options: Options) -> np.ndarr
         return torch.cat([embedder(batch.to(device)).float().cpu() for batch in batches]).numpy()
 
 
-def device_of(embedder: Embedder) -> torch.device:
+def device_of(embedder: nn.Module) -> torch.device:
     """Return where the embedder's tensors are; an embedder without weights has constants at least."""
     return next(chain(embedder.buffers(), embedder.parameters())).device

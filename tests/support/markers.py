@@ -30,6 +30,7 @@ MARKERS = [
     ("study/test_clips.py::test_a_true_study", "slow processes"),
     ("study/test_clips.py::test_ctrl_c", "slow processes"),
     ("analysis/test_sphere.py::test_tsne", "slow"),
+    ("data/test_views.py::test_a_worker_says_nothing", "slow"),
     ("training/test_run_folder.py::test_of_what_differs", "slow"),
     ("study/test_study.py::test_ctrl_c", "processes"),
     ("study/test_study.py::test_a_true_run", "slow processes"),

@@ -13,6 +13,24 @@ from torch import Tensor
 from sv_ssl.core.distributed import gather, gather_plain, rank
 
 
+def wide(x: Tensor) -> Tensor:
+    """Return the values in float32 at least, where sums and exponentials of half precision would be lost.
+
+    >>> wide(torch.zeros(1, dtype=torch.bfloat16)).dtype
+    torch.float32
+    """
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def entropy(probs: Tensor) -> Tensor:
+    """Return -sum p log p, in nats: (..., K) -> (...). 0 log 0 is 0, and its slope is finite.
+
+    >>> entropy(torch.tensor([[0.5, 0.5], [1.0, 0.0]]))
+    tensor([0.6931, 0.0000])
+    """
+    return (probs * -probs.clamp_min(torch.finfo(probs.dtype).tiny).log()).sum(-1)
+
+
 def unit(z: Tensor) -> Tensor:
     """Scale rows to length 1, in float32 at least; a row of zeros stays zero: (N, D) -> (N, D).
 
@@ -20,7 +38,7 @@ def unit(z: Tensor) -> Tensor:
     tensor([[0.6000, 0.8000],
             [0.0000, 0.0000]])
     """
-    return F.normalize(_wide(z), dim=1)
+    return F.normalize(wide(z), dim=1)
 
 
 def cosines(a: Tensor, b: Tensor) -> Tensor:
@@ -30,7 +48,7 @@ def cosines(a: Tensor, b: Tensor) -> Tensor:
     tensor([[1., 0.],
             [0., 1.]])
     """
-    return _wide(a @ b.mT)
+    return wide(a @ b.mT)
 
 
 def gram(z: Tensor, all_processes: bool = False) -> Tensor:
@@ -127,5 +145,34 @@ def spread(z: Tensor) -> Tensor:
     return unit(z.double()).std(dim=0, correction=0).mean()
 
 
-def _wide(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+@torch.no_grad()
+def effective_rank(z: Tensor, centred: bool = True) -> Tensor:
+    """Return exp of the entropy of the singular values, as shares of their sum: (N, D) -> (). 1 for rows on a line.
+
+    https://ieeexplore.ieee.org/document/7098875. `centred` takes the mean of the rows away first.
+
+    >>> effective_rank(torch.eye(4), centred=False).item()
+    4.0
+    """
+    rows = z.double()
+    values = torch.linalg.svdvals(rows - rows.mean(0) if centred else rows)
+    return entropy(values / values.sum().clamp_min(torch.finfo(values.dtype).tiny)).exp()
+
+
+@torch.no_grad()
+def usage(probs: Tensor) -> dict[str, Tensor]:
+    """Return how the rows use K prototypes: (N, K) probabilities -> perplexity, row_entropy and winners, each ().
+
+    The perplexity of the mean row is K where all are used alike and 1 where one takes everything; the mean entropy of a
+    row is log K where nothing is decided; winners are the prototypes that are some row's best.
+
+    >>> {name: value.item() for name, value in usage(torch.eye(4)).items()}
+    {'perplexity': 4.0, 'row_entropy': 0.0, 'winners': 4}
+    """
+    p = probs.double()
+    winners = p.argmax(1).unique().numel()
+    return {
+        "perplexity": entropy(p.mean(0)).exp(),
+        "row_entropy": entropy(p).mean(),
+        "winners": torch.tensor(winners, device=p.device),
+    }

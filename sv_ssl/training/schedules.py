@@ -26,6 +26,18 @@ def stepped(step: float, start: float, factor: float, every: int) -> float:
     return start * factor ** (step // every)
 
 
+def linear(step: float, total: int, start: float, end: float) -> float:
+    """-> a straight line from `start` at step 0 to `end` at `total`, and `end` from there on.
+
+    DINO's teacher temperature, over 30 epochs that count from 0, reaches its end in the last of them, at 29.
+
+    >>> [round(linear(epoch, total=29, start=0.04, end=0.07), 4) for epoch in (0, 10, 29, 100)]
+    [0.04, 0.0503, 0.07, 0.07]
+    """
+    fraction = min(step / total, 1.0) if total > 0 else 1.0
+    return start + (end - start) * fraction
+
+
 def cosine(step: float, total: int, start: float, end: float) -> float:
     """-> half a cosine from `start` at step 0 to `end` at `total`, and `end` from there on.
 

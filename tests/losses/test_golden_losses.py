@@ -1,12 +1,11 @@
 """Every golden case of a loss, in float64 with its gradients and in float32: inputs are raw, values are known."""
 
-import json
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from support import golden
 from torch import nn
 
 from sv_ssl.losses import (
@@ -29,8 +28,7 @@ from sv_ssl.losses.margin import additive, angular
 from sv_ssl.methods import MoCo
 from sv_ssl.methods.queue import enqueue
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "losses.json"
-CASES = [case for case in json.loads(GOLDEN.read_text())["cases"] if case["group"] != "metrics"]
+CASES = [case for case in golden.read("losses.json") if case["group"] != "metrics"]
 
 
 def make_margin(margin_type="none", m=0.0, fallback="arcface"):
@@ -222,32 +220,8 @@ def tensors(case, dtype):
 
 
 def mistakes(case, dtype):
-    """-> what is wrong with one case, nothing if all is well."""
-    inputs = tensors(case, dtype)
-    for name in case.get("grad", {}):
-        inputs[name].requires_grad_()
-    got = ADAPTERS[case["function"]](**inputs, **case["params"])
     exact = 1e-8 if dtype == torch.float64 else 1e-4 if case["function"] in ARCCOS or "aam" in case["name"] else 2e-5
-    expected = case["expected"] if isinstance(case["expected"], dict) else {"value": case["expected"]}
-    got = got if isinstance(got, dict) else {"value": got}
-    wrong = [
-        f"{case['name']} {key}: {got[key]} instead of {value}"
-        for key, value in expected.items()
-        if not close(got[key], value, exact)
-    ]
-    if "grad" in case and dtype == torch.float64:
-        found = torch.autograd.grad(got["value"], [inputs[name] for name in case["grad"]])
-        wrong += [
-            f"{case['name']} gradient of {name}"
-            for gradient, (name, value) in zip(found, case["grad"].items())
-            if not (gradient - torch.tensor(value, dtype=dtype)).abs().max() <= 1e-6
-        ]
-    return wrong
-
-
-def close(got, expected, tolerance):
-    got, expected = (torch.as_tensor(value, dtype=torch.float64) for value in (got, expected))
-    return got.shape == expected.shape and bool(((got - expected).abs() <= tolerance * expected.abs().clamp(1)).all())
+    return golden.mistakes(case, ADAPTERS[case["function"]], tensors(case, dtype), exact)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)

@@ -2,14 +2,13 @@
 
 from functools import partial
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from support.memory import peak
 from torch.autograd import gradcheck
-from torch.profiler import ProfilerActivity, profile
 
 from sv_ssl.losses import InfoNCE, NTXent, blocks, contrastive
 from sv_ssl.losses.margin import additive, angular
@@ -168,14 +167,6 @@ def test_neither_keys_nor_queue_get_a_gradient(blockwise):
 
 
 # --------------------------------------------------------------------------------------------------- memory, size
-
-
-def peak(work):
-    """Bytes at the height of what `work` allocates."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as seen:
-        work()
-    events = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
-    return np.cumsum([e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]).max()
 
 
 def test_memory_does_not_grow_with_the_square(monkeypatch):

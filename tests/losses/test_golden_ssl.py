@@ -1,0 +1,127 @@
+"""Every golden case of the self-supervised losses, in float64 with its gradients and in float32."""
+
+import pytest
+import torch
+from support import golden
+
+from sv_ssl.losses import dino, geometry, sdpn
+from sv_ssl.losses.dino import DINOLoss, dino_stats
+from sv_ssl.losses.sdpn import SDPNLoss, sdpn_targets
+from sv_ssl.losses.sinkhorn import sinkhorn
+
+CASES = golden.read("ssl.json")
+GROUPS_ELSEWHERE = {
+    "vicreg": "here, soon",
+    "barlow": "here, soon",
+    "wmse": "here, soon",
+    "byol": "here, soon",
+    "swav": "here, soon",
+    "protonce": "here, soon",
+    "watch": "here, soon",
+    "schedule": "here, soon",
+    "gate": "pseudo-labels",
+    "subcenter": "margin softmax with sub-centres",
+    "ssps": "positive sampling and k-means",
+    "quality": "quality of a clustering",
+    "mhfa": "pooling of the layers of a large encoder",
+}
+
+
+def make_dino(center, tau_s=0.1, tau_t=0.04, **options):
+    loss = DINOLoss(len(center), tau_s, tau_t, **options).to(center.dtype)
+    loss.centre.copy_(center)
+    return loss
+
+
+def dino_loss(student, teacher, center, **temperatures):
+    return make_dino(center, **temperatures)(student, teacher)
+
+
+def dino_center(center, teacher, momentum):
+    loss = make_dino(center, momentum=momentum)
+    loss.update(teacher)
+    return loss.centre
+
+
+def dino_statistics(student, teacher, center, **temperatures):
+    loss = make_dino(center, **temperatures)
+    targets = loss.targets(teacher)
+    value = loss.compare(student, targets)
+    stats = dino_stats(value, targets)
+    return {"loss": value, **stats, "usage_entropy": stats["usage_perplexity"].log()}
+
+
+def dino_last_layer(x, v):
+    return geometry.cosines(geometry.unit(x), geometry.unit(v))
+
+
+def dino_sinkhorn(student, teacher, tau_t, iters):
+    return make_dino(teacher[0, 0] * 0, tau_t=tau_t, centring="sinkhorn", iterations=iters)(student, teacher)
+
+
+def sinkhorn_of(scores, epsilon=0.05, iters=3, form="logits"):
+    return sinkhorn(scores, epsilon, iters, form)
+
+
+def with_prototypes(rows, prototypes):
+    return geometry.cosines(geometry.unit(rows), geometry.unit(prototypes))
+
+
+def targets_of(target, prototypes, sinkhorn_form="probs"):
+    return sdpn_targets(with_prototypes(target, prototypes), form=sinkhorn_form)
+
+
+def sdpn_parts(anchors, target, prototypes, embeddings=(), sinkhorn_form="probs", koleo_weight=0.1):
+    loss = SDPNLoss(form=sinkhorn_form, koleo_weight=koleo_weight)
+    student = [with_prototypes(view, prototypes) for view in anchors]
+    return loss(student, with_prototypes(target, prototypes), embeddings)._asdict()
+
+
+ADAPTERS = {
+    "dino": dino_loss,
+    "dino_center": dino_center,
+    "dino_stats": dino_statistics,
+    "dino_last_layer": dino_last_layer,
+    "dino_sinkhorn": dino_sinkhorn,
+    "rdino_diversity": dino.diversity,
+    "sinkhorn": sinkhorn_of,
+    "sdpn_targets": targets_of,
+    "sdpn": sdpn_parts,
+    "me_max": sdpn.me_max,
+    "koleo": lambda x: sdpn.koleo(x),
+    "fro_norm": lambda x: sdpn.fro_norm(x),
+}
+HERE = [case for case in CASES if case["group"] not in GROUPS_ELSEWHERE]
+FLOAT64_ONLY = ("koleo_hand_same",)  # in float32 the two rows differ by rounding, and the loss is its logarithm
+
+
+def tensors(case, dtype):
+    def convert(name, value):
+        return torch.tensor(value, dtype=torch.int64 if name in ("assignments",) else dtype)
+
+    return {name: convert(name, value) for name, value in case["inputs"].items()}
+
+
+def mistakes(case, dtype):
+    exact = 1e-8 if dtype == torch.float64 else 2e-5
+    return golden.mistakes(case, ADAPTERS[case["function"]], tensors(case, dtype), exact)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_every_golden_case(dtype):
+    cases = [case for case in HERE if dtype == torch.float64 or case["name"] not in FLOAT64_ONLY]
+    assert [text for case in cases for text in mistakes(case, dtype)] == []
+
+
+def test_no_function_is_left_out():
+    assert {case["function"] for case in HERE} == set(ADAPTERS)
+    assert {case["group"] for case in CASES} >= set(GROUPS_ELSEWHERE)
+
+
+def test_a_wrong_value_is_noticed():
+    case = next(case for case in CASES if case["name"] == "sdpn_rand")
+    assert not mistakes(case, torch.float64)
+    assert mistakes(
+        {**case, "expected": {**case["expected"], "total": case["expected"]["total"] + 1e-7}}, torch.float64
+    )
+    assert mistakes({**case, "grad": {"prototypes": [[0.0] * 6] * 7}}, torch.float64)

@@ -9,6 +9,7 @@ import sys
 import time
 from functools import partial
 
+import losses_of_views
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -96,6 +97,7 @@ LOSSES = {
     "SoftADD": Soft,
     "CLAR": Clar,
     "SoftLabels": lambda: Soft(few=True),
+    **losses_of_views.cases(DIM),
 }
 METHODS = {
     "MoCo": lambda: MoCo(Tiny(), InfoNCE(0.2, AM), queue_size=24, ema=0.9),

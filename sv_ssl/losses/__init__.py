@@ -11,14 +11,18 @@ from sv_ssl.losses.dino import DINOLoss
 from sv_ssl.losses.rows import Rows
 from sv_ssl.losses.sdpn import SDPNLoss
 from sv_ssl.losses.soft import SoftLabels, soft_cross_entropy
+from sv_ssl.losses.stages import Stages
+from sv_ssl.losses.vicreg import WMSE, Barlow, VIbCReg, VICReg
 
 __all__ = [
     "ACL",
     "ADD",
     "CLAR",
     "OPL",
-    "DINOLoss",
+    "WMSE",
     "AngularPrototypical",
+    "Barlow",
+    "DINOLoss",
     "Focal",
     "InfoNCE",
     "MarginSoftmax",
@@ -28,5 +32,8 @@ __all__ = [
     "SDPNLoss",
     "SoftADD",
     "SoftLabels",
+    "Stages",
+    "VIbCReg",
+    "VICReg",
     "soft_cross_entropy",
 ]

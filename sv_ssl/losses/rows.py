@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
+from sv_ssl.core.errors import InputError
 from sv_ssl.losses.soft import SoftLabels
 
 Loss = Callable[..., Tensor]
@@ -27,10 +29,26 @@ class Rows(NamedTuple):
         return self.z if self.h is None else self.h
 
 
+def two_views(z: Tensor, labels: Tensor | SoftLabels) -> tuple[Tensor, Tensor]:
+    """Return the rows of view 1 and those of view 2, whose labels must agree: (2 * N, D), (2 * N,) -> two of (N, D).
+
+    >>> two_views(torch.arange(4), torch.tensor([7, 8, 7, 8]))
+    (tensor([0, 1]), tensor([2, 3]))
+    """
+    if isinstance(labels, SoftLabels):
+        raise InputError("this loss compares two views of a recording and knows no mixed labels: leave mixup out")
+    n, rest = divmod(len(z), 2)
+    if rest or len(labels) != len(z) or not torch.equal(labels[:n], labels[n:]):
+        raise InputError(
+            f"{len(z)} rows with {len(labels)} labels are not two views of the same recordings, one after the other: "
+            "pass --n_views 2"
+        )
+    return z[:n], z[n:]
+
+
 def evaluate(loss: Loss, rows: Rows) -> Tensor:
     """Call a loss the way that it wants to be called.
 
-    >>> import torch
     >>> evaluate(torch.nn.functional.cross_entropy, Rows(torch.zeros(2, 4), torch.tensor([0, 1])))  # log 4
     tensor(1.3863)
     """

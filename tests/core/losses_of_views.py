@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from sv_ssl.losses import DINOLoss, SDPNLoss, geometry
+from sv_ssl.losses import WMSE, Barlow, DINOLoss, NTXent, SDPNLoss, Stages, VIbCReg, VICReg, geometry
 from sv_ssl.losses.dino import diversity
 from sv_ssl.losses.sdpn import fro_norm
 
@@ -46,6 +46,11 @@ def sdpn(loss, rows, student, teacher):
 def cases(dim):
     """-> the losses by name."""
     return {
+        "VICReg": VICReg,
+        "VIbCReg": VIbCReg,
+        "Barlow": Barlow,
+        "W-MSE": lambda: WMSE(0.1),
+        "stages": lambda: Stages([VICReg()], [NTXent(0.2, symmetric=False)]),
         "DINO": lambda: WithPrototypes(dim, dino, DINOLoss(PROTOTYPES)),
         "DINO Sinkhorn": lambda: WithPrototypes(dim, dino, DINOLoss(PROTOTYPES, centring="sinkhorn")),
         "SDPN": lambda: WithPrototypes(dim, sdpn, SDPNLoss(form="probs")),

@@ -110,3 +110,24 @@ def test_statistics_are_float64_without_gradient():
         geometry.spread(z),
     ]
     assert all(value.dtype == torch.float64 and value.shape == () and not value.requires_grad for value in found)
+
+
+def test_effective_rank_is_that_of_the_dimensions_in_use():
+    z = rows(200, 8).double()
+    assert 7 < geometry.effective_rank(z) <= 8
+    assert 2.8 < geometry.effective_rank(z @ torch.diag(torch.tensor([1.0] * 3 + [0.0] * 5).double())) <= 3
+    line = torch.arange(5.0)[:, None] * torch.ones(1, 4)
+    assert geometry.effective_rank(line).item() == pytest.approx(1)
+    assert geometry.effective_rank(torch.ones(5, 4)) == 1  # collapsed
+
+
+def test_usage_of_collapsed_assignments():
+    one, undecided = geometry.usage(torch.eye(4)[[2, 2, 2]]), geometry.usage(torch.full((3, 4), 0.25))
+    assert [value.item() for value in one.values()] == [1.0, 0.0, 1]
+    assert [value.item() for value in undecided.values()] == pytest.approx([4.0, math.log(4), 1])
+
+
+def test_entropy_of_a_certain_row_has_a_finite_gradient():
+    p = torch.eye(3).requires_grad_()
+    geometry.entropy(p).sum().backward()
+    assert p.grad.isfinite().all()

@@ -4,9 +4,11 @@ import pytest
 import torch
 from support import golden
 
-from sv_ssl.losses import WMSE, Barlow, NTXent, Rows, Stages, VIbCReg, VICReg, dino, geometry, sdpn
-from sv_ssl.losses.dino import DINOLoss, dino_stats
-from sv_ssl.losses.sdpn import SDPNLoss, sdpn_targets
+from sv_ssl.losses import WMSE, Barlow, NTXent, Rows, Stages, VIbCReg, VICReg, geometry
+from sv_ssl.losses import dino_loss as dino
+from sv_ssl.losses import sdpn_loss as sdpn
+from sv_ssl.losses.dino_loss import DINOLoss, dino_stats
+from sv_ssl.losses.sdpn_loss import SDPNLoss, sdpn_targets
 from sv_ssl.losses.sinkhorn import sinkhorn
 from sv_ssl.training import schedules
 

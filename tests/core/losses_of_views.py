@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from sv_ssl.losses import WMSE, Barlow, DINOLoss, NTXent, SDPNLoss, Stages, VIbCReg, VICReg, geometry
-from sv_ssl.losses.dino import diversity
-from sv_ssl.losses.sdpn import fro_norm
+from sv_ssl.losses.dino_loss import diversity
+from sv_ssl.losses.sdpn_loss import fro_norm
 
 PROTOTYPES = 7
 

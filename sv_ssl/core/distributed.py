@@ -237,7 +237,7 @@ def gather_batch(rows: Tensor) -> Tensor:
 
 
 def total(value: Tensor) -> Tensor:
-    """Sum a () tensor over the ranks, with its gradient. A loss made of such sums is the same on each rank.
+    """Sum a tensor over the ranks, with its gradient. A loss made of such sums is the same on each rank.
 
     >>> total(torch.tensor(2.0))
     tensor(2.)

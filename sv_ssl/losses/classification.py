@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sv_ssl.core.distributed import total, world_size
 from sv_ssl.core.errors import InputError, check_number
-from sv_ssl.losses.geometry import cosines, unit
+from sv_ssl.losses.geometry import cosines, unit, wide
 from sv_ssl.losses.margin import Margin, check_margin
 from sv_ssl.losses.rows import Loss, Rows, evaluate, resize, set_progress
 from sv_ssl.losses.soft import SoftLabels
@@ -181,10 +181,7 @@ class CLAR(nn.Module):
     def forward(self, rows: Rows) -> Tensor:
         if rows.logits is None or rows.targets is None:
             raise InputError("CLAR needs logits and targets and got none: use the method Labelled, supervision semi")
-        entropy = F.cross_entropy(rows.logits, rows.targets, ignore_index=-1, reduction="sum")
-        # Processes may have different numbers of labelled rows: DDP takes the mean of what each has of the whole sum.
-        known = total((rows.targets >= 0).sum()).clamp_min(1)
-        return evaluate(self.contrastive, rows) + self.weight * world_size() * entropy / known
+        return evaluate(self.contrastive, rows) + self.weight * known_cross_entropy(rows.logits, rows.targets)
 
     def set_progress(self, progress: float) -> None:
         """Pass the epochs done on to the contrastive loss."""
@@ -193,3 +190,14 @@ class CLAR(nn.Module):
     def resize(self, n_classes: int) -> None:
         """Pass the number of classes on to the contrastive loss."""
         resize(self.contrastive, n_classes)
+
+
+def known_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean cross-entropy of rows whose label is not -1, of all processes: (N, C), (N,) -> (). 0 for none.
+
+    >>> known_cross_entropy(torch.zeros(2, 4), torch.tensor([1, -1]))  # log 4
+    tensor(1.3863)
+    """
+    entropy = F.cross_entropy(wide(logits), labels, ignore_index=-1, reduction="sum")
+    # Processes may have different numbers of labelled rows: DDP takes the mean of what each has of the whole sum.
+    return world_size() * entropy / total((labels >= 0).sum()).clamp_min(1)

@@ -29,21 +29,21 @@ class Rows(NamedTuple):
         return self.z if self.h is None else self.h
 
 
-def two_views(z: Tensor, labels: Tensor | SoftLabels) -> tuple[Tensor, Tensor]:
-    """Return the rows of view 1 and those of view 2, whose labels must agree: (2 * N, D), (2 * N,) -> two of (N, D).
+def views(z: Tensor, labels: Tensor | SoftLabels, n_views: int = 2) -> Tensor:
+    """Return the rows view by view, if the labels of all views agree: (V * N, D), (V * N,) -> (V, N, D).
 
-    >>> two_views(torch.arange(4), torch.tensor([7, 8, 7, 8]))
-    (tensor([0, 1]), tensor([2, 3]))
+    >>> views(torch.eye(4), torch.tensor([7, 8, 7, 8])).shape
+    torch.Size([2, 2, 4])
     """
     if isinstance(labels, SoftLabels):
-        raise InputError("this loss compares two views of a recording and knows no mixed labels: leave mixup out")
-    n, rest = divmod(len(z), 2)
-    if rest or len(labels) != len(z) or not torch.equal(labels[:n], labels[n:]):
+        raise InputError("this loss compares the views of a recording and knows no mixed labels: leave mixup out")
+    n, rest = divmod(len(z), n_views)
+    if rest or len(labels) != len(z) or not torch.equal(labels, labels[:n].repeat(n_views)):
         raise InputError(
-            f"{len(z)} rows with {len(labels)} labels are not two views of the same recordings, one after the other: "
-            "pass --n_views 2"
+            f"{len(z)} rows with {len(labels)} labels are not {n_views} views of the same recordings, one after the "
+            f"other: pass --n_views {n_views}"
         )
-    return z[:n], z[n:]
+    return z.unflatten(0, (n_views, n))
 
 
 def evaluate(loss: Loss, rows: Rows) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sv_ssl.core.distributed import gather
 from sv_ssl.core.errors import InputError, check_number
 from sv_ssl.losses.geometry import unit, wide
-from sv_ssl.losses.rows import two_views
+from sv_ssl.losses.rows import views
 
 
 class OfTwoViews(nn.Module):
@@ -21,7 +21,7 @@ class OfTwoViews(nn.Module):
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
         with torch.autocast(z.device.type, enabled=False):
-            z1, z2 = (gather(wide(view)) for view in two_views(z, labels))
+            z1, z2 = (gather(wide(view)) for view in views(z, labels))
             if len(z1) < 2:
                 raise InputError(f"{type(self).__name__} got a single recording, which has no variance: use more")
             return self.compare(z1, z2)

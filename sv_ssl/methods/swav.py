@@ -85,7 +85,7 @@ class SwAV(Method):
         return Step(loss, long.flatten(0, 1), batch.rows.repeat(len(views)), figures, h.detach())
 
     def _sampled(self, z: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the crops with the second view replaced by sampled positives, if there are any, and figures of them."""
+        """Return the crops with the second view replaced by sampled positives, if there are any, and figures."""
         if self.positives is None:
             return z, {}
         self.positives.look(self.embedder, batch)

@@ -21,7 +21,6 @@ from ruamel.yaml.error import YAMLError
 
 from sv_ssl.core.errors import InputError
 
-
 DEMO = "demo"
 
 

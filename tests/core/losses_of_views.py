@@ -3,8 +3,25 @@
 import torch
 from torch import nn
 
-from sv_ssl.losses import WMSE, Barlow, DINOLoss, NTXent, SDPNLoss, Stages, VIbCReg, VICReg, geometry
+from sv_ssl.losses import (
+    WMSE,
+    Barlow,
+    DeepClusterLoss,
+    DINOLoss,
+    LeJEPA,
+    NTXent,
+    SDPNLoss,
+    SIGReg,
+    Stages,
+    SwAVLoss,
+    VIbCReg,
+    VICReg,
+    VISReg,
+    byol,
+    geometry,
+)
 from sv_ssl.losses.dino_loss import diversity
+from sv_ssl.losses.protonce import prototype_term
 from sv_ssl.losses.sdpn_loss import fro_norm
 
 PROTOTYPES = 7
@@ -43,6 +60,37 @@ def sdpn(loss, rows, student, teacher):
     return loss(student, teacher[0], rows).total
 
 
+def swav(loss, rows, student, teacher):
+    return loss(student)
+
+
+def swav_with_queue(loss, rows, student, teacher):
+    old = torch.randn(2, 9, PROTOTYPES, generator=torch.Generator().manual_seed(0))
+    return loss(student, old / 4)
+
+
+class Clusters(nn.Module):
+    """Compute a loss of rows and the clusters of some recordings: of each process other ones have none."""
+
+    def __init__(self, dim, compute):
+        super().__init__()
+        self.centroids = torch.randn(PROTOTYPES, dim)
+        self.compute = compute
+
+    def forward(self, z, labels):
+        clusters = torch.where(labels < 3, labels, -1)
+        return self.compute(z, clusters[None], self.centroids)
+
+
+def deepcluster(z, clusters, centroids):
+    scores = geometry.cosines(geometry.unit(z), geometry.unit(centroids))
+    return DeepClusterLoss()([views(scores)], clusters.view(1, 2, -1)[:, 0])
+
+
+def protonce(z, clusters, centroids):
+    return prototype_term(z, [centroids], clusters, [torch.full((PROTOTYPES,), 0.2)])
+
+
 def cases(dim):
     """-> the losses by name."""
     return {
@@ -56,5 +104,13 @@ def cases(dim):
         "SDPN": lambda: WithPrototypes(dim, sdpn, SDPNLoss(form="probs")),
         "SDPN logits": lambda: WithPrototypes(dim, sdpn, SDPNLoss(form="logits")),
         "diversity": lambda: lambda z, labels: diversity(views(z), views(z)),
+        "SwAV": lambda: WithPrototypes(dim, swav, SwAVLoss()),
+        "SwAV with a queue": lambda: WithPrototypes(dim, swav_with_queue, SwAVLoss()),
+        "DeepCluster": lambda: Clusters(dim, deepcluster),
+        "ProtoNCE": lambda: Clusters(dim, protonce),
+        "BYOL": lambda: lambda z, labels: byol(views(z), views(z.flip(1))),
+        "SIGReg": lambda: SIGReg(directions=8),
+        "LeJEPA": lambda: LeJEPA(directions=8),
+        "VISReg": lambda: VISReg(directions=8),
         "dimensions": lambda: lambda z, labels: fro_norm(z),
     }

@@ -4,19 +4,33 @@ import pytest
 import torch
 from support import golden
 
-from sv_ssl.losses import WMSE, Barlow, NTXent, Rows, Stages, VIbCReg, VICReg, geometry
+from sv_ssl.losses import (
+    WMSE,
+    Barlow,
+    DeepClusterLoss,
+    DINOLoss,
+    InfoNCE,
+    NTXent,
+    Rows,
+    SDPNLoss,
+    Stages,
+    SwAVLoss,
+    VIbCReg,
+    VICReg,
+    byol,
+    geometry,
+    simsiam,
+)
 from sv_ssl.losses import dino_loss as dino
 from sv_ssl.losses import sdpn_loss as sdpn
-from sv_ssl.losses.dino_loss import DINOLoss, dino_stats
-from sv_ssl.losses.sdpn_loss import SDPNLoss, sdpn_targets
+from sv_ssl.losses.dino_loss import dino_stats
+from sv_ssl.losses.protonce import concentration, prototype_term
+from sv_ssl.losses.sdpn_loss import sdpn_targets
 from sv_ssl.losses.sinkhorn import sinkhorn
 from sv_ssl.training import schedules
 
 CASES = golden.read("ssl.json")
 GROUPS_ELSEWHERE = {
-    "byol": "here, soon",
-    "swav": "here, soon",
-    "protonce": "here, soon",
     "gate": "pseudo-labels",
     "subcenter": "margin softmax with sub-centres",
     "ssps": "positive sampling and k-means",
@@ -116,6 +130,31 @@ def sdpn_parts(anchors, target, prototypes, embeddings=(), sinkhorn_form="probs"
     return loss(student, with_prototypes(target, prototypes), embeddings)._asdict()
 
 
+def byol_of(p1, p2, z1, z2):
+    return byol([p1, p2], [z1, z2])
+
+
+def simsiam_of(p1, p2, z1, z2):
+    return simsiam([p1, p2], [z1, z2])
+
+
+def swav(scores, queue_scores=None):
+    return SwAVLoss()(scores, queue_scores)
+
+
+def deepcluster(scores, assignments, tau=0.1):
+    return DeepClusterLoss(tau)(scores, assignments)
+
+
+def protonce(q, keys, queue, centroids, assignments, phi, tau):
+    contrastive = InfoNCE(tau)(q, keys, geometry.unit(queue))
+    return contrastive + prototype_term(q, centroids, assignments, phi)
+
+
+def concentration_of(x, centroids, assignments, tau):
+    return concentration(x, centroids, assignments, tau)
+
+
 def momentum_cosine(step, total, start, end):
     return schedules.cosine(int(step), int(total), start, end)
 
@@ -132,6 +171,12 @@ ADAPTERS = {
     "two_stage": two_stage,
     "barlow_twins": barlow_twins,
     "wmse": wmse,
+    "byol": byol_of,
+    "simsiam": simsiam_of,
+    "swav": swav,
+    "deepcluster": deepcluster,
+    "protonce": protonce,
+    "concentration": concentration_of,
     "dino": dino_loss,
     "dino_center": dino_center,
     "dino_stats": dino_statistics,
@@ -155,8 +200,12 @@ FLOAT64_ONLY = ("koleo_hand_same",)  # in float32 the two rows differ by roundin
 
 
 def tensors(case, dtype):
+    """Assignments stay integers, everything else becomes `dtype`; the clusterings of ProtoNCE differ in size."""
+
     def convert(name, value):
-        return torch.tensor(value, dtype=torch.int64 if name in ("assignments",) else dtype)
+        if case["function"] == "protonce" and name in ("centroids", "phi"):
+            return [torch.tensor(clustering, dtype=dtype) for clustering in value]
+        return torch.tensor(value, dtype=torch.int64 if name == "assignments" else dtype)
 
     return {name: convert(name, value) for name, value in case["inputs"].items()}
 

@@ -85,9 +85,12 @@ def test_nothing_that_faiss_would_open_is_opened(tmp_path):
     index = search.create("ivf", NAMES, ROWS)
     index.save(tmp_path / "a.index")
     lists = faiss.OnDiskInvertedLists(index.rows.nlist, index.rows.code_size, f"{tmp_path}/thesis")
+    held = faiss.InvertedListsPtrVector()
+    held.push_back(index.rows.invlists)
+    lists.merge_from_multiple(held.data(), held.size())
     index.rows.replace_invlists(lists)
     faiss.write_index(index.rows, str(tmp_path / "b.index"))
-    del index, lists
+    del index, lists, held
     (tmp_path / "thesis").write_text("years of work")
     bad = with_text(
         (tmp_path / "b.index").read_bytes(), json.dumps(split((tmp_path / "a.index").read_bytes())[1]).encode()

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import check_ordinary
 from sv_ssl.embeddings import kaldi, numpy_files, table_files
 from sv_ssl.embeddings.numpy_files import one_line
 from sv_ssl.embeddings.table_files import Stored
@@ -56,9 +57,13 @@ def read(path: str | os.PathLike) -> Embeddings:
     if kind not in READERS:
         raise InputError(f"{name}: wanted embeddings as {', '.join(READERS)}, by the ending of the name")
     wanted, reader = READERS[kind]
+    if kind != "a folder":
+        check_ordinary(name)
     try:
         ids, stored = reader(Path(name))
         rows = stored if isinstance(stored, np.ndarray) else _stacked(ids, stored)
+    except InputError:
+        raise
     except Exception as error:  # a foreign or damaged file fails in any of a dozen ways
         if isinstance(error, OSError) and error.filename:
             raise InputError(f"cannot read {error.filename}: {error.strerror}") from None

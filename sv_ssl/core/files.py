@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import stat
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 from sv_ssl.core.errors import InputError
 
 LOCK = ".lock"
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 OTHER_KINDS = {
     stat.S_IFIFO: "a FIFO: write what comes from it into a file, and name that",
     stat.S_IFSOCK: "a socket: write what comes from it into a file, and name that",
@@ -82,6 +84,40 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         if os.path.exists(name):
             os.unlink(name)
+
+
+def write_table(path: str | os.PathLike, rows: Iterable[Iterable[object]], end: str = "\r\n") -> None:
+    """Write a table for people: a spreadsheet runs none of its cells as a formula.
+
+    Tables that programs read back, such as manifests, keep every cell as it is and are not written here.
+
+    >>> import tempfile
+    >>> path = tempfile.mkdtemp() + "/a.csv"
+    >>> write_table(path, [("wav", "change"), ("=HYPERLINK(0)", -0.5)])
+    >>> print(Path(path).read_text(), end="")
+    wav,change
+    '=HYPERLINK(0),-0.5
+    """
+    with (
+        atomic_write(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
+        csv.writer(file, lineterminator=end).writerows([plain(cell) for cell in row] for row in rows)
+
+
+def plain(cell: object) -> object:
+    """Return a cell with an apostrophe before what a spreadsheet would take for a formula; numbers stay.
+
+    >>> [plain(cell) for cell in ("=1+1", "-x.wav", "-0.5", "-", -1)]
+    ["'=1+1", "'-x.wav", '-0.5', '-', -1]
+    """
+    if not isinstance(cell, str) or len(cell) < 2 or not cell.startswith(FORMULA):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 @contextmanager

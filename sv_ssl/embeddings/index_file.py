@@ -16,6 +16,7 @@ import json
 import os
 import struct
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,15 +51,14 @@ def write(path: str | os.PathLike, about: About, rows: Any) -> None:
             raise InputError(f"cannot write {path}: faiss could not finish the file; is the disk full?") from None
         with open(temporary, "ab") as file:
             file.write(text[: -DIGITS - 2])
-        digits = hashlib.sha256(np.memmap(temporary, mode="r")).hexdigest()
+        digits = hashlib.sha256(np.memmap(temporary, mode="r").data).hexdigest()
         with open(temporary, "ab") as file:
             file.write(digits.encode() + text[-2:] + len(text).to_bytes(8, "little") + MAGIC)
 
 
 def read(path: str | os.PathLike) -> tuple[About, Any]:
     """Read what `write` wrote: what is about the index, and faiss's own; a damaged or foreign file is refused."""
-    import faiss
-
+    faiss: Any = import_module("faiss")  # whose types do not name all that it has
     check_ordinary(path)
     try:
         with open(path, "rb") as file:
@@ -88,7 +88,7 @@ def _checked(file: Any, path: str | os.PathLike) -> About:
     start = len(data) - END - length
     described = json.loads(data[start:-END].tobytes().decode())
     if "sha256" in described:
-        digits = hashlib.sha256(data[: -END - 2 - DIGITS]).hexdigest()
+        digits = hashlib.sha256(data[: -END - 2 - DIGITS].data).hexdigest()
         _want(described["sha256"] == digits, "its bytes are not those that were written (sha256)")
     _want({*described, "sha256"} == {*About._fields, "sha256"}, f"it describes {', '.join(described)}")
     about = About(*(described[name] for name in About._fields))
@@ -127,7 +127,7 @@ class _Walk:
 
     def numbers(self, layout: str) -> tuple[Any, ...]:
         """Pass numbers, as `struct` names their types."""
-        return struct.unpack_from(f"<{layout}", self.data, self._passed(struct.calcsize(f"<{layout}")))
+        return struct.unpack_from(f"<{layout}", self.data.data, self._passed(struct.calcsize(f"<{layout}")))
 
     def array(self, dtype: str, count: int) -> np.ndarray:
         """Pass an array; it is not copied."""

@@ -43,9 +43,8 @@ def read(path: Path, settings: Collection[str]) -> RecipeYaml:
     meanings = _meanings(files)
     text = _annotated(_text(node), meanings) if len(files) > 1 or demo else _read(path)
     written = top_level(text, path)
-    if unknown := [key for key in demo if key not in written and key not in settings]:
-        raise InputError(f"{path} has no key {unknown[0]!r}, which its {DEMO} sets")
-    return RecipeYaml(path, text, written, meanings, demo)
+    used = {key: size for key, size in demo.items() if key in written or key in settings}  # of those below some are not
+    return RecipeYaml(path, text, written, meanings, used)
 
 
 def _take_demo(node: yaml.MappingNode, path: Path) -> dict[str, Any]:

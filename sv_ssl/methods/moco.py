@@ -38,8 +38,8 @@ class MoCo(Method):
                  and the queue does not. 1 switches it off.
     head_dim     width of what `head` puts out.
     mask_labels  queue entries with the query's own label are no negatives.
-    clusters     queue entries of the query's own cluster are no negatives, as in C3-DINO's first stage: moco_c3.yaml. The
-                 clusters are those of the keys of the epoch before.
+    clusters     queue entries of the query's own cluster are no negatives, as in C3-DINO's first stage: moco_c3.yaml.
+                 The clusters are those of the keys of the epoch before.
     prototypes   a query is to find its cluster's centroid too: protonce.yaml
     positives    another recording's keys in place of the row's own: SSPS
     labels       "utterance": labels are the rows of the training manifest; "speaker": their classes. With mask_labels
@@ -130,7 +130,8 @@ class MoCo(Method):
         # Direction d has queries of view d; their keys, and those of its queue, are of the other view.
         z = self._queries(views[: self.directions])  # (directions, B, P)
         keys = self._keys(views[2 - self.directions :]).flip(0)  # (directions, B, P)
-        positive, figures = keys, {}
+        positive = keys
+        figures: dict[str, Tensor] = {}
         if self.positives is not None:
             self.positives.look(self.embedder, batch)
             positive, figures = self.positives.replace(keys, batch.rows)

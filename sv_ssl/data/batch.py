@@ -18,12 +18,14 @@ class Batch(NamedTuple):
     rows: Tensor  # (B,) int64: row numbers of the training manifest
     short: Tensor | None = None  # (S, B, fewer samples)
     speeds: Tensor | None = None  # (B,) int64: the place of its speed in the list, where there are several
+    clean: Tensor | None = None  # (C, B, samples): crops that no transform has changed
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
     """Stack the items of `Views` -> {"views": (V, B, T), "rows": (B,), "drawn": {name: (V, B, ...)}, "notes": [...]}.
 
-    With several speeds also "speeds" (B,), with short crops also "short" (S, B, Ts) and "short_drawn".
+    With several speeds also "speeds" (B,), with short crops also "short" (S, B, Ts) and "short_drawn", with clean crops
+    also "clean" (C, B, Tc).
     """
     raw = {
         "views": _stack(items, "views"),
@@ -36,6 +38,8 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
     if "short" in items[0]:
         raw["short"] = _stack(items, "short")
         raw["short_drawn"] = _stack_drawn(items, "short_drawn")
+    if "clean" in items[0]:
+        raw["clean"] = _stack(items, "clean")
     return raw
 
 
@@ -66,6 +70,7 @@ def to_batch(raw: dict[str, Any], transforms: Pipeline | None, device: torch.dev
         rows=raw["rows"].to(device, non_blocking=True),
         short=_transformed(raw["short"], raw["short_drawn"], transforms, device) if "short" in raw else None,
         speeds=raw["speeds"].to(device, non_blocking=True) if "speeds" in raw else None,
+        clean=raw["clean"].to(device, non_blocking=True) if "clean" in raw else None,
     )
 
 

@@ -30,6 +30,21 @@ def speaker_labels(manifest: pd.DataFrame) -> np.ndarray:
     return pd.factorize(names, sort=True)[0].astype(np.int64)
 
 
+def numbered(manifest: pd.DataFrame, column: str) -> np.ndarray | None:
+    """Return (N,) int64, the number of each row's value among the sorted ones of a column; -1 where it is empty.
+
+    None where the manifest does not have the column, or nothing in it.
+
+    >>> numbered(pd.DataFrame({"session": ["b", "", "a"]}), "session").tolist()
+    [1, -1, 0]
+    """
+    if column not in manifest:
+        return None
+    names = manifest[column]
+    numbers = pd.factorize(names.where(names.notna() & (names != "")), sort=True)[0].astype(np.int64)
+    return numbers if (numbers >= 0).any() else None
+
+
 def n_classes(labels: np.ndarray, speeds: Sequence[float] = (1.0,)) -> int:
     """Count the classes of labels that count from 0, where each speed of a speaker is a class.
 

@@ -3,13 +3,14 @@
 Every random choice about an utterance comes from a stream of its own by (seed, epoch, row), so neither the number of
 workers nor an interruption changes what is drawn. The sampler hands (epoch, row) to the dataset, which has no state
 that a worker could miss; an utterance that comes again in an epoch is (epoch, row, time), so that it is cropped anew.
-Transforms, short crops and speeds have streams beside that of the crops: with and without them the rest is the same.
+Transforms, short crops, clean crops and speeds have streams beside that of the crops: with and without them the rest is
+the same.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from sv_ssl.core.errors import InputError
 from sv_ssl.core.seeds import stream
 from sv_ssl.data.readers import Reader
 
+STREAMS = {"views": "crops", "short": "short crops", "clean": "clean crops"}  # of each kind of crops
 ATTEMPTS = 20  # files that may be unusable one after the other
 
 
@@ -44,6 +46,7 @@ class Views(Dataset):
     n_views     long crops of `crop_seconds`
     transforms  what they draw is applied on the device, by `batch.to_batch`
     n_short     short crops of `short_seconds` beside the long ones
+    n_clean     crops of `clean_seconds` that no transform changes
     speeds      an utterance is played at one of them, drawn anew each time, all its crops alike. This changes tempo and
                 pitch, and so the speaker. In `self.speeds` 1 is first and the others follow as given.
     """
@@ -58,12 +61,16 @@ class Views(Dataset):
         n_short: int = 0,
         short_seconds: float = 1.0,
         speeds: Sequence[float] = (1.0,),
+        n_clean: int = 0,
+        clean_seconds: float = 4.0,
     ):
         self.reader = reader
-        self.n_views = n_views
         self.n_samples = round(crop_seconds * reader.sample_rate)
-        self.n_short = n_short
-        self.n_short_samples = round(short_seconds * reader.sample_rate)
+        self.kinds = {  # how many crops, of how many samples
+            "views": (n_views, self.n_samples),
+            "short": (n_short, round(short_seconds * reader.sample_rate)),
+            "clean": (n_clean, round(clean_seconds * reader.sample_rate)),
+        }
         self.transforms = transforms
         self.seed = seed
         self.speeds = _exact(speeds)
@@ -71,43 +78,49 @@ class Views(Dataset):
     def __len__(self) -> int:
         return len(self.reader)
 
+    @property
+    def n_crops(self) -> int:
+        """Return how many crops of an utterance there are in all."""
+        return sum(n for n, _ in self.kinds.values())
+
     def __getitem__(self, key: tuple[int, ...]) -> dict[str, Any]:
         """Return {"views": (V, T), "row", "speed": its place in the list or None, "drawn": [{...}] of the V, "notes"}.
 
-        With short crops also "short" (S, Ts) and "short_drawn".
+        With short crops also "short" (S, Ts) and "short_drawn", with clean ones "clean" (C, Tc).
         """
         notes: list[Note] = []
-        rng = stream(self.seed, "crops", *key)
-        short_rng = stream(self.seed, "short crops", *key) if self.n_short else None
         speed = int(stream(self.seed, "speeds", *key).integers(len(self.speeds))) if len(self.speeds) > 1 else None
-        row, crops = self._read(key[1], rng, short_rng, self.speeds[speed or 0], notes)
-        item = {"views": crops[0], "row": row, "speed": speed, "drawn": [], "notes": notes}
+        streams = {kind: stream(self.seed, name, *key) for kind, name in STREAMS.items() if self.kinds[kind][0]}
+        chooser = streams.get("views") or stream(self.seed, STREAMS["views"], *key)
+        row, crops = self._read(key[1], chooser, streams, self.speeds[speed or 0], notes)
+        views = crops.get("views", np.empty((0, self.n_samples), np.float32))
+        item = {"views": views, "row": row, "speed": speed, "drawn": [], "notes": notes}
         if self.transforms is not None:
-            item["drawn"] = self._draw(stream(self.seed, "transforms", *key), self.n_views, self.n_samples, notes)
-        if short_rng is not None:
-            item["short"], item["short_drawn"] = crops[1], []
+            item["drawn"] = self._draw(stream(self.seed, "transforms", *key), *self.kinds["views"], notes)
+        if "short" in crops:
+            item["short"], item["short_drawn"] = crops["short"], []
             if self.transforms is not None:
-                item["short_drawn"] = self._draw(short_rng, self.n_short, self.n_short_samples, notes)
+                item["short_drawn"] = self._draw(streams["short"], *self.kinds["short"], notes)
+        if "clean" in crops:
+            item["clean"] = crops["clean"]
         return item
 
     def _read(
         self,
         row: int,
-        rng: np.random.Generator,
-        short_rng: np.random.Generator | None,
+        chooser: np.random.Generator,
+        streams: Mapping[str, np.random.Generator],
         speed: Fraction,
         notes: list[Note],
-    ) -> tuple[int, list[np.ndarray]]:
-        """Return the crops of a row, or of the next usable one that is drawn, and which row it was."""
+    ) -> tuple[int, dict[str, np.ndarray]]:
+        """Return the crops of a row, or of the next usable one that `chooser` draws, and which row it was."""
         for _attempt in range(ATTEMPTS):
-            wanted = [(rng.random(self.n_views), self.n_samples)]
-            if short_rng is not None:
-                wanted.append((short_rng.random(self.n_short), self.n_short_samples))
+            wanted = [(rng.random(self.kinds[kind][0]), self.kinds[kind][1]) for kind, rng in streams.items()]
             try:
-                return row, self._cut(row, wanted, speed, notes)
+                return row, dict(zip(streams, self._cut(row, wanted, speed, notes)))
             except AudioError as error:
                 notes.append(Note(self.reader.wav[row], "skipped", str(error), error.kind))
-                row = int(rng.integers(len(self)))
+                row = int(chooser.integers(len(self)))
         raise InputError(f"{ATTEMPTS} training files in a row cannot be used; the last: {notes[-1].reason}")
 
     def _cut(

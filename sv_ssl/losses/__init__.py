@@ -7,15 +7,15 @@ calls it the right way. Margins are functions in `sv_ssl.losses.margin`, handed 
 from sv_ssl.losses.angular import ACL, ADD, OPL, SoftADD
 from sv_ssl.losses.classification import CLAR, Focal, MarginSoftmax, Penalised
 from sv_ssl.losses.contrastive import AngularPrototypical, InfoNCE, NTXent
-from sv_ssl.losses.deepcluster import DeepClusterLoss
-from sv_ssl.losses.dino import DINOLoss
+from sv_ssl.losses.deepcluster_loss import DeepClusterLoss
+from sv_ssl.losses.dino_loss import DINOLoss
 from sv_ssl.losses.lejepa import LeJEPA, SIGReg, VISReg
-from sv_ssl.losses.predictive import byol, simsiam
+from sv_ssl.losses.predictive_loss import byol, simsiam
 from sv_ssl.losses.rows import Rows
-from sv_ssl.losses.sdpn import SDPNLoss
+from sv_ssl.losses.sdpn_loss import SDPNLoss
 from sv_ssl.losses.soft import SoftLabels, soft_cross_entropy
 from sv_ssl.losses.stages import Stages
-from sv_ssl.losses.swav import SwAVLoss
+from sv_ssl.losses.swav_loss import SwAVLoss
 from sv_ssl.losses.vicreg import WMSE, Barlow, VIbCReg, VICReg
 
 __all__ = [

@@ -15,6 +15,7 @@ class Needs(NamedTuple):
 
     views: int = 2  # long crops of an utterance in a step: at least so many
     short: bool = False  # whether it can use short crops
+    clean: int = 0  # crops without noises and rooms: exactly so many
     labels: str = "none"  # "none", "some" (-1 where unknown) or "all": the classes that it looks up by row
     partners: int = 0  # other recordings whose audio must come along (no method wants any yet)
 
@@ -28,6 +29,9 @@ class Facts(NamedTuple):
     steps: int  # of an epoch
     epochs: int
     seed: int
+    # Where the manifest knows them, (n_rows,) int64, -1 where unknown: to measure clusters by, never to learn from.
+    speakers: np.ndarray | None = None
+    recordings: np.ndarray | None = None
 
 
 class Step(NamedTuple):
@@ -37,6 +41,7 @@ class Step(NamedTuple):
     z: Tensor  # (R, D) detached, to watch
     labels: Tensor  # (R,) of z's rows: equal for what should be alike
     log: dict[str, Tensor] = {}
+    h: Tensor | None = None  # (R, E) detached: the embeddings that z was made of, where a head lies between
 
 
 class Method(nn.Module):
@@ -65,8 +70,8 @@ class Method(nn.Module):
     def on_step_end(self, progress: float) -> None:
         """Called after the optimizer has changed the weights."""
 
-    def on_epoch_end(self, epoch: int) -> None:
-        """Called after the last step of an epoch."""
+    def on_epoch_end(self, epoch: int) -> dict[str, float] | None:
+        """Called after the last step of an epoch, before a checkpoint. May return what is to be logged of it."""
 
     def embedder_to_keep(self) -> nn.Module:
         """Return the embedder that is validated and saved."""

@@ -8,12 +8,17 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from sv_ssl.core.errors import InputError
+
+BUFFERS = ("own", "copy", "ema")
+
 
 class Ema:
-    """Move a slow copy: theta_slow <- weight * theta_slow + (1 - weight) * theta, parameters only.
+    """Move a slow copy: theta_slow <- weight * theta_slow + (1 - weight) * theta.
 
-    `weight` is a number, or a function of the epochs done (a schedule). Buffers are not touched: a slow copy that sees
-    batches of its own has BatchNorm statistics of its own.
+    weight   a number, or a function of the epochs done, fractional: a schedule moves with every step.
+    buffers  of the copy, such as BatchNorm's statistics. "own": they are not touched, because a slow copy that sees
+             batches of its own gathers its own; "copy": those of the network; "ema": moved as the parameters are.
 
     >>> slow, fast = nn.Linear(1, 1), nn.Linear(1, 1)
     >>> Ema(0.0).update(slow, fast, progress=0.0)
@@ -21,14 +26,24 @@ class Ema:
     True
     """
 
-    def __init__(self, weight: float | Callable[[float], float]):
+    def __init__(self, weight: float | Callable[[float], float], buffers: str = "own"):
+        if buffers not in BUFFERS:
+            raise InputError(f"buffers is {buffers!r}: choose {', '.join(BUFFERS[:-1])} or {BUFFERS[-1]}")
         self.weight = weight
+        self.buffers = buffers
 
     @torch.no_grad()
     def update(self, slow: nn.Module, fast: nn.Module, progress: float) -> None:
-        """Move the parameters of `slow` towards those of `fast`."""
+        """Move the slow copy towards the network that it is a copy of."""
         weight = self.weight(progress) if callable(self.weight) else self.weight
         torch._foreach_lerp_(list(slow.parameters()), list(fast.parameters()), 1.0 - weight)  # type: ignore[arg-type]
+        if self.buffers == "own":
+            return
+        for old, new in zip(slow.buffers(), fast.buffers()):
+            if self.buffers == "ema" and old.is_floating_point():
+                old.lerp_(new, 1.0 - weight)
+            else:
+                old.copy_(new)
 
 
 def slow_copy(module: nn.Module) -> nn.Module:

@@ -115,9 +115,10 @@ class MoCo(Method):
         self.ema.update(self.key, self._query_encoder(), progress)
         self.queue.push()
 
-    def on_epoch_end(self, epoch: int) -> None:
+    def on_epoch_end(self, epoch: int) -> dict[str, float]:
         """Forget the keys of an accumulated batch that the epoch's end cut short: its gradients are dropped too."""
         self.queue.drop_waiting()
+        return {}
 
     def _query_encoder(self) -> nn.Module:
         return nn.Sequential(self.embedder, self.head)

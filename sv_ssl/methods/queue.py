@@ -11,10 +11,10 @@ from sv_ssl.core.seeds import torch_stream
 
 
 class Queue(nn.Module):
-    """Keep the newest keys of all processes: `rows` (L, K, D) of length 1, in L lanes, and their `labels` (K,).
+    """Keep the newest keys of all processes: `rows` (L, K, D), in L lanes, and their `labels` (K,).
 
     Keys wait from the forward pass until `push`, since a queue may not change before the backward pass. The queue
-    starts with random vectors, labelled -1: no recording has that label, so they are negatives of every query.
+    starts with random unit vectors, labelled -1: no recording has that label, so they are negatives of every query.
     """
 
     rows: Tensor
@@ -36,7 +36,7 @@ class Queue(nn.Module):
         self.position = state
 
     def wait(self, keys: Tensor, labels: Tensor) -> None:
-        """Take keys (L, N, D) of length 1 and their labels (N,), to be written by the next `push`."""
+        """Take keys (L, N, D) and their labels (N,), to be written by the next `push`."""
         self.waiting.append((keys, labels))
 
     @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from sv_ssl.core.distributed import gather, gather_plain
@@ -11,7 +12,9 @@ from sv_ssl.losses.rows import Loss, Rows, evaluate, resize, set_progress
 from sv_ssl.methods.base import Facts, Method, Needs, Step
 from sv_ssl.methods.classes import Classes
 from sv_ssl.methods.mixup import Mixup
+from sv_ssl.methods.positives import Positives
 from sv_ssl.models.features import seed_masks
+from sv_ssl.models.heads import width
 
 LABELS = ("utterance", "speaker")
 
@@ -25,7 +28,8 @@ class SimCLR(Method):
     aam_softmax.yaml, add_hard.yaml and add_soft.yaml with `MarginSoftmax`.
 
     Short crops are compared with the long ones of all recordings, and never with each other; the loss needs a method
-    `against`, as `NTXent` has. `mixup` mixes the rows, for a loss that takes SoftLabels.
+    `against`, as `NTXent` has. `mixup` mixes the rows, for a loss that takes SoftLabels. `positives` replaces the
+    second of two views: SSPS, ssps.yaml. The losses of `losses.vicreg` and `losses.lejepa` are used in the same way.
     """
 
     def __init__(
@@ -35,16 +39,22 @@ class SimCLR(Method):
         head: nn.Module | None = None,
         mixup: Mixup | None = None,
         labels: str = "utterance",
+        positives: Positives | None = None,
     ):
         super().__init__()
         if labels not in LABELS:
             raise InputError(f"labels is {labels!r}: choose {' or '.join(LABELS)}")
         if getattr(loss, "takes_queue", False):
             raise InputError(f"{type(loss).__name__} compares with a queue, which SimCLR has not: use MoCo")
+        if positives is not None and labels != "utterance":
+            raise InputError(
+                "positives are sampled where labels are unknown: pass --labels utterance, or leave them out"
+            )
         self.embedder = embedder
         self.loss = loss
         self.head = head or nn.Identity()
         self.mixup = mixup
+        self.positives = positives
         self.by_class = labels == "speaker"
         self.classes = Classes()
         # A classifier can do with one view of each recording.
@@ -52,10 +62,13 @@ class SimCLR(Method):
             views=1 if self.by_class else 2,
             short=hasattr(loss, "against"),
             labels="all" if self.by_class else "none",
+            clean=1 if positives is not None else 0,
         )
 
     def prepare(self, facts: Facts) -> None:
         seed_masks(self, facts.seed)
+        if self.positives is not None:
+            self.positives.prepare(facts, self.embedder.dim, width(self.head, self.embedder.dim))
         if not self.by_class:
             return
         self.classes.prepare(facts, all_known=True)
@@ -63,8 +76,19 @@ class SimCLR(Method):
         if self.mixup is not None:
             self.mixup.resize(facts.n_classes)
 
+    def on_epoch_start(self, epoch: int) -> None:
+        if self.positives is not None:
+            self.positives.start_epoch(epoch)
+
     def on_step_start(self, progress: float) -> None:
         set_progress(self.loss, progress)
+
+    def on_step_end(self, progress: float) -> None:
+        if self.positives is not None:
+            self.positives.push()
+
+    def on_epoch_end(self, epoch: int) -> dict[str, float]:
+        return self.positives.end_epoch(epoch) if self.positives is not None else {}
 
     def forward(self, batch: Batch) -> Step:
         labels = self.classes(batch) if self.by_class else batch.rows
@@ -74,10 +98,21 @@ class SimCLR(Method):
             waves, mixed_labels = self.mixup(waves, row_labels)
         h = self.embedder(waves)  # (V * B, dim): one pass of the encoder
         z = self.head(h)
-        loss = evaluate(self.loss, Rows(z, mixed_labels, h=h))
+        compared, figures = (z, {}) if self.positives is None else self._sampled(z, batch)
+        loss = evaluate(self.loss, Rows(compared, mixed_labels, h=h))
         if batch.short is not None:
             loss = loss + self._of_short_crops(batch.short, labels, z, row_labels)
-        return Step(loss, z.detach(), row_labels)
+        return Step(loss, z.detach(), row_labels, figures, h.detach())
+
+    def _sampled(self, z: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return z with its second view replaced by sampled positives, and what is to be logged of them."""
+        assert self.positives is not None
+        if len(batch.views) != 2:
+            raise InputError(f"positives take the place of the second view of 2, {len(batch.views)} came: --n_views 2")
+        self.positives.look(self.embedder, batch)
+        first, second = z.chunk(2)
+        sampled, figures = self.positives.replace(second[None], batch.rows)
+        return torch.cat([first, sampled[0]]), figures
 
     def _of_short_crops(self, short: Tensor, labels: Tensor, keys: Tensor, key_labels: Tensor) -> Tensor:
         if not self.needs.short:

@@ -20,13 +20,12 @@ from sv_ssl.data.batch import to_batch
 from sv_ssl.data.loader import TimedLoader
 from sv_ssl.data.views import Note
 from sv_ssl.methods.base import Step
-from sv_ssl.training import checkpoints, optimizer
+from sv_ssl.training import checkpoints, optimizer, watch
 from sv_ssl.training.checkpoints import AtomicCheckpointer
 from sv_ssl.training.journal import Journal
-from sv_ssl.training.run_log import RunLog, measures
+from sv_ssl.training.run_log import RunLog
 from sv_ssl.training.settings import Settings
 
-COLLAPSED = 0.01  # of the spread of unit embeddings, 1 when they fill the sphere evenly: below it they are one point
 FEW = 10  # fewer unusable files than this say nothing about a corpus
 
 Validate = Callable[[nn.Module], dict[str, Any]]  # embedder -> metrics
@@ -54,8 +53,8 @@ class SSLBrain(sb.Brain):
             options = {**options, "ckpt_interval_minutes": 0}  # SpeechBrain takes one of the two
         super().__init__({"method": self.method}, settings.opt_class, options, {"device": device}, checkpointer)
         self.epoch = 1
-        # All crops of an epoch, short ones included.
-        self.crops = len(train) * train.batch_sampler.batch_size * (train.dataset.n_views + train.dataset.n_short)
+        # All crops of an epoch, short and clean ones included.
+        self.crops = len(train) * train.batch_sampler.batch_size * train.dataset.n_crops
         self.log = RunLog(Path(settings.output_folder), settings.epochs, self.crops, settings.tensorboard)
 
     # ---------------------------------------------------------------------------------------------- one step
@@ -76,6 +75,15 @@ class SSLBrain(sb.Brain):
         """Epochs done, to the middle of the present batch: no batch lies on the border of two epochs."""
         return self.epoch - 1 + (self.step - 0.5) / len(self.train_loader)
 
+    def optimizers_step(self) -> None:
+        """Make a step with the gradients of all groups clipped; SpeechBrain's own clips those of the first alone."""
+        self.scaler.unscale_(self.optimizer)
+        optimizer.clip(self.optimizer, self.settings.max_grad_norm, self.settings.clip_each)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer_step += 1
+
     def on_fit_batch_start(self, batch: dict, should_step: bool) -> None:
         optimizer.set_rate(self.optimizer, self.settings.lr(self.progress))
         self.method.on_step_start(self.progress)
@@ -90,9 +98,9 @@ class SSLBrain(sb.Brain):
         self.log.step(self.crops // len(self.train_loader))
 
     def _watch(self, step: Step) -> None:
-        watched = {**{name: float(value) for name, value in step.log.items()}, **measures(step.z, step.labels)}
+        watched = watch.figures(step)
         self.journal.watched.append(watched)
-        if watched["spread"] < COLLAPSED:
+        if watched["spread"] < watch.COLLAPSED:
             raise InputError(
                 f"the embeddings have collapsed to one point (spread {watched['spread']:.1e} of 1) "
                 f"at epoch {self.epoch}, batch {self.step}. {self._last_good()}"
@@ -166,7 +174,9 @@ class SSLBrain(sb.Brain):
             "loss": self.avg_train_loss,
             "lr": self.settings.lr(self.progress),
         }
-        self.method.on_epoch_end(self.epoch)
+        record.update(self.method.on_epoch_end(self.epoch) or {})
+        if alarms := watch.alarms(record):
+            record["alarms"] = alarms
         self.journal.gather()
         self.journal.watched = []
         self.journal.seconds += seconds

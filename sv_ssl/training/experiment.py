@@ -103,7 +103,15 @@ def train(task: Task, config: Config, sources: dict, device: str) -> tuple[SSLBr
     views, batches = task.views_and_batches()
     classes, n_classes = task.classes()
     settings.method.prepare(
-        Facts(len(views), classes, n_classes, len(batches), epochs=settings.epochs, seed=settings.seed)
+        Facts(
+            len(views),
+            classes,
+            n_classes,
+            len(batches),
+            epochs=settings.epochs,
+            seed=settings.seed,
+            **task.known_of_rows(),
+        )
     )
     run_folder.claim(config, Path(settings.output_folder), sources, task.identity(), torch.get_num_threads())
     before = task.baselines() if settings.baselines and is_main() else None
@@ -121,6 +129,8 @@ def check_needs(settings: Settings) -> None:
         )
     if getattr(settings, "n_short", 0) and not needs.short:
         raise InputError(f"{name} has no use for short crops with this loss: pass --n_short 0")
+    if (n_clean := getattr(settings, "n_clean", 0)) != needs.clean:
+        raise InputError(f"{name} takes {needs.clean} clean crops, not {n_clean}: pass --n_clean {needs.clean}")
     if needs.partners:
         raise InputError(f"{name} needs {needs.partners} partners of an utterance, and the data have none to give")
 

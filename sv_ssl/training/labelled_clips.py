@@ -117,6 +117,9 @@ class ClipTask(Task):
         codes = np.searchsorted(self.names, self.frame.label)[numbers]
         return np.where(np.isin(numbers, self.known()), codes, -1), len(self.names)
 
+    def known_of_rows(self) -> dict[str, np.ndarray | None]:
+        return {}
+
     def validator(self) -> Validate | None:
         return None
 

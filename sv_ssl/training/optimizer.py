@@ -36,3 +36,17 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Set the learning rate of every group; its "lr_scale" multiplies it."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("lr_scale", 1.0)
+
+
+def clip(optimizer: torch.optim.Optimizer, norm: float, each: bool = False) -> None:
+    """Scale the gradient down where it is longer than `norm`: as one vector, or each tensor's by itself.
+
+    >>> weights = [torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.zeros(1))]
+    >>> weights[0].grad, weights[1].grad = torch.tensor([3.0]), torch.tensor([0.5])
+    >>> clip(torch.optim.SGD(weights, 0.1), norm=1.0, each=True)
+    >>> [round(weight.grad.item(), 4) for weight in weights]
+    [1.0, 0.5]
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for part in [[parameter] for parameter in parameters] if each else [parameters]:
+        torch.nn.utils.clip_grad_norm_(part, norm)

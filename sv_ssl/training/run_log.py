@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from sv_ssl.core.distributed import is_main
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import atomic_write
-from sv_ssl.losses import geometry
+from sv_ssl.training import watch
 from sv_ssl.training.journal import Journal
 
 
@@ -60,11 +57,12 @@ class RunLog:
         notes = "".join(f", {journal.count(outcome)} files {outcome}" for outcome in journal.notes)
         line = (
             f"epoch {record['epoch']}/{self.epochs}: loss {record['loss']:.4f}{valid}, "
-            f"lr {record['lr']:.2e}, spread {record['spread']:.2f}, {record['crops_per_second']:.0f} crops/s, "
+            f"lr {record['lr']:.2e}, {watch.shown(record)}, {record['crops_per_second']:.0f} crops/s, "
             f"{record['waiting']:.0%} waiting for data{notes}"
         )
-        tqdm.write(line)
-        self._append("train_log.txt", line, len(journal.epochs))
+        alarms = [f"collapse? {alarm}" for alarm in record.get("alarms", [])]
+        tqdm.write("\n  ".join([line, *alarms]))
+        self._append("train_log.txt", "; ".join([line, *alarms]), len(journal.epochs))
         self._append("train_log.jsonl", json.dumps(record), len(journal.epochs))
         self.write_notes(journal)
         if self.board is not None:
@@ -102,11 +100,3 @@ def tensorboard(folder: Path) -> Any:
             'TensorBoard is not installed: pip install "sv_ssl[tensorboard]", or leave tensorboard False'
         ) from error
     return SummaryWriter(str(folder))
-
-
-@torch.no_grad()
-def measures(z: Tensor, labels: Tensor) -> dict[str, float]:
-    """Return spread (1 on an even sphere, 0 collapsed), alignment and uniformity of (R, D) rows with (R,) labels."""
-    spread = geometry.spread(z) * math.sqrt(z.shape[1])
-    values = torch.stack([spread, geometry.alignment(z, labels), geometry.uniformity(z)]).tolist()
-    return dict(zip(("spread", "alignment", "uniformity"), values))

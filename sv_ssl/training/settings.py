@@ -69,6 +69,7 @@ class Settings:
     n_views: int = setting(2, "crops of an utterance in a step", at_least=1)
     crop_seconds: float = setting(2.0, "length of a crop", at_least=0.1)
     max_grad_norm: float = setting(5.0, "a longer gradient is scaled down to it", at_least=1e-9)
+    clip_each: bool = setting(False, "max_grad_norm is of each tensor's gradient by itself, not of all together")
     grad_accumulation_factor: int = setting(1, "batches whose gradients make a step of the optimizer", at_least=1)
     precision: str = setting("fp32", "of the training steps; fp16 needs a GPU", choices=PRECISIONS)
     average_last: int = setting(0, "the model is the mean of so many last epochs, not the best epoch", at_least=0)
@@ -114,7 +115,7 @@ class Settings:
 class SpeakerSettings(Settings):
     """The settings of recipes that learn speakers and are judged by trial lists."""
 
-    n_views: int = setting(2, "crops of an utterance in a step", at_least=2)
+    n_views: int = setting(2, "crops of an utterance in a step", at_least=0)
     train_csv: str | None = setting(
         None, "the training manifest; default: train.csv in data_folder, else data_folder scanned", resumable=True
     )
@@ -150,6 +151,8 @@ class SpeakerSettings(Settings):
     speeds: list[float] = setting([1.0], "an utterance at another speed is another speaker's: [1.0, 0.9, 1.1]")
     n_short: int = setting(0, "short crops of an utterance, compared with the long ones", at_least=0)
     short_seconds: float = setting(1.0, "length of a short crop", at_least=0.1)
+    n_clean: int = setting(0, "crops of an utterance without noises and rooms", at_least=0)
+    clean_seconds: float = setting(4.0, "length of such a crop", at_least=0.1)
     valid_every: int = setting(5, "epochs between two validations", at_least=1, resumable=True)
     valid_utterances: int = setting(
         200, "held out of training as the validation list where none is named or found", at_least=0

@@ -12,7 +12,7 @@ from torch import nn
 from sv_ssl.core.distributed import barrier, is_main, rank, world_size
 from sv_ssl.core.errors import InputError
 from sv_ssl.data.batches import Batches
-from sv_ssl.data.labels import n_classes, speaker_labels
+from sv_ssl.data.labels import n_classes, numbered, speaker_labels
 from sv_ssl.data.readers import FileReader
 from sv_ssl.data.shards import ShardBatches, ShardReader
 from sv_ssl.data.synthetic import corpus
@@ -88,6 +88,8 @@ class SpeakerTask(Task):
             settings.n_short,
             settings.short_seconds,
             settings.speeds,
+            settings.n_clean,
+            settings.clean_seconds,
         )
         by: dict[str, Any] = {
             "batch_size": settings.batch_size,
@@ -117,6 +119,9 @@ class SpeakerTask(Task):
                 f"left out, times {len(settings.speeds)} speeds): pass --n_speakers {n}, or leave it out"
             )
         return labels, n
+
+    def known_of_rows(self) -> dict[str, np.ndarray | None]:
+        return {"speakers": numbered(self.data.train, "spk_id"), "recordings": numbered(self.data.train, "session")}
 
     def validator(self) -> Validate | None:
         valid = self.data.valid

@@ -39,6 +39,10 @@ class Task(Protocol):
         """Return the (n_rows,) classes that the method looks up, as far as it needs any, and their number."""
         ...
 
+    def known_of_rows(self) -> dict[str, np.ndarray | None]:
+        """Return what is known of the training rows and never learnt from: their `speakers` and `recordings`."""
+        ...
+
     def validator(self) -> Validate | None:
         """Return what measures an embedder after an epoch; None where the last epoch is taken."""
         ...

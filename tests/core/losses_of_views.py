@@ -20,9 +20,9 @@ from sv_ssl.losses import (
     byol,
     geometry,
 )
-from sv_ssl.losses.dino import diversity
-from sv_ssl.losses.protonce import prototype_term
-from sv_ssl.losses.sdpn import fro_norm
+from sv_ssl.losses.dino_loss import diversity
+from sv_ssl.losses.protonce_loss import prototype_term
+from sv_ssl.losses.sdpn_loss import fro_norm
 
 PROTOTYPES = 7
 

@@ -343,10 +343,28 @@ def test_short_crops_are_of_their_utterance_and_need_no_augmentation(tiny):
     assert raw["drawn"] == raw["short_drawn"] == {}
 
 
+def test_clean_crops_come_beside_the_others_and_no_transform_changes_them(tiny):
+    long = batches_of(views_of(tiny), 0)[0]
+    batch = batches_of(views_of(tiny, n_clean=2, clean_seconds=0.3), 0)[0]
+    assert same({key: batch[key] for key in long}, long) and batch.keys() - long.keys() == {"clean"}
+    whole = audio.read(manifest.read(tiny / "train.csv").wav[int(batch["rows"][0])])
+    assert batch["clean"].shape == (2, 4, 4800) and np.isin(batch["clean"][:, 0].numpy(), whole).all()
+    assert to_batch(batch, None, "cpu").clean is batch["clean"] and to_batch(long, None, "cpu").clean is None
+
+
+def test_an_utterance_may_have_no_long_crops(tiny):
+    views = views_of(tiny, n_views=0, n_short=2, short_seconds=0.2, n_clean=1, clean_seconds=0.3)
+    raw = batches_of(views, 0)[0]
+    assert raw["views"].shape == (0, 4, 8000) and raw["short"].shape == (2, 4, 3200) and views.n_crops == 3
+    batch = to_batch(raw, views.transforms, "cpu")
+    assert batch.views.shape == (0, 4, 8000) and not torch.equal(batch.short, raw["short"])
+
+
 @pytest.mark.parametrize(
     "options",
     [
         {"n_short": 2, "short_seconds": 0.2},
+        {"n_clean": 1, "clean_seconds": 0.2},
         {"speeds": (0.9, 1.0, 1.1)},
         {"n_short": 1, "short_seconds": 0.2, "speeds": [0.8, 1.25]},
     ],

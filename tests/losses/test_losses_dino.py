@@ -9,7 +9,7 @@ from torch.autograd import gradcheck
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.losses import DINOLoss, assignments
-from sv_ssl.losses.dino import dino_stats, diversity
+from sv_ssl.losses.dino_loss import dino_stats, diversity
 from sv_ssl.training.schedules import linear
 
 

@@ -76,7 +76,7 @@ def test_variance_needs_no_more_than_gamma():
 @every_loss
 def test_what_they_refuse(loss):
     z = rows(6)
-    with pytest.raises(InputError, match="6 rows with 6 labels are not two views of the same recordings"):
+    with pytest.raises(InputError, match="6 rows with 6 labels are not 2 views of the same recordings"):
         loss(z, torch.tensor([0, 1, 2, 0, 2, 1]))
     with pytest.raises(InputError, match="5 rows"):
         loss(z[:5], torch.arange(5))

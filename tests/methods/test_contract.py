@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_batches import Linear, batch, facts
+from small_batches import Linear, batch, facts, waves
 from torch import nn
 
-from sv_ssl.losses import ACL, CLAR, InfoNCE, NTXent, Penalised, Rows, rows
-from sv_ssl.methods import Labelled, Method, MoCo, Needs, SimCLR, Step
+from sv_ssl.losses import ACL, CLAR, DINOLoss, InfoNCE, NTXent, Penalised, Rows, SDPNLoss, rows
+from sv_ssl.methods import DINO, SDPN, Labelled, Method, MoCo, Needs, SimCLR, Step
 from sv_ssl.methods.base import Facts
+from sv_ssl.methods.positives import Positives
+from sv_ssl.models.heads import Bottleneck, Prototypes
 
 ROOT = Path(__file__).parents[2] / "sv_ssl"
 ROOMS = ["methods"]
@@ -20,10 +22,14 @@ METHODS = {
     "SimCLR": lambda: SimCLR(Linear(), NTXent(0.1)),
     "SupCon": lambda: SimCLR(Linear(), NTXent(0.1), labels="speaker"),
     "MoCo": lambda: MoCo(Linear(), InfoNCE(0.1), queue_size=8),
+    "SSPS": lambda: SimCLR(Linear(), NTXent(0.1), positives=Positives(2, near=0)),
+    "DINO": lambda: DINO(Linear(), Bottleneck(8, 8, 8), Prototypes(8, 6), DINOLoss(6)),
+    "SDPN": lambda: SDPN(Linear(), Bottleneck(8, 8, 8), Prototypes(8, 6), SDPNLoss()),
     "none": lambda: Labelled(Linear(), ACL(0.5), "none"),
     "semi": lambda: Labelled(Linear(), CLAR(NTXent(0.1)), "semi"),
     "full": lambda: Labelled(Linear(), Penalised(nn.functional.cross_entropy), "full"),
 }
+TEACHERS = {"DINO", "SDPN"}  # which keep the teacher's embedder
 LABELS = {"SupCon": "all", "semi": "some", "full": "all"}
 
 
@@ -39,6 +45,16 @@ def test_no_isinstance_on_a_loss_or_a_method(path):
             assert "Loss" not in kinds and "Method" not in kinds, f"{path}:{node.lineno}"
 
 
+def batch_for(method, seed=0):
+    """The crops that a method cannot do without."""
+    fields = {}
+    if type(method).__name__ in TEACHERS:
+        fields["short"] = waves(3, 4, seed + 100)
+    if method.needs.clean:
+        fields["clean"] = waves(1, 4, seed + 200)
+    return batch(method.needs.views if type(method).__name__ in TEACHERS else 2, seed=seed, **fields)
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_is_prepared_stepped_and_resumed(name):
     def made():
@@ -51,7 +67,7 @@ def test_a_method_is_prepared_stepped_and_resumed(name):
         losses = []
         for seed in seeds:
             method.on_step_start(seed / 2)
-            step = method(batch(seed=seed))
+            step = method(batch_for(method, seed))
             optimizer.zero_grad()
             step.loss.backward()
             optimizer.step()
@@ -65,7 +81,8 @@ def test_a_method_is_prepared_stepped_and_resumed(name):
     method.on_epoch_start(1)
     whole = steps(method, optimizer, range(4))
     method.on_epoch_end(1)
-    assert method.embedder_to_keep() is method.embedder and len(set(whole)) == 4
+    assert len(set(whole)) == 4 and method.embedder_to_keep().dim == 8
+    assert (method.embedder_to_keep() is method.embedder) == (name not in TEACHERS)
 
     first, optimizer = made()
     assert steps(first, optimizer, range(2)) == whole[:2]
@@ -78,9 +95,13 @@ def test_a_method_is_prepared_stepped_and_resumed(name):
 def test_a_step_is_what_is_watched(name):
     method = METHODS[name]().train()
     method.prepare(facts([0, 1, 1, 0]))
-    step = method(batch())
+    given = batch_for(method)
+    step = method(given)
     assert isinstance(step, Step) and step.loss.shape == () and step.loss.requires_grad
-    assert step.z.shape == (8, 8) and not step.z.requires_grad and step.labels.shape == (8,) and step.log == {}
+    n_rows = 4 * (len(given.views) or len(given.short))
+    assert step.z.shape == (n_rows, 8) and not step.z.requires_grad and step.labels.shape == (n_rows,)
+    assert all(value.shape == () and not value.requires_grad for value in step.log.values())
+    assert step.h is None or step.h.shape == (n_rows, 8) and not step.h.requires_grad
 
 
 def test_a_method_of_ones_own_needs_only_a_forward():

@@ -19,7 +19,7 @@ from data_prep import shards as pack
 from sv_ssl import audio
 from sv_ssl.core.errors import InputError
 from sv_ssl.models import folder as model
-from sv_ssl.training import brain, experiment, speaker_scores
+from sv_ssl.training import experiment, speaker_scores, watch
 
 ROOT = Path(__file__).parents[2]
 SIMCLR, MOCO = (ROOT / "recipes" / "voxceleb" / f"train_{name}_am.py" for name in ("simclr", "moco"))
@@ -227,7 +227,7 @@ def test_bf16(tiny, tmp_path, script, yaml):
 def test_collapse_stops_and_names_the_last_good_checkpoint(tiny, tmp_path, capsys, monkeypatch):
     assert run(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path, "--epochs=1")) == 0
     capsys.readouterr()
-    monkeypatch.setattr(brain, "COLLAPSED", 2.0)  # no spread is as wide
+    monkeypatch.setattr(watch, "COLLAPSED", 2.0)  # no spread is as wide
     assert run(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path, "--epochs=2")) == 2
     refused(capsys, "have collapsed to one point", "The last good checkpoint is", "CKPT")
 

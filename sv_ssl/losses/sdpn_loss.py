@@ -21,12 +21,13 @@ from sv_ssl.losses.sinkhorn import sinkhorn
 
 
 class Parts(NamedTuple):
-    """The terms of SDPN's loss, unweighted, and their weighted sum; each ()."""
+    """The terms of SDPN's loss, unweighted, and their weighted sum, each (); and the targets, (N, K)."""
 
     total: Tensor
     ce: Tensor
     me_max: Tensor
     koleo: Tensor
+    targets: Tensor
 
 
 class SDPNLoss(nn.Module):
@@ -66,7 +67,7 @@ class SDPNLoss(nn.Module):
         ce = cross_entropy(student, targets[None], self.temperature, skip_own=False)
         spread = me_max(torch.stack([(wide(view) / self.temperature).softmax(1).mean(0) for view in student]))
         apart = torch.stack([ce.new_zeros(()), *(koleo(view) for view in embeddings)]).sum()
-        return Parts(ce + self.me_max_weight * spread + self.koleo_weight * apart, ce, spread, apart)
+        return Parts(ce + self.me_max_weight * spread + self.koleo_weight * apart, ce, spread, apart, targets)
 
 
 @torch.no_grad()

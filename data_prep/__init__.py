@@ -17,7 +17,7 @@ from tqdm import tqdm
 from sv_ssl import audio
 from sv_ssl.core.command import Parser, run
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import atomic_write
+from sv_ssl.core.files import atomic_write, write_table
 from sv_ssl.core.host import cores
 from sv_ssl.data import manifest
 
@@ -191,8 +191,7 @@ def finish(out: Path, lines: Sequence[str], problems: Sequence[Problem], followi
     for line in lines:
         print(line)
     if problems:
-        with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([Problem._fields, *problems])
+        write_table(path, [Problem._fields, *problems])
         print(f"problems: {len(problems):,}, listed in {path}; the first: {': '.join(filter(None, problems[0]))}")
     print(f"next: {following}")
     return 3 if problems else 0

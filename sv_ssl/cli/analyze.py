@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sv_ssl.core.command import Parser, run
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import atomic_write
+from sv_ssl.core.files import atomic_write, write_table
 from sv_ssl.core.guard import check_outputs
 from sv_ssl.core.seeds import stream
 
@@ -142,8 +141,7 @@ def _write_pairs(path: Path, pairs: Pairs) -> None:
     rows = [
         (pairs.classes[i], pairs.classes[j], pairs.number[i, j], pairs.mean[i, j], pairs.cv[i, j]) for i, j in places
     ]
-    with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("class_a", "class_b", "pairs", "mean", "cv"), *rows])
+    write_table(path, [("class_a", "class_b", "pairs", "mean", "cv"), *rows])
 
 
 def _text(summary: dict) -> str:

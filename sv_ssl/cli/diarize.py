@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sv_ssl.core.command import Parser, run
 from sv_ssl.core.errors import InputError, Skipped
-from sv_ssl.core.files import atomic_write
+from sv_ssl.core.files import write_table
 from sv_ssl.core.guard import check_outputs
 
 if TYPE_CHECKING:
@@ -207,8 +206,7 @@ def _finish(arguments: argparse.Namespace, count: int, skipped: list[Skipped], s
         print(f"all {len(scored)} recordings: {der.pooled(scored).text()}")
     if skipped:
         path = out / SKIPPED
-        with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("recording", "reason"), *((one.id, one.reason) for one in skipped)])
+        write_table(path, [("recording", "reason"), *((one.id, one.reason) for one in skipped)])
         print(f"skipped {len(skipped):,} of {count:,} recordings, listed in {path}", file=sys.stderr)
     if len(skipped) < count:
         print(_next(arguments, count - len(skipped)), file=sys.stderr)  # beside the lines: other programs read those

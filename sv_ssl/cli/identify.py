@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sv_ssl.core.command import Parser, run
-from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import atomic_write
+from sv_ssl.core.errors import InputError, printable
+from sv_ssl.core.files import atomic_write, plain
 from sv_ssl.core.guard import check_outputs
 
 ABOUT = """\
 Name the speaker of each embedding: a line `utterance rank speaker cosine` for each of the nearest, separated by tabs.
 If not even the nearest reaches the threshold, the line is `utterance 0 unknown cosine`, with that of the nearest.
+Tabs and other control characters of a name are spelt out; in FILE of --out an apostrophe stands before a name that a
+spreadsheet would take for a formula.
 """
 MORE = """\
 A threshold is a cosine (--threshold), or follows from a calibration of cosines (--calibration, as sv-score makes it)
@@ -55,19 +57,26 @@ def _identify(arguments: argparse.Namespace) -> None:
     threshold = _threshold(arguments)
     index = search.load(arguments.index)
     ids, rows = store.read(arguments.embeddings)
-    lines: list[str] = []
+    lines: list[tuple[str, int, str, str]] = []
     unknown = 0
     for name, nearest in zip(ids, index.search(rows, arguments.top)):
         known = [(rank, speaker, cosine) for rank, (speaker, cosine) in enumerate(nearest, 1) if cosine >= threshold]
         unknown += not known
         stranger = (0, "unknown", nearest[0][1] if nearest else float("nan"))
-        lines += [f"{name}\t{rank}\t{speaker}\t{cosine:.4f}\n" for rank, speaker, cosine in known or [stranger]]
+        lines += [
+            (printable(name), rank, printable(speaker), f"{cosine:.4f}")
+            for rank, speaker, cosine in known or [stranger]
+        ]
     if arguments.out:
         with atomic_write(arguments.out) as temporary:
-            temporary.write_text("".join(lines), encoding="utf-8")
+            temporary.write_text("".join(_line(map(plain, line)) for line in lines), encoding="utf-8")
     else:
-        sys.stdout.writelines(lines)
+        sys.stdout.writelines(map(_line, lines))
     _report(arguments, f"{len(ids):,} voices against {len(index):,} speakers", len(ids), unknown, threshold)
+
+
+def _line(cells: Iterable[object]) -> str:
+    return "\t".join(map(str, cells)) + "\n"
 
 
 def _report(arguments: argparse.Namespace, about: str, count: int, unknown: int, threshold: float) -> None:

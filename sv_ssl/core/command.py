@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from sv_ssl.core.errors import InputError
+from sv_ssl.core.errors import InputError, printable
+
+SPACES = "\n\t"  # what may stand in what is printed
 
 
 def run(command: Callable[[], object]) -> int:
@@ -22,7 +25,8 @@ def run(command: Callable[[], object]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding has not
     try:
-        code = command()
+        with _shown():
+            code = command()
         if sys.stdout is not None:  # closed by the shell's >&-
             sys.stdout.flush()
         return code if isinstance(code, int) else 0
@@ -38,8 +42,32 @@ def run(command: Callable[[], object]) -> int:
         message = "out of memory"
     except OSError as error:
         message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
-    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    print(f"{Path(sys.argv[0]).name}: {printable(message, keep=SPACES)}", file=sys.stderr)
     return 2
+
+
+class _Terminal:
+    """A terminal that shows the control characters of what is printed, and does not obey them."""
+
+    def __init__(self, stream: Any):
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        return self.stream.write(printable(text, keep=SPACES))
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def _shown() -> contextlib.AbstractContextManager:
+    """Guard a terminal; files and pipes get what is printed as it is, for other programs."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return contextlib.nullcontext()
+    return contextlib.redirect_stdout(_Terminal(sys.stdout))  # type: ignore[type-var]
 
 
 def recipe(about: str, argv: Sequence[str], command: Callable[[Sequence[str]], object]) -> int:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, NamedTuple
+
+# What moves a terminal's cursor, colours or hides text, breaks a line or turns its direction.
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 class InputError(ValueError):
@@ -11,6 +15,18 @@ class InputError(ValueError):
 
     Commands print its text as one line and exit with 2.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__(), keep="\n")
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""Return text whose control characters are spelt out: names of files and speakers may come from strangers.
+
+    >>> printable("a\x1b[2J\nb")
+    'a\\x1b[2J\\nb'
+    """
+    return CONTROL.sub(lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], text)
 
 
 class Skipped(NamedTuple):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,6 +13,14 @@ from pathlib import Path
 from sv_ssl.core.errors import InputError
 
 LOCK = ".lock"
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+OTHER_KINDS = {
+    stat.S_IFIFO: "a FIFO: write what comes from it into a file, and name that",
+    stat.S_IFSOCK: "a socket: write what comes from it into a file, and name that",
+    stat.S_IFCHR: "a device: copy what it holds into a file, and name that",
+    stat.S_IFBLK: "a device: copy what it holds into a file, and name that",
+    stat.S_IFDIR: "a folder: name a file in it",
+}
 
 
 def first_few(items: Iterable[str], most: int = 10, separator: str = ", ") -> str:
@@ -21,6 +31,25 @@ def first_few(items: Iterable[str], most: int = 10, separator: str = ", ") -> st
     """
     items = list(items)
     return separator.join([*items[:most], *["..."] * (len(items) > most)])
+
+
+def check_ordinary(path: str | os.PathLike) -> None:
+    """Refuse to read what is no ordinary file: a FIFO that nobody writes to waits for ever, a device never ends.
+
+    A link is what it leads to. What is absent or out of reach passes: `open` says so best.
+
+    >>> check_ordinary("/dev/null")
+    Traceback (most recent call last):
+    ...
+    sv_ssl.core.errors.InputError: /dev/null: wanted an ordinary file, this is a device: ...
+    """
+    try:
+        kind = stat.S_IFMT(os.stat(path).st_mode)
+    except (OSError, ValueError):  # a name with a zero byte
+        return
+    if kind != stat.S_IFREG:
+        other = OTHER_KINDS.get(kind, "of another kind")
+        raise InputError(f"{os.fspath(path)}: wanted an ordinary file, this is {other}")
 
 
 @contextmanager
@@ -55,6 +84,40 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         if os.path.exists(name):
             os.unlink(name)
+
+
+def write_table(path: str | os.PathLike, rows: Iterable[Iterable[object]], end: str = "\r\n") -> None:
+    """Write a table for people: a spreadsheet runs none of its cells as a formula.
+
+    Tables that programs read back, such as manifests, keep every cell as it is and are not written here.
+
+    >>> import tempfile
+    >>> path = tempfile.mkdtemp() + "/a.csv"
+    >>> write_table(path, [("wav", "change"), ("=HYPERLINK(0)", -0.5)])
+    >>> print(Path(path).read_text(), end="")
+    wav,change
+    '=HYPERLINK(0),-0.5
+    """
+    with (
+        atomic_write(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
+        csv.writer(file, lineterminator=end).writerows([plain(cell) for cell in row] for row in rows)
+
+
+def plain(cell: object) -> object:
+    """Return a cell with an apostrophe before what a spreadsheet would take for a formula; numbers stay.
+
+    >>> [plain(cell) for cell in ("=1+1", "-x.wav", "-0.5", "-", -1)]
+    ["'=1+1", "'-x.wav", '-0.5', '-', -1]
+    """
+    if not isinstance(cell, str) or len(cell) < 2 or not cell.startswith(FORMULA):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 @contextmanager

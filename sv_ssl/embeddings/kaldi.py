@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from sv_ssl.core.files import atomic_write
+from sv_ssl.core.files import atomic_write, check_ordinary
+from sv_ssl.embeddings import claims
 
 ARK = re.compile(r"(\.ark|:\d+)\s*$")  # at the end of an entry of an scp: it lies in an ark
+WIDENED = 4  # times that a compressed matrix, or text, grows at most when it is read
 TEXT = re.compile(rb"\s*\[([-+.\w\s]*)\][^\S\n]*(\n|$)")  # a vector, or a matrix of a row a line
 
 
@@ -61,12 +63,22 @@ def read_scp(path: Path) -> tuple[list[str], list[np.ndarray]]:
     places = [_place(place.decode().strip()) for _, place in lines]
     vectors: list[Any] = [None] * len(ids)
     open_ark, data = "", b""
+    held = taken = 0
     for index in sorted(range(len(ids)), key=places.__getitem__):  # each ark once, one in memory at a time
         ark, byte = places[index]
         if ark != open_ark:
-            open_ark, data = ark, (Path(ark) if os.path.exists(ark) else path.parent / ark).read_bytes()
-        vectors[index] = _vector(data, byte)[0].copy()
+            open_ark, data = ark, _bytes(ark if os.path.exists(ark) else path.parent / ark)
+            held += len(data)
+        vector = _vector(data, byte)[0]
+        taken += vector.nbytes
+        claims.check(taken, held, WIDENED)  # many entries may name one place
+        vectors[index] = vector.copy()
     return ids, vectors
+
+
+def _bytes(ark: str | os.PathLike) -> bytes:
+    check_ordinary(ark)
+    return Path(ark).read_bytes()
 
 
 def files_behind(path: Path) -> list[str]:

@@ -2,27 +2,64 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
+from typing import IO
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import atomic_write
+from sv_ssl.embeddings import claims
 from sv_ssl.embeddings.table_files import Stored, to_array, torch_load
+
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def read_npz(path: Path) -> Stored:
-    with open(path, "rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as arrays:
-        if "ids" not in arrays.files:
-            return list(arrays.files), [arrays[name] for name in arrays.files]
-        ids, rows = arrays["ids"], arrays["embeddings"]
+    with ZipFile(path) as archive:
+        claims.check_zip(archive, os.path.getsize(path))
+        members = [(member.filename.removesuffix(".npy"), member) for member in archive.infolist()]
+        named = dict(members)
+        if "ids" not in named:
+            return [name for name, _ in members], [_member(archive, member) for _, member in members]
+        if "embeddings" not in named:
+            raise ValueError("embeddings is not a file in the archive")
+        ids, rows = _member(archive, named["ids"]), _member(archive, named["embeddings"])
     if ids.dtype.kind == "S":
         ids = np.char.decode(ids, "utf-8")
     if ids.dtype.kind != "U" or ids.ndim != 1:
         raise ValueError(f"`ids` are {ids.dtype} of shape {ids.shape}")
     return ids.tolist(), rows
+
+
+def read_arrays(path: Path, names: Iterable[str]) -> list[np.ndarray]:
+    """Read the named arrays of an npz."""
+    with ZipFile(path) as archive:
+        claims.check_zip(archive, os.path.getsize(path))
+        return [_member(archive, archive.getinfo(f"{name}.npy")) for name in names]
+
+
+def _member(archive: ZipFile, member: ZipInfo) -> np.ndarray:
+    with archive.open(member) as file:
+        _check_header(file, member.file_size)
+    with archive.open(member) as file:  # anew: one that was wound back has no checksum from Python 3.13 on
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _check_header(file: IO[bytes], size: int) -> None:
+    """Raise ValueError for an npy of `size` bytes whose header claims other than what follows."""
+    version = np.lib.format.read_magic(file)
+    if version not in HEADERS:
+        raise ValueError(f"npy of version {version}")
+    shape, _, dtype = HEADERS[version](file)
+    claimed, held = math.prod(shape) * dtype.itemsize, size - file.tell()
+    if not dtype.hasobject and (claimed != held or not dtype.itemsize):
+        raise ValueError(f"its header claims {shape} of {dtype}, {claimed:,} bytes, and {held:,} are there")
 
 
 def write_npz(path: Path, ids: list[str], rows: np.ndarray) -> None:
@@ -41,6 +78,8 @@ def read_npy(path: Path) -> Stored:
 
 def _npy(path: Path) -> np.ndarray:
     with open(path, "rb") as file:
+        _check_header(file, os.fstat(file.fileno()).st_size)
+        file.seek(0)
         return np.lib.format.read_array(file, allow_pickle=False)
 
 

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sv_ssl.core.errors import InputError, Skipped
-from sv_ssl.core.files import atomic_write, first_few
+from sv_ssl.core.errors import InputError, Skipped, is_number
+from sv_ssl.core.files import atomic_write, check_ordinary, first_few
+from sv_ssl.embeddings.numpy_files import read_arrays
 
 Row = tuple[str, str, str, str]  # of OUT's .windows.csv
 
@@ -70,17 +71,37 @@ def write(path: Path, part: Part) -> None:
 
 def read(path: str | os.PathLike) -> Part:
     """Read the file of a part."""
+    check_ordinary(path)
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            about: dict[str, Any] = json.loads(arrays["about"].tobytes())
-            for name in ("unplanned", "skipped"):  # parts of version 0.1 have no kinds
-                about[name] = [Skipped(row[0], row[1] if row[2:] else "unknown", row[-1]) for row in about[name]]
-            about["windows"] = [tuple(row) for row in about["windows"]]
-            return Part(rows=arrays["rows"], **about)
+        rows, text = read_arrays(Path(path), ("rows", "about"))
+        about: dict[str, Any] = json.loads(text.tobytes().decode())
+        for name in ("unplanned", "skipped"):  # parts of version 0.1 have no kinds
+            about[name] = [Skipped(row[0], row[1] if row[2:] else "unknown", row[-1]) for row in about[name]]
+        about["windows"] = [tuple(row) for row in about["windows"]]
+        part = Part(rows=rows, **about)
+        _check(part)
+        return part
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     except Exception:  # a foreign or damaged file fails in any of a dozen ways
         raise InputError(f"{path}: wanted a part that sv-extract --shard wrote") from None
+
+
+def _check(part: Part) -> None:
+    """Raise ValueError for what `write` never writes."""
+    texts = [*part.ids, part.run, *(field for row in part.unplanned + part.skipped + part.windows for field in row)]
+    numbers = (part.shard, part.shards, part.crops)
+    rows = part.rows
+    if not (
+        all(isinstance(text, str) for text in texts)
+        and all(type(number) is int for number in numbers)
+        and 1 <= part.shard <= part.shards
+        and rows.shape[1:2] == (max(1, part.crops),)
+        and is_number(part.seconds)
+        and (rows.dtype, rows.ndim, len(rows)) == (np.float32, 3, len(part.ids))
+        and all(len(row) == 4 for row in part.windows)
+    ):
+        raise ValueError
 
 
 def merged(paths: Sequence[str | os.PathLike]) -> Part:
@@ -88,7 +109,7 @@ def merged(paths: Sequence[str | os.PathLike]) -> Part:
     parts = [read(path) for path in paths]
     first = parts[0]
     for path, part in zip(paths, parts):
-        if (part.run, part.shards) != (first.run, first.shards):
+        if (part.run, part.shards, part.rows.shape[1:]) != (first.run, first.shards, first.rows.shape[1:]):
             raise InputError(
                 f"{path} and {paths[0]} are of different runs: wanted parts of the same model, INPUT and options"
             )

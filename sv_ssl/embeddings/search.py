@@ -5,12 +5,11 @@
     hnsw    a graph of neighbours is walked: the quickest, the longest to build, twice the memory
     pq      every speaker by an approximate cosine: a sixteenth of the memory
 
-An index is one file, whole or absent. faiss.read_index opens it as well: the names of its rows follow faiss's own data.
+An index is one file, whole or absent (`index_file`), which faiss.read_index opens as well.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -20,11 +19,10 @@ from typing import Any
 import numpy as np
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import atomic_write
+from sv_ssl.embeddings import index_file
 from sv_ssl.embeddings.store import unit
 
-KINDS = ("flat", "ivf", "hnsw", "pq")
-MAGIC = b"svssl-i1"  # ends the file, behind the length of the names
+KINDS = tuple(index_file.LAYOUTS)
 LEAST = {"flat": 1, "ivf": 40, "hnsw": 1, "pq": 256}  # speakers that the first enrolment must have
 BREADTH = 80  # of an hnsw: candidates that are kept on the way
 Nearest = list[tuple[str, float]]  # speakers and cosines, the nearest first
@@ -91,16 +89,7 @@ class Index:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the index and its names as one file."""
-        import faiss
-
-        names = json.dumps({"kind": self.kind, "dim": self.dim, "names": self.names}).encode()
-        with atomic_write(path) as temporary:
-            try:
-                faiss.write_index(self.rows, os.fspath(temporary))
-            except RuntimeError:
-                raise InputError(f"cannot write {path}: faiss could not finish the file; is the disk full?") from None
-            with open(temporary, "ab") as file:
-                file.write(names + len(names).to_bytes(8, "little") + MAGIC)
+        index_file.write(path, index_file.About(self.kind, self.dim, self.names), self.rows)
 
     def _directions(self, rows: np.ndarray) -> np.ndarray:
         rows = np.ascontiguousarray(rows, np.float32)
@@ -142,26 +131,5 @@ def create(kind: str, names: Sequence[str], rows: np.ndarray) -> Index:
 
 def load(path: str | os.PathLike) -> Index:
     """Read what `Index.save` wrote; a damaged or foreign file is refused."""
-    import faiss
-
-    try:
-        with open(path, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - 16))
-            end = file.read()
-            length = int.from_bytes(end[:8], "little")
-            if len(end) < 16 or end[8:] != MAGIC or length > size - 16:
-                raise InputError(f"{path} is not a whole index of sv-index")
-            file.seek(size - 16 - length)
-            described = json.loads(file.read(length))
-        rows = faiss.read_index(os.fspath(path))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except InputError:
-        raise
-    except (RuntimeError, ValueError, MemoryError) as error:  # sizes read from the wrong place ask for any memory
-        raise InputError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
-    index = Index(described["kind"], described["dim"], rows, described["names"])
-    if rows.d != index.dim or rows.ntotal != (len(index.names) if index.kind == "hnsw" else len(index)):
-        raise InputError(f"{path} is damaged: {rows.ntotal} rows of {rows.d} dimensions for {len(index)} names")
-    return index
+    about, rows = index_file.read(path)
+    return Index(about.kind, about.dim, rows, about.names)

@@ -21,11 +21,13 @@ from typing import Any
 import numpy as np
 
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import check_ordinary
 from sv_ssl.embeddings import kaldi, numpy_files, table_files
 from sv_ssl.embeddings.numpy_files import one_line
 from sv_ssl.embeddings.table_files import Stored
 
 Embeddings = tuple[list[str], np.ndarray]  # N ids, (N, D) float32
+BESIDE = {".npy": (".ids",), ".ark": (".scp",), ".scp": (".ark",)}  # what is written beside a file of an ending
 WRITABLE = ".npz, .npy, .ark, .scp, .parquet, .pt or / (a folder of .npy)"
 
 
@@ -56,9 +58,13 @@ def read(path: str | os.PathLike) -> Embeddings:
     if kind not in READERS:
         raise InputError(f"{name}: wanted embeddings as {', '.join(READERS)}, by the ending of the name")
     wanted, reader = READERS[kind]
+    if kind != "a folder":
+        check_ordinary(name)
     try:
         ids, stored = reader(Path(name))
         rows = stored if isinstance(stored, np.ndarray) else _stacked(ids, stored)
+    except InputError:
+        raise
     except Exception as error:  # a foreign or damaged file fails in any of a dozen ways
         if isinstance(error, OSError) and error.filename:
             raise InputError(f"cannot read {error.filename}: {error.strerror}") from None
@@ -75,20 +81,31 @@ def write(path: str | os.PathLike, ids: Sequence[str], rows: np.ndarray) -> None
     >>> read(path)[0]
     ['a.wav', 'b.wav']
     """
-    name, ids = os.fspath(path), [str(i) for i in ids]
-    check_target(name, ids)
-    ids, rows = _checked(ids, np.asarray(rows), name)
+    name, ids, rows = checked(path, ids, rows)
     WRITERS[_kind(name)](Path(name), ids, rows)
 
 
+def checked(path: str | os.PathLike, ids: Sequence[str], rows: np.ndarray) -> tuple[str, list[str], np.ndarray]:
+    """Return path, ids and rows as `write` writes them, or refuse them: for whoever writes several files, or none."""
+    name, ids = os.fspath(path), [str(i) for i in ids]
+    check_target(name, ids)
+    return name, *_checked(ids, np.asarray(rows), name)
+
+
 def check_target(path: str | os.PathLike, ids: Iterable[str] = ()) -> None:
-    """Refuse what `write` could not write there, before hours are spent on it: the ending, or ids that do not fit."""
+    """Refuse what `write` could not write there, before hours are spent on it.
+
+    That is another ending, a file beside the embeddings that is there and not of earlier ones, or ids that do not fit.
+    """
     name = os.fspath(path)
     kind = _kind(name)
     if kind not in WRITERS:
         raise InputError(f"cannot write {name}: wanted a name that ends in {WRITABLE}")
     if kind == "a folder" and (not Path(name).name or os.path.isdir(name) and os.listdir(name)):
         raise InputError(f"cannot write {name}: the folder is not empty; name a new one")
+    for other in map(Path(name).with_suffix, BESIDE.get(kind, ())):
+        if os.path.lexists(other) and not os.path.lexists(name):
+            raise InputError(f"cannot write {name}: {other} would be written beside it and is there: name another file")
     for i in ids:
         if kind in (".ark", ".scp") and i.split() != [i]:
             raise InputError(f"cannot write {name}: Kaldi's ids have no blanks, {i!r} has: use .npz, .parquet or .pt")
@@ -109,16 +126,10 @@ def files(path: str | os.PathLike) -> list[str]:
 
 
 def new_files(path: str | os.PathLike) -> list[Path]:
-    """Return the files that `write` makes; refuse one beside the embeddings that is there and not of earlier ones."""
-    made, name = Path(path), os.fspath(path)
-    kind = _kind(name)
-    if kind == "a folder":
-        return []
-    beside = {".npy": (".ids",), ".ark": (".scp",), ".scp": (".ark",)}.get(kind, ())
-    for other in map(made.with_suffix, beside):
-        if other.exists() and not made.exists():
-            raise InputError(f"cannot write {name}: {other} would be written beside it and is there: name another file")
-    return [made, *map(made.with_suffix, beside)]
+    """Return the files that `write` makes."""
+    made = Path(path)
+    kind = _kind(os.fspath(path))
+    return [] if kind == "a folder" else [made, *map(made.with_suffix, BESIDE.get(kind, ()))]
 
 
 def _kind(name: str) -> str:

@@ -4,31 +4,61 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile, is_zipfile
 
 import numpy as np
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import atomic_write
+from sv_ssl.embeddings import claims
 
+HEADER = 1 << 24  # bytes of a safetensors that may say what it holds, in any case
 Stored = tuple[list[str], Iterable[Any]]  # N ids, (N, D) or N vectors, as a file has them
 
 
 def read_parquet(path: Path) -> Stored:
     from pyarrow import parquet, types
 
-    table = parquet.ParquetFile(path, page_checksum_verification=True).read()
-    kinds = {field.name: field.type for field in table.schema}
+    schema = parquet.read_schema(path)
+    kinds = {field.name: field.type for field in schema}
     named = _only("id", [n for n, kind in kinds.items() if types.is_string(kind) or types.is_large_string(kind)])
     lists = (types.is_list, types.is_large_list, types.is_fixed_size_list)
     listed = _only("embedding", [n for n, kind in kinds.items() if any(is_list(kind) for is_list in lists)])
     numbered = _numbered([n for n, kind in kinds.items() if types.is_floating(kind)])
+    # As a dictionary: a long text may stand in the file once and in a billion rows.
+    file = parquet.ParquetFile(path, page_checksum_verification=True, read_dictionary=[named] if named else None)
+    held = path.stat().st_size
+    claims.check(_claimed(file), held, claims.PACKED)
+    columns = [named, listed] if named and listed else [named, *numbered] if named else []
+    table = file.read(columns)
     if not named or not (listed or numbered) or not table.num_rows or table[named].null_count:
-        columns = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
-        raise ValueError(f"it has {table.num_rows} rows of {columns}: none, empty cells, or unclear columns")
-    ids = table[named].to_pylist()
+        found = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
+        raise ValueError(f"it has {table.num_rows} rows of {found}: none, empty cells, or unclear columns")
+    ids = _texts(table[named], held)
     return ids, _lists(table[listed], ids) if listed else np.column_stack([table[name].to_numpy() for name in numbered])
+
+
+def _claimed(file: Any) -> int:
+    """Return how many bytes a parquet file would become, by what is said of its pages, values and widths."""
+    from pyarrow import types
+
+    groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+    values = sum(group.column(number).num_values for group in groups for number in range(group.num_columns))
+    widths = [field.type.list_size for field in file.schema_arrow if types.is_fixed_size_list(field.type)]
+    pages = sum(group.total_byte_size for group in groups)
+    return max(pages, 8 * values, 8 * file.metadata.num_rows * max(widths, default=1))
+
+
+def _texts(column: Any, held: int) -> list[str]:
+    """Return a column of texts that was read as dictionaries, unless they are far longer than its file."""
+    from pyarrow import compute
+
+    lengths = [compute.binary_length(chunk.dictionary).take(chunk.indices) for chunk in column.chunks]
+    claims.check(sum(compute.sum(one).as_py() for one in lengths), held, claims.PACKED)
+    return column.cast(column.type.value_type).to_pylist()
 
 
 def _only(usual: str, names: list[str]) -> str | None:
@@ -73,15 +103,16 @@ def read_pt(path: Path) -> Stored:
     ids = list(loaded.get("ids", loaded))
     if not all(isinstance(i, str) for i in ids):
         raise ValueError("its ids are not text")
-    if "ids" in loaded:
-        return ids, to_array(loaded["embeddings"])
-    return ids, map(to_array, loaded.values())
+    tensors = [loaded["embeddings"]] if "ids" in loaded else list(loaded.values())
+    claims.check(sum(map(_bytes_of, tensors)), path.stat().st_size)  # many may show the same numbers
+    return ids, to_array(tensors[0]) if "ids" in loaded else map(to_array, tensors)
 
 
 def torch_load(path: Path) -> Any:
     import torch
 
     try:
+        _check_pt(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
@@ -89,11 +120,28 @@ def torch_load(path: Path) -> Any:
         raise ValueError("it is damaged, or holds more than tensors and text (no code is run to read it)") from None
 
 
+def _check_pt(path: Path) -> None:
+    """Raise ValueError for what torch.save never writes, and torch.load takes any memory for."""
+    with open(path, "rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        if content.find(b"\nbytearray\n") >= 0:  # of a length that is named: it is filled at once
+            raise ValueError("it holds a bytearray")
+    if is_zipfile(path):
+        with ZipFile(path) as archive:
+            claims.check_zip(archive, path.stat().st_size, packed=False)
+
+
+def _bytes_of(tensor: Any) -> int:
+    import torch
+
+    return tensor.numel() * tensor.element_size() if isinstance(tensor, torch.Tensor) else 0
+
+
 def to_array(tensor: Any) -> np.ndarray:
     import torch
 
     if not isinstance(tensor, torch.Tensor):
         raise ValueError(f"it holds a {type(tensor).__name__} where a tensor is wanted")
+    claims.check(_bytes_of(tensor), tensor.untyped_storage().nbytes())  # a row may stand for many
     return (tensor.detach().float() if tensor.is_floating_point() else tensor).numpy()
 
 
@@ -110,5 +158,15 @@ def write_pt(path: Path, ids: list[str], rows: np.ndarray) -> None:
 def read_safetensors(path: Path) -> Stored:
     from safetensors.numpy import load_file
 
-    vectors = load_file(path)
+    with open(path, "rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+    if header > max(HEADER, path.stat().st_size // 2):
+        raise ValueError(f"its header claims {header:,} of {path.stat().st_size:,} bytes")
+    try:
+        vectors = load_file(path)
+    except (AttributeError, TypeError):  # numbers that numpy has not, such as bfloat16
+        from safetensors.torch import load_file as load_tensors
+
+        tensors = load_tensors(path)
+        return list(tensors), map(to_array, tensors.values())
     return list(vectors), vectors.values()

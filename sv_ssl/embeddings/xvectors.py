@@ -9,7 +9,7 @@ num_utts.ark                        how many they are, as text
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,28 +29,41 @@ def write(folder: str | os.PathLike, ids: Sequence[str], rows: np.ndarray, speak
     a 2
     b 1
     """
-    folder = Path(folder)
+    folder, rows = Path(folder), np.asarray(rows)
+    if rows.shape[:1] != (len(ids),):
+        raise InputError(f"{folder}: {len(ids)} ids and embeddings of shape {rows.shape}; wanted (N,) and (N, D)")
     if unknown := [i for i in ids if i not in speakers]:
         raise InputError(f"{len(unknown)} of {len(ids)} utterances have no speaker, such as {unknown[0]}")
-    utterances: dict[str, list[str]] = {}
-    for name in sorted(ids, key=str.encode):
-        utterances.setdefault(speakers[name], []).append(name)
-    names = sorted(utterances, key=str.encode)
-    row = dict(zip(ids, np.asarray(rows)))
+    row = dict(zip(ids, rows))
     order = sorted(ids, key=str.encode)
-    for name in ("xvector.scp", "spk_xvector.scp"):
-        store.check_target(folder / name, [*order, *names])
-    store.write(folder / "xvector.scp", order, np.stack([row[name] for name in order]))
-    store.write(
-        folder / "spk_xvector.scp",
-        names,
-        np.stack([np.mean([row[i] for i in utterances[speaker]], axis=0) for speaker in names]),
-    )
-    _lines(folder / "utt2spk", [f"{name} {speakers[name]}" for name in order])
-    _lines(folder / "spk2utt", [" ".join([speaker, *utterances[speaker]]) for speaker in names])
-    _lines(folder / "num_utts.ark", [f"{speaker} {len(utterances[speaker])}" for speaker in names])
+    utterances: dict[str, list[str]] = {speaker: [] for speaker in sorted({speakers[i] for i in ids}, key=str.encode)}
+    for name in order:
+        utterances[speakers[name]].append(name)
+    means = [np.mean([row[i] for i in said], axis=0) for said in utterances.values()]
+    vectors = [
+        store.checked(folder / "xvector.scp", order, np.array([row[name] for name in order])),
+        store.checked(folder / "spk_xvector.scp", list(utterances), np.array(means)),
+    ]
+    lists = _lists(order, utterances, speakers)
+    _check_new(folder, lists)
+    for made in vectors:
+        store.write(*made)
+    for file, lines in lists.items():
+        with atomic_write(folder / file) as temporary:
+            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _lines(path: Path, lines: list[str]) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+def _lists(order: list[str], utterances: dict[str, list[str]], speakers: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the lines of each list, by its name."""
+    return {
+        "utt2spk": [f"{name} {speakers[name]}" for name in order],
+        "spk2utt": [" ".join([speaker, *said]) for speaker, said in utterances.items()],
+        "num_utts.ark": [f"{speaker} {len(said)}" for speaker, said in utterances.items()],
+    }
+
+
+def _check_new(folder: Path, lists: Iterable[str]) -> None:
+    """Refuse a folder of data whose lists these would replace, unless they are of earlier vectors."""
+    there = [name for name in lists if os.path.lexists(folder / name)]
+    if there and not (folder / "xvector.scp").exists():
+        raise InputError(f"cannot write {folder}: {there[0]} is there, and no xvector.scp: name another folder")

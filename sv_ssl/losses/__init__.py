@@ -12,7 +12,7 @@ from sv_ssl.losses.contrastive import AngularPrototypical, InfoNCE, NTXent
 from sv_ssl.losses.deepcluster_loss import DeepClusterLoss
 from sv_ssl.losses.dino_loss import DINOLoss
 from sv_ssl.losses.lejepa import LeJEPA, SIGReg, VISReg
-from sv_ssl.losses.predictive_loss import byol, simsiam
+from sv_ssl.losses.prediction import byol, simsiam
 from sv_ssl.losses.rows import Rows
 from sv_ssl.losses.sdpn_loss import SDPNLoss
 from sv_ssl.losses.soft import SoftLabels, soft_cross_entropy

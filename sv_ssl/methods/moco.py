@@ -15,7 +15,10 @@ from sv_ssl.data.batch import Batch
 from sv_ssl.losses.rows import Loss, set_progress
 from sv_ssl.methods.base import Facts, Method, Needs, Step
 from sv_ssl.methods.classes import Classes
+from sv_ssl.methods.clusters import Clusters
 from sv_ssl.methods.ema import Ema, copy_weights, slow_copy
+from sv_ssl.methods.positives import Positives
+from sv_ssl.methods.prototype_term import PrototypeTerm
 from sv_ssl.methods.queue import Queue
 from sv_ssl.models.features import seed_masks
 
@@ -35,6 +38,10 @@ class MoCo(Method):
                  and the queue does not. 1 switches it off.
     head_dim     width of what `head` puts out.
     mask_labels  queue entries with the query's own label are no negatives.
+    clusters     queue entries of the query's own cluster are no negatives, as in C3-DINO's first stage: moco_c3.yaml. The
+                 clusters are those of the keys of the epoch before.
+    prototypes   a query is to find its cluster's centroid too: protonce.yaml
+    positives    another recording's keys in place of the row's own: SSPS
     labels       "utterance": labels are the rows of the training manifest; "speaker": their classes. With mask_labels
                  the latter removes all wrong negatives, which only somebody who knows the speakers can do.
     """
@@ -52,6 +59,9 @@ class MoCo(Method):
         mask_labels: bool = False,
         seed: int = 0,
         labels: str = "utterance",
+        clusters: Clusters | None = None,
+        prototypes: PrototypeTerm | None = None,
+        positives: Positives | None = None,
     ):
         super().__init__()
         if directions not in (1, 2):
@@ -73,8 +83,15 @@ class MoCo(Method):
         self.seed = seed
         self.by_class = labels == "speaker"
         self.classes = Classes()
-        self.needs = Needs(views=2, labels="all" if self.by_class else "none")
-        self.queue = Queue(queue_size, head_dim or embedder.dim, lanes=directions, seed=seed)
+        if clusters is not None and mask_labels:
+            raise InputError("mask_labels and clusters both choose whom the queue leaves out: leave one of them out")
+        self.clusters = clusters
+        self.prototypes = prototypes
+        self.positives = positives
+        self.needs = Needs(views=2, labels="all" if self.by_class else "none", clean=1 if positives is not None else 0)
+        self.width = head_dim or embedder.dim
+        self.queue = Queue(queue_size, self.width, lanes=directions, seed=seed)
+        self.epoch = 1
         self.shuffled = 0  # views: the number of the random stream, kept over a resume
 
     def get_extra_state(self) -> int:
@@ -87,6 +104,16 @@ class MoCo(Method):
         seed_masks(self, facts.seed)
         if self.by_class:
             self.classes.prepare(facts, all_known=True)
+        for part in (self.clusters, self.prototypes):
+            if part is not None:
+                part.prepare(facts, self.width)
+        if self.positives is not None:
+            self.positives.prepare(facts, self.embedder.dim, self.width, lanes=self.directions)
+
+    def on_epoch_start(self, epoch: int) -> None:
+        self.epoch = epoch
+        if self.positives is not None:
+            self.positives.start_epoch(epoch)
 
     def weights_loaded(self) -> None:
         copy_weights(self.key, self._query_encoder())
@@ -103,22 +130,55 @@ class MoCo(Method):
         # Direction d has queries of view d; their keys, and those of its queue, are of the other view.
         z = self._queries(views[: self.directions])  # (directions, B, P)
         keys = self._keys(views[2 - self.directions :]).flip(0)  # (directions, B, P)
-        masks = {"labels": labels, "queue_labels": self.queue.labels} if self.mask_labels else {}
-        losses = [self.loss(*pair, queue, **masks) for *pair, queue in zip(z, keys, self.queue.rows)]
+        positive, figures = keys, {}
+        if self.positives is not None:
+            self.positives.look(self.embedder, batch)
+            positive, figures = self.positives.replace(keys, batch.rows)
+        masks = self._masks(batch.rows, labels)
+        losses = [self.loss(*pair, queue, **masks) for *pair, queue in zip(z, positive, self.queue.rows)]
+        loss = torch.stack(losses).mean()
+        if self.prototypes is not None:
+            term = self.prototypes(z.flatten(0, 1), batch.rows.repeat(self.directions))
+            figures["prototype_loss"] = term.detach()
+            loss = loss + term
         if self.training:
-            self.queue.wait(keys, labels)
+            self._wait(keys, labels, batch.rows)
         watched = z.detach() if self.directions == 2 else torch.cat([z.detach(), keys])  # of both views
-        return Step(torch.stack(losses).mean(), watched.flatten(0, 1), labels.repeat(2))
+        return Step(loss, watched.flatten(0, 1), labels.repeat(2), figures)
+
+    def _masks(self, rows: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Return the labels of the batch and of the queue by which entries are no negatives."""
+        if self.clusters is not None:
+            own = self.clusters.of(rows)[0]
+            unknown = torch.where(own < 0, -2, own)  # and so like no entry, whose cluster is -1 where unknown
+            return {"labels": unknown, "queue_labels": self.clusters.of(self.queue.labels)[0]}
+        return {"labels": labels, "queue_labels": self.queue.labels} if self.mask_labels else {}
+
+    def _wait(self, keys: Tensor, labels: Tensor, rows: Tensor) -> None:
+        self.queue.wait(keys, labels)
+        for part in (self.clusters, self.prototypes):
+            if part is not None:
+                part.wait(rows, keys[0])
 
     def on_step_end(self, progress: float) -> None:
-        """Move the key encoder, and write the step's keys, of all processes, to the queue."""
+        """Move the key encoder, and write the step's keys, of all processes, to the queue and to the banks."""
         self.ema.update(self.key, self._query_encoder(), progress)
         self.queue.push()
+        for part in (self.clusters, self.prototypes):
+            if part is not None:
+                part.push(self.epoch)
+        if self.positives is not None:
+            self.positives.push()
 
     def on_epoch_end(self, epoch: int) -> dict[str, float]:
         """Forget the keys of an accumulated batch that the epoch's end cut short: its gradients are dropped too."""
         self.queue.drop_waiting()
-        return {}
+        figures: dict[str, float] = {}
+        for part in (self.clusters, self.prototypes):
+            if part is not None:
+                part.drop_waiting()
+                figures |= part.refresh(epoch)
+        return figures | (self.positives.end_epoch(epoch) if self.positives is not None else {})
 
     def _query_encoder(self) -> nn.Module:
         return nn.Sequential(self.embedder, self.head)

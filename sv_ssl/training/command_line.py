@@ -81,7 +81,8 @@ def read(kind: type[Settings], recipe_file: str, argv: Sequence[str]) -> Config:
     if missing := sorted(settings.known(kind).keys() - usual.keys()):
         raise InputError(f"{recipe.path} lacks the key {missing[0]}: start from a copy of one that is there")
     refuse_unknown(given, usual, recipe.path.name, settings.known(kind))
-    demo = recipe_yaml.demo_sizes(recipe_file, usual) if given.get("data_folder", usual["data_folder"]) is None else {}
+    on_built_in = given.get("data_folder", usual["data_folder"]) is None
+    demo = {**recipe_yaml.demo_sizes(recipe_file, usual), **recipe.demo} if on_built_in else {}
     config = Config(kind, recipe, given, demo, print_only)
     settings.check(kind, config.plain)
     return config

@@ -3,7 +3,7 @@
 A YAML may begin with `extends: am.yaml` and then holds only what differs. A value takes the place of the one below; a
 mapping without a tag changes single keys of the object below (`method: {loss: {symmetric: False}}`), one with a tag
 (`!new:...`) takes its place. A key of the file below that nothing reads any more is left out; one of its own that
-nothing reads is refused.
+nothing reads is refused. `demo: {epochs: 10, ...}` holds sizes for the built-in corpus.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from ruamel.yaml.error import YAMLError
 
 from sv_ssl.core.errors import InputError
 
+DEMO = "demo"
+
 
 class RecipeYaml(NamedTuple):
     """A YAML and what it extends, as one text."""
@@ -29,16 +31,32 @@ class RecipeYaml(NamedTuple):
     text: str
     written: dict[str, Any]  # plain values by key; of an object the text that describes it
     meanings: dict[str, str]  # of the keys, from the comments beside them
+    demo: dict[str, Any]  # its sizes for the built-in corpus
 
 
 def read(path: Path, settings: Collection[str]) -> RecipeYaml:
     """Return a YAML with those that it extends beneath it; `settings` are keys that count as read."""
-    node, files = _overlaid(path, set(settings), [])
+    node, files = _overlaid(path, {*settings, DEMO}, [])
+    demo = _take_demo(node, path)
     if len(files) > 1:
         _refuse_unread(node, set(settings), path)
     meanings = _meanings(files)
-    text = _annotated(_text(node), meanings) if len(files) > 1 else _read(path)
-    return RecipeYaml(path, text, top_level(text, path), meanings)
+    text = _annotated(_text(node), meanings) if len(files) > 1 or demo else _read(path)
+    written = top_level(text, path)
+    used = {key: size for key, size in demo.items() if key in written or key in settings}  # of those below some are not
+    return RecipeYaml(path, text, written, meanings, used)
+
+
+def _take_demo(node: yaml.MappingNode, path: Path) -> dict[str, Any]:
+    """Take the sizes for the built-in corpus out of a YAML, and return them."""
+    taken = {}
+    for place, (key, value) in enumerate(node.value):
+        if key.value == DEMO:
+            if not isinstance(value, yaml.MappingNode):
+                raise InputError(f"{path}: {DEMO} is no mapping: wanted sizes for the built-in corpus, key: value")
+            taken = {own.value: _plain(size) for own, size in node.value.pop(place)[1].value}
+            break
+    return taken
 
 
 # ---------------------------------------------------------------------------------------------------------- extending

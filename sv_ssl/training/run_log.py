@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from tqdm import tqdm
 
 from sv_ssl.core.distributed import is_main
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import atomic_write
+from sv_ssl.core.files import atomic_write, write_table
 from sv_ssl.training import watch
 from sv_ssl.training.journal import Journal
 
@@ -81,8 +80,7 @@ class RunLog:
         """Write files.csv: the training files that were skipped or converted, and why."""
         rows = [(outcome, *note) for outcome, files in journal.notes.items() for note in sorted(files.items())]
         more = [(outcome, f"and {count} more", "") for outcome, count in journal.more.items()]
-        with atomic_write(self.folder / "files.csv") as temporary, open(temporary, "w", newline="") as file:
-            csv.writer(file).writerows([("outcome", "wav", "reason"), *rows, *more])
+        write_table(self.folder / "files.csv", [("outcome", "wav", "reason"), *rows, *more])
 
     def close(self) -> None:
         """End the bar and the curves."""

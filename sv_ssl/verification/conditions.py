@@ -8,7 +8,6 @@ session            targets of one session, and those of two, each against all no
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import re
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import atomic_write
+from sv_ssl.core.files import write_table
 from sv_ssl.verification.bootstrap import intervals
 from sv_ssl.verification.error_curve import POINTS, Point, check, point_name
 from sv_ssl.verification.metrics import headline
@@ -241,10 +240,7 @@ def write_csv(path: str | os.PathLike, rows: Sequence[dict]) -> None:
     """
     flat = [_flat(row) for row in rows]
     header = list(dict.fromkeys(name for row in sorted(flat, key=len, reverse=True) for name in row))
-    with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, header, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(flat)
+    write_table(path, [header, *([row.get(name, "") for name in header] for row in flat)], end="\n")
 
 
 def _flat(row: dict) -> dict:

@@ -48,6 +48,16 @@ def test_numbers_table_and_pictures(made, capsys):
     assert f"uniformity {found.uniformity:.4f}" in shown and "Welch bound 0.0000" in shown
 
 
+def test_a_class_is_no_formula_in_the_table(made):
+    folder, *_ = made
+    words = folder / "words.csv"
+    words.write_text(words.read_text().replace(",up\n", ",=1+1\n"))
+    assert run(folder) == 0
+    with open(folder / "out" / "pairs.csv", newline="") as file:
+        assert {row["class_a"] for row in csv.DictReader(file)} == {"'=1+1", "no", "yes"}
+    assert "=1+1" in (folder / "out" / "analysis.json").read_text()
+
+
 def test_another_column_and_tsne(made, capsys):
     folder, *_ = made
     assert run(folder, "--column", "spk_id", "--map", "tsne", "--seed", "3") == 0

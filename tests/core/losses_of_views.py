@@ -24,7 +24,7 @@ from sv_ssl.losses import (
 )
 from sv_ssl.losses.dino_loss import diversity
 from sv_ssl.losses.negatives import class_aware, clean_noisy
-from sv_ssl.losses.protonce_loss import prototype_term
+from sv_ssl.losses.protonce import prototype_term
 from sv_ssl.losses.sdpn_loss import fro_norm
 
 PROTOTYPES = 7

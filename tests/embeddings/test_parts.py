@@ -1,6 +1,7 @@
 """The files of parts: what an earlier version wrote is merged too."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -39,4 +40,51 @@ def test_a_part_without_kinds_is_read(tmp_path):
 def test_what_is_no_part_is_refused(tmp_path):
     (tmp_path / "a.part").write_text("no part")
     with pytest.raises(InputError, match="wanted a part that sv-extract --shard wrote"):
+        parts.read(tmp_path / "a.part")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"shard": "1"},
+        {"shards": 0},
+        {"shard": 3},
+        {"crops": 2},
+        {"ids": ["a.wav", "b.wav"]},
+        {"ids": [7]},
+        {"run": None},
+        {"seconds": "long"},
+        {"windows": [["a", "b"]]},
+        {"skipped": [[1, 2, 3]]},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_a_part_of_another_form_is_refused(tmp_path, changes):
+    about = {**made(1, ["a.wav"])._asdict(), **changes}
+    about.pop("rows")
+    with open(tmp_path / "a.part", "wb") as file:
+        np.savez(file, rows=ROWS, about=np.frombuffer(json.dumps(about).encode(), np.uint8))
+    with pytest.raises(InputError, match="a.part: wanted a part that sv-extract --shard wrote"):
+        parts.read(tmp_path / "a.part")
+
+
+def test_parts_of_other_widths_are_of_other_runs(tmp_path):
+    parts.write(tmp_path / "a.part", made(1, ["a.wav"]))
+    parts.write(tmp_path / "b.part", made(2, ["b.wav"])._replace(rows=np.ones((1, 1, 5), np.float32)))
+    with pytest.raises(InputError, match="are of different runs"):
+        parts.merged([tmp_path / "a.part", tmp_path / "b.part"])
+
+
+@pytest.mark.parametrize("text", [b"[" * 100_000, b"\xff", b"7"])
+def test_odd_json_in_a_part_is_refused(tmp_path, text):
+    with open(tmp_path / "a.part", "wb") as file:
+        np.savez(file, rows=ROWS, about=np.frombuffer(text, np.uint8))
+    with pytest.raises(InputError, match="wanted a part that sv-extract"):
+        parts.read(tmp_path / "a.part")
+
+
+def test_a_fifo_is_no_part(tmp_path):
+    os.mkfifo(tmp_path / "a.part")
+    with pytest.raises(InputError, match="wanted an ordinary file, this is a FIFO"):
         parts.read(tmp_path / "a.part")

@@ -1,3 +1,6 @@
+import multiprocessing
+import sys
+
 import faiss
 import numpy as np
 import pytest
@@ -207,3 +210,36 @@ def test_another_kind_is_refused(files, capsys):
     assert "exclude each other" in capsys.readouterr().err
     assert identify.main(["a.index", "test.npz", "--threshold", "nan"]) == 2
     assert "between -1 and 1" in capsys.readouterr().err
+
+
+def test_names_of_strangers_break_no_line_and_are_no_formula(files, capsys):
+    names = ["=cmd|' /C calc'!A0", "a\tb\x1b[2J", "-x", "+4912345"]
+    rows = np.eye(4, DIM, dtype=np.float32)
+    store.write("odd.npz", names, rows)
+    assert command.main(["odd.index", "--enrol", "odd.npz"]) == 0
+    assert identify.main(["odd.index", "odd.npz", "--out", "who.tsv"]) == 0
+    shown = ["'=cmd|' /C calc'!A0", r"a\tb\x1b[2J", "'-x", "+4912345"]
+    lines = [line.split("\t") for line in (files / "who.tsv").read_text().splitlines()]
+    assert [line[:3] for line in lines] == [[name, "1", name] for name in shown]
+    capsys.readouterr()
+    assert identify.main(["odd.index", "odd.npz"]) == 0  # for other programs: the names as they are
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [line[0] for line in lines] == [name.removeprefix("'") for name in shown]
+
+
+def test_four_that_enrol_at_once_lose_no_speaker(files):
+    fork = multiprocessing.get_context("fork")
+    rows = np.eye(40, DIM, dtype=np.float32) + 1
+    for number in range(20):
+        store.write(f"{number}.npz", [f"spk {number}"], rows[number : number + 1])
+    processes = [fork.Process(target=_enrol, args=(range(first, 20, 4),)) for first in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert sorted(search.load("a.index").numbers) == sorted(f"spk {number}" for number in range(20))
+
+
+def _enrol(numbers):
+    sys.exit(max(command.main(["a.index", "--enrol", f"{number}.npz"]) for number in numbers))

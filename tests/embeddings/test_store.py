@@ -157,6 +157,17 @@ def test_targets_that_cannot_be_written(tmp_path, name, ids, message):
     assert os.listdir(tmp_path) == ["full"] and os.listdir(tmp_path / "full") == ["file.txt"]
 
 
+@pytest.mark.parametrize("name, beside", [("e.npy", "e.ids"), ("e.ark", "e.scp"), ("e.scp", "e.ark")])
+def test_what_lies_beside_is_not_replaced_unless_it_is_of_earlier_embeddings(tmp_path, name, beside):
+    (tmp_path / beside).write_text("of something else\n")
+    with pytest.raises(InputError, match=f"{beside} would be written beside it and is there: name another file"):
+        store.write(tmp_path / name, IDS, ROWS[:3])
+    assert os.listdir(tmp_path) == [beside] and (tmp_path / beside).read_text() == "of something else\n"
+    (tmp_path / beside).unlink()
+    for _ in range(2):
+        store.write(tmp_path / name, IDS, ROWS[:3])
+
+
 def test_file_names_that_are_no_text_keep_their_bytes_in_npz(tmp_path):
     store.write(tmp_path / "e.npz", ["a\udcff.wav"], np.ones((1, 2)))
     assert store.read(tmp_path / "e.npz")[0] == ["a\udcff.wav"]

@@ -27,6 +27,32 @@ def test_lists_are_sorted_by_bytes_as_kaldi_wants_them(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "ids, rows, reason",
+    [
+        (IDS, ROWS[:3], r"4 ids and embeddings of shape \(3, 5\)"),
+        (IDS[:3], ROWS, r"3 ids and embeddings of shape \(4, 5\)"),
+        ([*IDS[:3], IDS[0]], ROWS, "the id b-é-1 has more than one embedding"),
+        (IDS, ROWS[:, 0], r"4 ids and embeddings of shape \(4,\)"),
+        ([], ROWS[:0], "0 ids and embeddings"),
+        (IDS, np.stack([ROWS[0], ROWS[1], ROWS[2], -ROWS[1]]), "spk_xvector.scp: the embedding of a is zero"),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused_before_anything_is_written(tmp_path, ids, rows, reason):
+    with pytest.raises(InputError, match=reason):
+        xvectors.write(tmp_path / "x", ids, rows, WHO)
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_lists_of_a_folder_of_data_are_kept(tmp_path):
+    (tmp_path / "utt2spk").write_text("of all utterances\n")
+    with pytest.raises(InputError, match="utt2spk is there, and no xvector.scp: name another folder"):
+        xvectors.write(tmp_path, IDS, ROWS, WHO)
+    assert [path.name for path in tmp_path.iterdir()] == ["utt2spk"]
+    xvectors.write(tmp_path / "x", IDS, ROWS, WHO)
+    xvectors.write(tmp_path / "x", IDS, -ROWS, WHO)  # its own, of before
+
+
+@pytest.mark.parametrize(
     "ids, who, reason",
     [
         (IDS, {"a-1": "a"}, "3 of 4 utterances have no speaker, such as b-é-1"),

@@ -18,13 +18,13 @@ from sv_ssl.losses import (
     VIbCReg,
     VICReg,
     byol,
-    dino_loss,
     geometry,
-    sdpn_loss,
     simsiam,
 )
+from sv_ssl.losses import dino_loss as dino
+from sv_ssl.losses import sdpn_loss as sdpn
 from sv_ssl.losses.dino_loss import dino_stats
-from sv_ssl.losses.protonce_loss import concentration, prototype_term
+from sv_ssl.losses.protonce import concentration, prototype_term
 from sv_ssl.losses.sdpn_loss import sdpn_targets
 from sv_ssl.losses.sinkhorn import sinkhorn
 from sv_ssl.training import schedules
@@ -86,7 +86,7 @@ def make_dino(center, tau_s=0.1, tau_t=0.04, **options):
     return loss
 
 
-def dino_of(student, teacher, center, **temperatures):
+def dino_loss(student, teacher, center, **temperatures):
     return make_dino(center, **temperatures)(student, teacher)
 
 
@@ -177,18 +177,18 @@ ADAPTERS = {
     "deepcluster": deepcluster,
     "protonce": protonce,
     "concentration": concentration_of,
-    "dino": dino_of,
+    "dino": dino_loss,
     "dino_center": dino_center,
     "dino_stats": dino_statistics,
     "dino_last_layer": dino_last_layer,
     "dino_sinkhorn": dino_sinkhorn,
-    "rdino_diversity": dino_loss.diversity,
+    "rdino_diversity": dino.diversity,
     "sinkhorn": sinkhorn_of,
     "sdpn_targets": targets_of,
     "sdpn": sdpn_parts,
-    "me_max": sdpn_loss.me_max,
-    "koleo": lambda x: sdpn_loss.koleo(x),
-    "fro_norm": lambda x: sdpn_loss.fro_norm(x),
+    "me_max": sdpn.me_max,
+    "koleo": lambda x: sdpn.koleo(x),
+    "fro_norm": lambda x: sdpn.fro_norm(x),
     "momentum_cosine": momentum_cosine,
     "temperature_warmup": temperature_warmup,
     "effective_rank": lambda x, centered=True: geometry.effective_rank(x, centered),

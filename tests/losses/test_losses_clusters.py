@@ -9,7 +9,7 @@ from torch.autograd import gradcheck
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.losses import DeepClusterLoss, SwAVLoss
-from sv_ssl.losses.protonce_loss import concentration, prototype_term
+from sv_ssl.losses.protonce import concentration, prototype_term
 from sv_ssl.losses.sinkhorn import sinkhorn
 
 

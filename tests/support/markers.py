@@ -53,6 +53,7 @@ MARKERS = [
     ("embeddings/test_extraction.py::test_after_a_kill", "slow processes"),
     ("embeddings/test_extraction.py::test_ctrl_c", "slow processes"),
     ("embeddings/test_extraction.py::test_a_worker_that_dies", "processes"),
+    ("embeddings/test_search.py::test_four_that_enrol_at_once", "processes"),
     ("data/test_synthetic_corpus.py", "slow"),
     ("data/test_synthetic_corpus.py::test_a_kill", "processes"),
     ("data_prep/test_voxceleb.py::test_a_full_tree", "slow"),

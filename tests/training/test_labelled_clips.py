@@ -91,7 +91,7 @@ def test_the_encoder_learns_from_the_training_part_and_its_known_labels(prepared
 
 def test_views_of_a_clip_are_different_crops(prepared):
     views, _ = prepared("clar", crop_seconds=0.1, augment_prob=0).views_and_batches()
-    views.n_samples = 800
+    views.kinds["views"] = (2, 800)
     pairs = [views[1, row]["views"] for row in range(8)]
     assert all(pair.shape == (2, 800) for pair in pairs) and not any((a == b).all() for a, b in pairs)
 

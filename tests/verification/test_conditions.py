@@ -355,6 +355,13 @@ def test_csv_of_a_whole_list_beside_its_conditions(small, scores, tmp_path):
     assert [line.split(",")[:3] for line in lines[1:]] == [["session", "same", "24"], ["session", "different", "36"]]
 
 
+def test_a_value_is_no_formula_in_the_csv(small, scores, tmp_path):
+    whole = report(small, scores)
+    write_csv(tmp_path / "rows.csv", [{"by": "accent", "value": value, **whole} for value in ("=1+1", "-0.5", "-")])
+    _, *lines = (tmp_path / "rows.csv").read_text().splitlines()
+    assert [line.split(",")[1] for line in lines] == ["'=1+1", "-0.5", "-"]
+
+
 def test_numpy_alone_is_imported():
     code = f"import sys, {conditions.__name__}; print(*{{'pandas', 'scipy', 'torch'}}.intersection(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"

@@ -1,7 +1,9 @@
 """Losses: modules that normalise their inputs and return a scalar; rows of equal labels are positives.
 
 A loss is called with `(z, labels)` or, where it has `takes_rows = True`, with one `Rows`. `sv_ssl.losses.rows.evaluate`
-calls it the right way. Margins are functions in `sv_ssl.losses.margin`, handed to a loss as an argument.
+calls it the right way. Losses that compare with prototypes, a teacher or clusters (`DINOLoss`, `SDPNLoss`, `SwAVLoss`,
+`DeepClusterLoss`, `byol`, `simsiam`) are called by their methods with what those have. Margins are functions in
+`sv_ssl.losses.margin`, weights of negatives in `sv_ssl.losses.negatives`, handed to a loss as an argument.
 """
 
 from sv_ssl.losses.angular import ACL, ADD, OPL, SoftADD

@@ -33,6 +33,9 @@ class Sides(NamedTuple):
     own: int | None  # the candidate that is the first anchor itself; None where the anchors are no candidates
 
 
+NegativeWeights = Callable[[Sides, Tensor], Tensor]  # sides, mask of the positives -> logarithms of weights, (A, C)
+
+
 class Scheduled(nn.Module):
     """Hold a temperature and a margin, each a number or a function of the epochs done.
 
@@ -75,6 +78,8 @@ class NTXent(Scheduled):
       (https://arxiv.org/abs/2404.14913); it lowers the positives, in the numerator and in the denominator.
     - positives: where an anchor has several, "out" takes the mean of their log-probabilities, "in" the log of their
       mean probability, "sum" the sum of the log-probabilities. Anchors without a positive are left out.
+    - negative_weights: a function of `sv_ssl.losses.negatives`, which multiplies the candidates in the denominator.
+      With it the whole matrix is held, whatever its size.
 
     Under torch.distributed the candidates come from all ranks, so labels must mean the same on each rank. The mean
     of the loss over the ranks, and the gradient that DDP averages, are those of one process with the whole batch.
@@ -91,6 +96,7 @@ class NTXent(Scheduled):
         symmetric: bool = True,
         positives: str = "out",
         n_views: int = 2,
+        negative_weights: NegativeWeights | None = None,
     ):
         super().__init__(temperature, margin)
         if positives not in ("out", "in", "sum"):
@@ -98,6 +104,7 @@ class NTXent(Scheduled):
         self.symmetric = symmetric
         self.positives = positives
         self.n_views = n_views
+        self.negative_weights = negative_weights
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
         return self._compared(self.sides(z, labels))
@@ -122,7 +129,7 @@ class NTXent(Scheduled):
         return _enough(others, least=self.n_views)
 
     def _compared(self, sides: Sides) -> Tensor:
-        if len(sides.rows) * len(sides.keys) > DENSE:
+        if len(sides.rows) * len(sides.keys) > DENSE and self.negative_weights is None:
             return self._in_blocks(sides)
         cosine, positive = compare(sides)
         if self.margin is not None:
@@ -130,7 +137,10 @@ class NTXent(Scheduled):
         if sides.own is not None:
             # The probability there becomes 0 and so does its gradient: autograd need not know.
             cosine.detach()[:, sides.own :].fill_diagonal_(-torch.inf)
-        return contrast(cosine.div_(self.temperature), positive, self.positives)
+        logits = cosine.div_(self.temperature)
+        if self.negative_weights is not None:
+            logits = logits + self.negative_weights(sides, positive).clamp_min(_never(logits))
+        return contrast(logits, positive, self.positives)
 
     def _in_blocks(self, sides: Sides) -> Tensor:
         matches = blocks.Matches(sides.labels, sides.key_labels, sides.own)

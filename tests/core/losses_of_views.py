@@ -1,5 +1,7 @@
 """Losses that are not called with (z, labels), made so for rows of two views."""
 
+from functools import partial
+
 import torch
 from torch import nn
 
@@ -21,6 +23,7 @@ from sv_ssl.losses import (
     geometry,
 )
 from sv_ssl.losses.dino_loss import diversity
+from sv_ssl.losses.negatives import class_aware, clean_noisy
 from sv_ssl.losses.protonce import prototype_term
 from sv_ssl.losses.sdpn_loss import fro_norm
 
@@ -112,5 +115,7 @@ def cases(dim):
         "SIGReg": lambda: SIGReg(directions=8),
         "LeJEPA": lambda: LeJEPA(directions=8),
         "VISReg": lambda: VISReg(directions=8),
+        "clean and noisy": lambda: NTXent(0.2, negative_weights=partial(clean_noisy, weight=3.0, n_views=2)),
+        "class-aware": lambda: NTXent(0.2, negative_weights=partial(class_aware, temperature=0.2)),
         "dimensions": lambda: lambda z, labels: fro_norm(z),
     }

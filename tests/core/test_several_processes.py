@@ -42,7 +42,7 @@ def checked(process):
 @pytest.fixture(scope="module")
 def one():
     found, tallest = several_processes.results()
-    assert tallest == 2 * several_processes.BATCH and len(found) == 51
+    assert tallest == 2 * several_processes.BATCH and len(found) == 53
     assert sorted(name for name, case in found.items() if len(case["losses"]) == 20) == sorted(several_processes.LONG)
     return found
 

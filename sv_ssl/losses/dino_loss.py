@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sv_ssl.core.distributed import gather, gather_plain
 from sv_ssl.core.errors import InputError, check_number
-from sv_ssl.losses.assignments import cross_entropy, row_blocks
+from sv_ssl.losses.assignments import Logits, cross_entropy, row_blocks
 from sv_ssl.losses.geometry import entropy, wide
 from sv_ssl.losses.sinkhorn import sinkhorn
 from sv_ssl.losses.vicreg import cov, var
@@ -68,10 +68,10 @@ class DINOLoss(nn.Module):
         """Take the teacher's temperature for so many epochs, fractional."""
         self.teacher_temperature = self.schedule(progress) if callable(self.schedule) else self.schedule
 
-    def forward(self, student: Iterable[Tensor], teacher: Tensor) -> Tensor:
+    def forward(self, student: Iterable[Logits], teacher: Tensor) -> Tensor:
         return self.compare(student, self.targets(teacher))
 
-    def compare(self, student: Iterable[Tensor], targets: Tensor) -> Tensor:
+    def compare(self, student: Iterable[Logits], targets: Tensor) -> Tensor:
         """Return the loss for targets that are made already, which `dino_stats` wants to see as well.
 
         Targets that are made before `update` keep the old centre; so the teacher's logits, which may be large, can go

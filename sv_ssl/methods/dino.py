@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -105,7 +106,8 @@ class DINO(Method):
         self.means.append((said if targets is z_of_teacher else self._says(z_of_teacher)).mean((0, 1), keepdim=True))
         wanted = self.loss.targets(said)
         del said
-        loss = self.loss.compare((self.prototypes(crop) for crop in z.unflatten(0, (-1, views.shape[1]))), wanted)
+        crops = z.unflatten(0, (-1, views.shape[1]))
+        loss = self.loss.compare([partial(self.prototypes, crop) for crop in crops], wanted)
         figures |= of_targets(wanted, loss.detach())
         if self.diversity is not None:
             extra = self.diversity(wide[:n_long].unflatten(0, views.shape[:2]), wide_of_teacher)

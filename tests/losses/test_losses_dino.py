@@ -97,6 +97,25 @@ def test_memory_is_that_of_gradients_targets_and_one_view(monkeypatch):
     assert peak(lambda: loss(views, teacher).backward()) <= 1.5 * student.nbytes  # which keeps all gradients
 
 
+def test_logits_that_a_function_makes_are_never_all_in_memory(monkeypatch):
+    """Student, teacher and their gradient: less than one and a half times the logits of all crops of the student."""
+    monkeypatch.setattr(assignments, "ELEMENTS", 2**14)
+    z, z_of_teacher = torch.randn(6, 16, 8), torch.randn(2, 16, 8)
+    prototypes, loss = torch.randn(2**13, 8, requires_grad=True), DINOLoss(2**13)
+    makers = [lambda crop=crop: crop @ prototypes.T for crop in z]
+
+    def step():
+        with torch.no_grad():
+            targets = loss.targets(z_of_teacher @ prototypes.T)
+        loss.compare(makers, targets).backward()
+
+    assert peak(step) <= 1.2 * 6 * 16 * 2**13 * 4
+    targets = loss.targets(logits(2, 16, 2**13))
+    one = torch.autograd.grad(loss.compare(makers, targets), prototypes)
+    other = torch.autograd.grad(loss.compare(list(z @ prototypes.T), targets), prototypes)
+    torch.testing.assert_close(one, other)
+
+
 def test_diversity_has_no_gradient_of_the_teacher():
     student, teacher = logits(2, 6, 4).requires_grad_(), logits(2, 6, 4, seed=1).requires_grad_()
     assert gradcheck(lambda s: diversity(s, teacher.detach()), student)

@@ -55,6 +55,11 @@ def evaluate(loss: Loss, rows: Rows) -> Tensor:
     return loss(rows) if getattr(loss, "takes_rows", False) else loss(rows.z, rows.labels)
 
 
+def logged(loss: Loss) -> dict[str, Tensor]:
+    """Return the terms of a loss at its last call, detached, where it keeps them in `log`, by name."""
+    return dict(getattr(loss, "log", {}))
+
+
 def set_progress(loss: Any, progress: float) -> None:
     """Set the temperature and the margin of a loss that schedules them, to those of a number of epochs, fractional."""
     if hasattr(loss, "set_progress"):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sv_ssl.core.errors import InputError, check_number
-from sv_ssl.losses.rows import Rows, evaluate, resize, set_progress
+from sv_ssl.losses.rows import Rows, evaluate, logged, resize, set_progress
 
 
 class Stages(nn.Module):
@@ -46,6 +46,11 @@ class Stages(nn.Module):
         of_h = rows._replace(z=rows.embeddings)
         values = [evaluate(loss, of_h) for loss in self.on_h] + [evaluate(loss, rows) for loss in self.on_z]
         return torch.stack([weight * value for weight, value in zip(self.weights, values)]).sum()
+
+    @property
+    def log(self) -> dict[str, Tensor]:
+        """Return the terms of all losses that keep any."""
+        return {name: term for loss in (*self.on_h, *self.on_z) for name, term in logged(loss).items()}
 
     def set_progress(self, progress: float) -> None:
         """Pass the epochs done on to all losses."""

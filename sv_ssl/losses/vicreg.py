@@ -63,7 +63,14 @@ class VICReg(OfTwoViews):
         self.inv_reduction = inv_reduction
 
     def compare(self, z1: Tensor, z2: Tensor) -> Tensor:
-        return torch.stack([weight * term for weight, term in zip(self.weights, self.terms(z1, z2))]).sum()
+        invariance, variance, covariance = terms = self.terms(z1, z2)
+        lack = variance / (1 if self.var_reduction == "half" else 2)  # of a deviation of 1, a mean over dimensions
+        self.log = {
+            "invariance": invariance.detach(),
+            "variance_lack": lack.detach(),
+            "covariance": covariance.detach(),
+        }
+        return torch.stack([weight * term for weight, term in zip(self.weights, terms)]).sum()
 
     def terms(self, z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return invariance, variance and covariance, unweighted: (N, D), (N, D) -> three of ()."""

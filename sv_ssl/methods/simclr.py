@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from sv_ssl.core.distributed import gather, gather_plain
 from sv_ssl.core.errors import InputError
 from sv_ssl.data.batch import Batch
-from sv_ssl.losses.rows import Loss, Rows, evaluate, resize, set_progress
+from sv_ssl.losses.rows import Loss, Rows, evaluate, logged, resize, set_progress
 from sv_ssl.methods.base import Facts, Method, Needs, Step
 from sv_ssl.methods.classes import Classes
 from sv_ssl.methods.mixup import Mixup
@@ -102,7 +102,7 @@ class SimCLR(Method):
         loss = evaluate(self.loss, Rows(compared, mixed_labels, h=h))
         if batch.short is not None:
             loss = loss + self._of_short_crops(batch.short, labels, z, row_labels)
-        return Step(loss, z.detach(), row_labels, figures, h.detach())
+        return Step(loss, z.detach(), row_labels, {**logged(self.loss), **figures}, h.detach())
 
     def _sampled(self, z: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return z with its second view replaced by sampled positives, and what is to be logged of them."""

@@ -44,6 +44,12 @@ ALARMS = (
         "(VICReg), keep stop_gradient and the predictor's BatchNorm (BYOL), or lower --peak_lr",
     ),
     Alarm(
+        "variance_lack",
+        -math.inf,
+        0.9,
+        "the dimensions have lost their variance: raise var_weight",
+    ),
+    Alarm(
         "rank",
         1.5,
         math.inf,

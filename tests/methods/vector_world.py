@@ -103,7 +103,7 @@ def fit(make, epochs=12, seed=0, n_short=4, lr=2e-3, watch=None):
             for name, value in {"loss": float(step.loss.detach()), **figures}.items():
                 sums.setdefault(name, []).append(value)
         records.append(
-            {**{name: float(np.mean(values)) for name, values in sums.items()}, **method.on_epoch_end(epoch)}
+            {**{name: float(np.mean(values)) for name, values in sums.items()}, **(method.on_epoch_end(epoch) or {})}
         )
     return method, error_rate(method.embedder_to_keep(), world), records
 

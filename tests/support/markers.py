@@ -25,6 +25,7 @@ MARKERS = [
     ("losses/test_losses_blocks.py::test_memory_does_not_grow_with_the_square", "slow"),
     ("losses/test_losses_dino.py::test_memory", "slow"),
     ("losses/test_losses_vicreg.py::test_wide_covariances", "slow"),
+    ("methods/test_vector_world.py", "slow"),
     ("embeddings/test_extraction.py::test_a_kind_travels_with_what_is_skipped", "slow"),
     ("training/test_labelled_clips.py::test_the_encoder_learns", "slow"),
     ("recipes/test_audio_probes.py", "slow"),

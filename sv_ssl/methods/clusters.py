@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sv_ssl.core.distributed import gather_batch
 from sv_ssl.core.errors import InputError, check_number
 from sv_ssl.core.seeds import torch_stream
+from sv_ssl.losses.geometry import unit
 from sv_ssl.methods.base import Facts
 from sv_ssl.methods.kmeans import draw_starts, follow, quality, spherical_kmeans
 
@@ -76,14 +77,14 @@ class Clusters(nn.Module):
     # ---------------------------------------------------------------------------------------------------- what is kept
     def wait(self, rows: Tensor, embeddings: Tensor) -> None:
         """Take embeddings (B, D) of training rows (B,), to be written by the next `push`."""
-        self.waiting.append((rows, F.normalize(embeddings.detach().float(), dim=1)))
+        self.waiting.append((rows, unit(embeddings.detach())))
 
     @torch.no_grad()
     def push(self, epoch: int) -> None:
         """Write the waiting embeddings of all processes, and let online centroids follow them."""
         for rows, embeddings in self.waiting:
             rows, embeddings = gather_batch(rows), gather_batch(embeddings)
-            self.bank[rows] = embeddings.half()
+            self.bank[rows] = embeddings.to(self.bank.dtype)
             self.written[rows] = epoch
             if self.online is not None:
                 for place in range(len(self.counts)):
@@ -110,7 +111,7 @@ class Clusters(nn.Module):
         return self._figures(fresh)
 
     def _kmeans(self, fresh: Tensor, epoch: int) -> None:
-        rows = F.normalize(self.bank[fresh].float(), dim=1)
+        rows = unit(self.bank[fresh])
         self.assignments.fill_(-1)
         for place, count in enumerate(self.counts):
             starts = draw_starts(len(rows), count, self.seed, epoch, place).to(rows.device)
@@ -125,7 +126,7 @@ class Clusters(nn.Module):
             sizes = torch.bincount(self.assignments[place, fresh], minlength=count)
             empty = torch.nonzero(sizes == 0)[:, 0]
             chosen = draw_starts(len(fresh), count, self.seed, epoch, place)[: len(empty)].to(fresh.device)
-            self.centroids(place)[empty] = F.normalize(self.bank[fresh[chosen]].float(), dim=1)
+            self.centroids(place)[empty] = unit(self.bank[fresh[chosen]])
 
     def _figures(self, fresh: Tensor) -> dict[str, float]:
         clusters = self.assignments[0, fresh].cpu().numpy()

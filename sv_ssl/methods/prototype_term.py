@@ -47,7 +47,7 @@ class PrototypeTerm(Clusters):
         for place, clusters in enumerate(self.assignments):
             known = clusters >= 0
             if known.any():
-                rows = self.bank[known].float()
+                rows = self.bank[known]
                 spread = concentration(rows, self.centroids(place), clusters[known], self.temperature)
                 getattr(self, f"concentration_{place}").copy_(spread)
         return figures

@@ -10,6 +10,7 @@ import time
 from functools import partial
 
 import losses_of_views
+import methods_of_rows
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -177,6 +178,7 @@ def main(out, end):
     rank, world = distributed.rank(), distributed.world_size()
     check_gathering(rank, world)
     torch.save(results(), f"{out}/{rank}.pt")
+    torch.save(methods_of_rows.results(), f"{out}/rows-{rank}.pt")
     if rank == 0:
         time.sleep(1.5 * distributed.PATIENCE)  # who works may keep the others waiting
     distributed.barrier()

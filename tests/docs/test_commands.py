@@ -1,5 +1,6 @@
 """Every command of README, CONTRIBUTING and docs/ exists and knows the options that it is given there."""
 
+import io
 import re
 import runpy
 import shlex
@@ -20,15 +21,15 @@ TOOLS = {"git", "mypy", "pre-commit", "ruff"}
 @cache
 def help_of(*words):
     """Return what a program prints for --help: `recipes/.../train.py YAML`, `-m MODULE` or the name of a command."""
-    out, before = [], (sys.argv, sys.stdout, sys.path)
-    sys.stdout = type("Writer", (), {"write": lambda self, text: out.append(text), "flush": lambda self: None})()
+    before = sys.argv, sys.stdout, sys.path
+    sys.stdout = out = io.StringIO()
     try:
         call(*words)
     except SystemExit as stop:
         assert not stop.code, words
     finally:
         sys.argv, sys.stdout, sys.path = before
-    return "".join(out)
+    return out.getvalue()
 
 
 def call(first, *rest):
@@ -114,7 +115,7 @@ def test_the_table_of_recipes_names_what_is_there():
     there = {f"hparams/{path.name}": path for path in paths if path.stem != "demo"}
     assert len(rows) > 15 and rows <= there.keys()
     for name, path in there.items():
-        assert re.search(rf"^#   python recipes/voxceleb/train_\w+\.py {name} ", path.read_text(), re.MULTILINE), name
+        assert re.search(rf"^#   python recipes/voxceleb/train\w*\.py {name} ", path.read_text(), re.MULTILINE), name
 
 
 def test_every_option_of_the_table_is_read():

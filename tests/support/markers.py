@@ -10,6 +10,7 @@ MARKERS = [
     ("docs/test_docs_voxceleb.py::test_the_page", "slow processes"),
     ("docs/test_docs_embeddings.py::test_the_page_runs", "slow"),
     ("docs/test_docs_scoring.py::test_every_command_runs", "slow"),
+    ("docs/test_docs_methods.py", "slow"),
     ("docs/test_commands.py", "slow"),
     # Runs of recipes and studies from end to end.
     ("training/test_experiment.py", "slow"),

@@ -17,8 +17,8 @@ class ECAPA(nn.Module):
     """
 
     SIZES = {
-        1024: dict(width=1024, last=3072, bottleneck=128),
-        512: dict(width=512, last=1536, bottleneck=128),
+        "c1024": dict(width=1024, last=3072, bottleneck=128),
+        "c512": dict(width=512, last=1536, bottleneck=128),
         "small": dict(width=128, last=384, bottleneck=64),
     }
 
@@ -29,7 +29,7 @@ class ECAPA(nn.Module):
 
         self.config = {"n_mels": n_mels, "size": size, "dim": dim}
         self.dim = dim
-        s = preset(self.SIZES, size, "ECAPA")
+        s = preset(self.SIZES, f"c{size}" if isinstance(size, int) else size, "ECAPA")
         self.tdnn = ECAPA_TDNN(
             n_mels,
             lin_neurons=dim,

@@ -23,6 +23,9 @@ from sv_ssl.training import experiment, speaker_scores, watch
 
 ROOT = Path(__file__).parents[2]
 SIMCLR, MOCO = (ROOT / "recipes" / "voxceleb" / f"train_{name}_am.py" for name in ("simclr", "moco"))
+TRAIN = ROOT / "recipes" / "voxceleb" / "train.py"
+SSPS = ["--start=2", "--clusters=4", "--positives_queue=24", "--clean_seconds=0.5"]
+SHORT = ["--n_short=2", "--short_seconds=0.3", "--hidden=16", "--bottleneck=8", "--prototypes=8", "--dim=32"]
 SMALL = [
     "--encoder_size=small",
     "--batch_size=4",
@@ -119,8 +122,11 @@ def finish(arguments, kills, seed):
     [
         (SIMCLR, "hparams/am.yaml", []),
         (MOCO, "hparams/moco_am.yaml", ["--queue_size=10", "--ema=0.9", "--grad_accumulation_factor=2"]),
+        (TRAIN, "hparams/dino.yaml", [*SHORT, "--average_last=0"]),
+        (TRAIN, "hparams/sdpn.yaml", [*SHORT, "--average_last=0", "--clean_seconds=0.5"]),
+        (TRAIN, "hparams/ssps.yaml", [*SSPS, "--near=1"]),
     ],
-    ids=["simclr", "moco"],
+    ids=["simclr", "moco", "dino", "sdpn", "ssps"],
 )
 def test_five_kills_change_no_bit(tiny, tmp_path, script, yaml, more):
     same = ["--ckpt_interval_steps=3", "--epochs=10", "--valid_every=4", "--num_workers=1", *more]

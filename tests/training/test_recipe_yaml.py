@@ -117,3 +117,24 @@ def test_a_yaml_that_is_not_utf8_is_one_line(tmp_path):
     with pytest.raises(InputError, match="bad.yaml: .*wanted a YAML in UTF-8") as caught:
         recipe_yaml.read(tmp_path / "bad.yaml", ())
     assert "\n" not in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------- sizes for the built-in corpus
+def test_sizes_of_the_demo_are_inherited_and_no_key_of_the_yaml(tmp_path):
+    (tmp_path / "below.yaml").write_text(
+        "size: 5\nheads: 2\nkept: !new:builtins.dict {a: !ref <size>, b: !ref <heads>}\ndemo:\n  size: 1\n  heads: 1\n"
+    )
+    (tmp_path / "above.yaml").write_text(
+        "extends: below.yaml\nkept: !new:builtins.dict {a: !ref <size>}\ndemo:\n  size: 3\n"
+    )
+    below = recipe_yaml.read(tmp_path / "below.yaml", {"kept"})
+    above = recipe_yaml.read(tmp_path / "above.yaml", {"kept"})
+    assert below.demo == {"size": 1, "heads": 1} and above.demo == {"size": 3}  # heads is read no more
+    assert "demo" not in below.written and "demo" not in above.text
+    assert recipe_yaml.build(above.path, above.text, above.demo)["kept"] == {"a": 3}
+
+
+def test_sizes_of_the_demo_are_a_mapping(tmp_path):
+    (tmp_path / "bad.yaml").write_text("size: 5\ndemo: 3\n")
+    with pytest.raises(InputError, match="demo is no mapping: wanted sizes for the built-in corpus"):
+        recipe_yaml.read(tmp_path / "bad.yaml", {"size"})

@@ -106,8 +106,12 @@ def _threshold(arguments: argparse.Namespace) -> float:
         raise InputError(f"{arguments.calibration} is for {', '.join(learnt.columns)}: one of cosines alone is needed")
     if learnt.weights[0] <= 0:
         raise InputError(f"{arguments.calibration} falls as the cosine rises: it cannot give a threshold")
-    p_target = P_TARGET if arguments.p_target is None else arguments.p_target
-    return (calibrate.threshold(p_target) - learnt.offset) / learnt.weights[0]
+    threshold, notes = calibrate.cosine_threshold(
+        learnt, P_TARGET if arguments.p_target is None else arguments.p_target
+    )
+    for note in [*calibrate.doubts(learnt), *notes]:
+        print(f"note: {note}", file=sys.stderr)
+    return threshold
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
     config.json            what the embedder is made of, how it was trained, its results
     model.safetensors      its weights
     README.md              the model card
+    trained_on.hashes      which utterances it was trained on, where that is known (`training_list.py`)
     hyperparams.yaml, embedding_model.ckpt
                            for SpeechBrain's `EncoderClassifier.from_hparams(source=FOLDER)`; never read here
 
@@ -17,11 +18,12 @@ import shutil
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 from safetensors import SafetensorError
 
 from sv_ssl.core import distributed
 from sv_ssl.core.errors import InputError
-from sv_ssl.models import onnx
+from sv_ssl.models import onnx, training_list
 from sv_ssl.models.embedder import Embedder
 from sv_ssl.models.for_speechbrain import hyperparams_yaml
 from sv_ssl.models.registry import describe_part, read_parts, with_name
@@ -30,10 +32,17 @@ from sv_ssl.models.weights import load_weights, save_weights
 FORMAT = "sv_ssl model 1"
 
 
-def save(folder: str | os.PathLike, embedder: Embedder, training: dict, results: dict | None = None) -> Path:
+def save(
+    folder: str | os.PathLike,
+    embedder: Embedder,
+    training: dict,
+    results: dict | None = None,
+    trained_on: np.ndarray | None = None,
+) -> Path:
     """Write the model folder, whole or not at all; one that stands there is replaced.
 
-    `training` says how it was made (name, corpus, seed, ...); `results` what was measured, as the card is to say it.
+    `training` says how it was made (name, corpus, seed, ...); `results` what was measured, as the card is to say it;
+    `trained_on` from what, as `training_list.of` returns it.
     """
     folder = Path(folder)
     new = folder.with_name(f".{folder.name}-new")
@@ -54,6 +63,8 @@ def save(folder: str | os.PathLike, embedder: Embedder, training: dict, results:
         shutil.copyfile(new / "model.safetensors", new / "embedding_model.ckpt")
         (new / "hyperparams.yaml").write_text(hyperparams_yaml(config))
         (new / "README.md").write_text(card(config))
+        if trained_on is not None:
+            training_list.write(new, trained_on)
         _replace(folder, new)
     except (OSError, SafetensorError) as error:
         why = getattr(error, "strerror", None) or error
@@ -97,7 +108,7 @@ def renew(old: str | os.PathLike, new: str | os.PathLike) -> Embedder:
     embedder, config = load(old), describe(old)
     card_path = Path(old) / "README.md"
     on_card = read_results(card_path.read_text()) if card_path.is_file() else {}
-    save(new, embedder, config.get("training", {}), {**on_card, **config.get("results", {})})
+    save(new, embedder, config.get("training", {}), {**on_card, **config.get("results", {})}, training_list.read(old))
     return embedder
 
 

@@ -18,8 +18,11 @@ from safetensors.numpy import load_file
 from data_prep import shards as pack
 from sv_ssl import audio
 from sv_ssl.core.errors import InputError
+from sv_ssl.data import manifest
 from sv_ssl.models import folder as model
+from sv_ssl.models import training_list
 from sv_ssl.training import experiment, speaker_scores, watch
+from sv_ssl.verification.trials import read_trials
 
 ROOT = Path(__file__).parents[2]
 SIMCLR, MOCO = (ROOT / "recipes" / "voxceleb" / f"train_{name}_am.py" for name in ("simclr", "moco"))
@@ -84,6 +87,9 @@ def test_a_run_leaves_all_that_it_promises(tiny, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "EER of the same encoder, untrained" in said and "next: sv-extract" in said
     assert f"{result['test']['eer']:.2%}" in (out / "model" / "README.md").read_text()
+    kept = training_list.read(out / "model")
+    assert training_list.known(kept, manifest.read(tiny / "train.csv").ID.tolist()).all()
+    assert not training_list.known(kept, read_trials(tiny / "trials.txt").ids).any()
 
 
 def test_the_same_command_again_changes_nothing(tiny, tmp_path):

@@ -21,10 +21,11 @@ from safetensors import SafetensorError
 
 from sv_ssl.core import distributed
 from sv_ssl.core.errors import InputError
-from sv_ssl.models import onnx
+from sv_ssl.core.json_file import read_object, read_text
+from sv_ssl.models import gate, onnx
 from sv_ssl.models.embedder import Embedder
 from sv_ssl.models.for_speechbrain import hyperparams_yaml
-from sv_ssl.models.registry import describe_part, read_parts, with_name
+from sv_ssl.models.registry import describe_part, part, with_name
 from sv_ssl.models.weights import load_weights, save_weights
 
 FORMAT = "sv_ssl model 1"
@@ -78,13 +79,7 @@ def load(folder: str | os.PathLike, device: str = "cpu") -> Embedder:
         if device != "cpu":
             raise InputError(f"{folder} runs on the CPU, in float32: leave --device out, or load the model folder")
         return cast(Embedder, onnx.load_onnx(folder))
-    config = describe(folder)
-    try:
-        embedder = Embedder(*(kind(**arguments) for _, kind, arguments in read_parts(config, folder)))
-    except InputError:
-        raise
-    except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
-        raise InputError(f"{folder}/config.json does not describe an embedder of this version: {error}") from error
+    embedder = gate.build(describe(folder), folder)
     load_weights(embedder, Path(folder) / "model.safetensors")
     return embedder.eval().to(distributed.device(device))
 
@@ -96,8 +91,8 @@ def renew(old: str | os.PathLike, new: str | os.PathLike) -> Embedder:
     """
     embedder, config = load(old), describe(old)
     card_path = Path(old) / "README.md"
-    on_card = read_results(card_path.read_text()) if card_path.is_file() else {}
-    save(new, embedder, config.get("training", {}), {**on_card, **config.get("results", {})})
+    on_card = read_results(read_text(card_path)) if card_path.exists() else {}
+    save(new, embedder, config["training"], {**on_card, **config["results"]})
     return embedder
 
 
@@ -115,11 +110,11 @@ def read_results(text: str) -> dict[str, str]:
 def fill(embedder: Embedder, folder: str | os.PathLike) -> None:
     """Load the weights of a model folder into an embedder of the same features and encoder."""
     there = describe(folder)
-    for what, part in (("features", embedder.features), ("encoder", embedder.encoder)):
-        wanted = describe_part(part)
-        if with_name(there[what]) != wanted:
+    for what, ours in (("features", embedder.features), ("encoder", embedder.encoder)):
+        theirs, wanted = part(there, what, folder), describe_part(ours)
+        if with_name(theirs) != wanted:
             raise InputError(
-                f"--init_from {folder}: its {what} are {there[what]}, this run's are {wanted}: choose the "
+                f"--init_from {folder}: its {what} are {theirs}, this run's are {wanted}: choose the "
                 "YAML and the sizes that it was trained with"
             )
     load_weights(embedder, Path(folder) / "model.safetensors")
@@ -128,14 +123,14 @@ def fill(embedder: Embedder, folder: str | os.PathLike) -> None:
 def describe(folder: str | os.PathLike) -> dict:
     """Read the folder's config.json and check that it is one of ours."""
     path = Path(folder) / "config.json"
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{folder} is not a model folder: it has no config.json")
-    try:
-        config = json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(f"{path} is damaged: {error}") from error
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
+    config = read_object(path)
+    if config.get("format") != FORMAT:
         raise InputError(f"{path} is not of the format {FORMAT!r}: it was made by another program or version")
+    for key in ("training", "results"):
+        if not isinstance(config.setdefault(key, {}), dict):
+            raise InputError(f"{path} is damaged: {key} is no object, {{...}}")
     return config
 
 

@@ -46,7 +46,6 @@ def parse_object(text: str, where: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
         found_depth = _depth(found)
-        json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair cannot be written to any file
     except RecursionError:
         found_depth = DEEPEST + 1
     except ValueError as error:

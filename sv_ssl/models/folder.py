@@ -24,6 +24,7 @@ from sv_ssl.core.errors import InputError
 from sv_ssl.core.json_file import read_object, read_text
 from sv_ssl.models import gate, onnx
 from sv_ssl.models.embedder import Embedder
+from sv_ssl.models.folder_swap import finish, replacing
 from sv_ssl.models.for_speechbrain import hyperparams_yaml
 from sv_ssl.models.registry import describe_part, part, with_name
 from sv_ssl.models.weights import load_weights, save_weights
@@ -36,41 +37,26 @@ def save(folder: str | os.PathLike, embedder: Embedder, training: dict, results:
 
     `training` says how it was made (name, corpus, seed, ...); `results` what was measured, as the card is to say it.
     """
-    folder = Path(folder)
-    new = folder.with_name(f".{folder.name}-new")
+    config = {
+        "format": FORMAT,
+        "dim": embedder.dim,
+        "sample_rate": embedder.sample_rate,
+        "features": describe_part(embedder.features),
+        "encoder": describe_part(embedder.encoder),
+        "training": training,
+        "results": results or {},
+    }
     try:
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir(parents=True)
-        config = {
-            "format": FORMAT,
-            "dim": embedder.dim,
-            "sample_rate": embedder.sample_rate,
-            "features": describe_part(embedder.features),
-            "encoder": describe_part(embedder.encoder),
-            "training": training,
-            "results": results or {},
-        }
-        (new / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        save_weights(embedder, new / "model.safetensors")
-        shutil.copyfile(new / "model.safetensors", new / "embedding_model.ckpt")
-        (new / "hyperparams.yaml").write_text(hyperparams_yaml(config))
-        (new / "README.md").write_text(card(config))
-        _replace(folder, new)
+        with replacing(folder) as new:
+            (new / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+            save_weights(embedder, new / "model.safetensors")
+            shutil.copyfile(new / "model.safetensors", new / "embedding_model.ckpt")
+            (new / "hyperparams.yaml").write_text(hyperparams_yaml(config), encoding="utf-8")
+            (new / "README.md").write_text(card(config), encoding="utf-8", errors="backslashreplace")
     except (OSError, SafetensorError) as error:
         why = getattr(error, "strerror", None) or error
         raise InputError(f"cannot write the model folder {folder}: {why}") from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-    return folder
-
-
-def _replace(folder: Path, new: Path) -> None:
-    """Put `new` in `folder`'s place; the old one is moved away first because a full folder cannot be renamed over."""
-    old = new.with_name(new.name + "-old")
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    return Path(folder)
 
 
 def load(folder: str | os.PathLike, device: str = "cpu") -> Embedder:
@@ -122,6 +108,7 @@ def fill(embedder: Embedder, folder: str | os.PathLike) -> None:
 
 def describe(folder: str | os.PathLike) -> dict:
     """Read the folder's config.json and check that it is one of ours."""
+    finish(folder)
     path = Path(folder) / "config.json"
     if not path.exists():
         raise InputError(f"{folder} is not a model folder: it has no config.json")

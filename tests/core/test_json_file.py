@@ -11,7 +11,6 @@ from sv_ssl.core.errors import InputError
         (b"[1]", "wanted a JSON object"),
         (b"\xff", "no text in UTF-8"),
         (b'{"a": ' + b"9" * 5000 + b"}", "is damaged: Exceeds the limit"),
-        (b'{"a": "\\ud800"}', "is damaged: .*surrogates"),
         (b'{"a": ' * 65 + b"1" + b"}" * 65, "more than 64 brackets"),
         (b"[" * 100_000, "more than 64 brackets"),
         (b" " * (json_file.LARGEST + 1), "larger than 1,048,576 bytes"),

@@ -1,5 +1,7 @@
 import json
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -98,6 +100,58 @@ def test_saving_again_replaces_the_whole(folder):
     model.save(folder, made(FastResNet34(40, "small", dim=16)), {})
     assert model.describe(folder)["dim"] == 16 and not (folder / "stray").exists()
     assert [p.name for p in folder.parent.iterdir()] == ["m"]
+
+
+def whole(folder):
+    """Return which of the two models is in the folder's place."""
+    return model.load(folder).dim
+
+
+def killed_at(moment, monkeypatch):
+    """Let the process end, without anything being tidied up, before the change of the disk of this number."""
+    seen = []
+    for home, name in ((Path, "rename"), (Path, "mkdir"), (shutil, "rmtree"), (weights, "save_file")):
+        usual = getattr(home, name)
+
+        def counted(*args, _usual=usual, **more):
+            seen.append(_usual)
+            if len(seen) > moment:
+                raise KeyboardInterrupt
+            return _usual(*args, **more)
+
+        monkeypatch.setattr(home, name, counted)
+    return seen
+
+
+@pytest.mark.parametrize("moment", range(9))
+def test_after_a_kill_at_any_moment_a_whole_model_is_there_and_the_next_save_works(folder, monkeypatch, moment):
+    """All changes of the disk after the kill fail, so that nothing is tidied up, as after kill -9."""
+    with monkeypatch.context() as patched:
+        seen = killed_at(moment, patched)
+        try:
+            model.save(folder, made(FastResNet34(40, "small", dim=16)), {})
+        except KeyboardInterrupt:
+            pass
+    assert (moment < 8) == (len(seen) > moment)
+    assert whole(folder) in (16, 32)
+    model.save(folder, made(FastResNet34(40, "small", dim=8)), {})
+    assert whole(folder) == 8 and [p.name for p in folder.parent.iterdir()] == ["m"]
+
+
+def test_what_an_older_version_left_after_a_kill_is_no_trouble(folder):
+    shutil.copytree(folder, folder.with_name(".m-new-old"))
+    model.save(folder, made(FastResNet34(40, "small", dim=16)), {})
+    assert whole(folder) == 16 and [p.name for p in folder.parent.iterdir()] == ["m"]
+
+
+def test_a_link_stays_and_a_file_is_not_replaced(folder):
+    (folder.parent / "link").symlink_to(folder)
+    model.save(folder.parent / "link", made(FastResNet34(40, "small", dim=16)), {})
+    assert (folder.parent / "link").is_symlink() and whole(folder) == 16
+    (folder.parent / "file").write_text("mine")
+    with pytest.raises(InputError, match="file: a file of this name is there"):
+        model.save(folder.parent / "file", made(FastResNet34(40, "small", dim=16)), {})
+    assert (folder.parent / "file").read_text() == "mine"
 
 
 def edited(folder, **changes):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -108,7 +109,8 @@ def fill(embedder: Embedder, folder: str | os.PathLike) -> None:
 
 def describe(folder: str | os.PathLike) -> dict:
     """Read the folder's config.json and check that it is one of ours."""
-    finish(folder)
+    with suppress(OSError):  # a folder that can only be read
+        finish(folder)
     path = Path(folder) / "config.json"
     if not path.exists():
         raise InputError(f"{folder} is not a model folder: it has no config.json")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -35,6 +37,17 @@ def tensors_only() -> Iterator[None]:
     finally:
         del os.environ[with_]
         os.environ.update(before)
+
+
+def load_torch(path: str | os.PathLike, device: str = "cpu") -> Any:
+    """Return what a file of torch.save holds: tensors, numbers and text; all else is refused, and no code is run."""
+    check_ordinary(path)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:  # torch.save packs nothing: a small file would fill the memory
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise InputError(f"{path} is a compressed archive: unpack it, or save it again by torch.save")
+    with tensors_only():
+        return torch.load(path, map_location=device, weights_only=True)
 
 
 def save_weights(module: nn.Module, path: Path) -> None:

@@ -23,10 +23,11 @@ from safetensors import SafetensorError
 from sv_ssl.core import distributed
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.json_file import read_object, read_text
-from sv_ssl.models import gate, onnx
+from sv_ssl.models import gate
 from sv_ssl.models.embedder import Embedder
 from sv_ssl.models.folder_swap import finish, replacing
 from sv_ssl.models.for_speechbrain import hyperparams_yaml
+from sv_ssl.models.onnx_file import load_onnx
 from sv_ssl.models.registry import describe_part, part, with_name
 from sv_ssl.models.weights import load_weights, save_weights
 
@@ -65,7 +66,7 @@ def load(folder: str | os.PathLike, device: str = "cpu") -> Embedder:
     if os.fspath(folder).endswith(".onnx"):
         if device != "cpu":
             raise InputError(f"{folder} runs on the CPU, in float32: leave --device out, or load the model folder")
-        return cast(Embedder, onnx.load_onnx(folder))
+        return cast(Embedder, load_onnx(folder))
     embedder = gate.build(describe(folder), folder)
     load_weights(embedder, Path(folder) / "model.safetensors")
     return embedder.eval().to(distributed.device(device))

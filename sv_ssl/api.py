@@ -97,13 +97,13 @@ class Model:
         Windows stand every `hop` seconds, the last ends where the recording does, and those that are digitally silent
         are left out.
         """
+        workers = _whole("workers", workers)
         for name, value in {"window": window, "hop": hop}.items():
             check_number(name, value)
         listed, faults = sources.windows([_utterance(recording)], window, hop)
         if faults:
             raise InputError(faults[0].reason)
-        if not isinstance(listed[0].utterance.wav, str):
-            workers = min(workers, 0)  # samples would go to them once a window
+        workers = workers if isinstance(listed[0].utterance.wav, str) else 0  # samples would go to them once a window
         utterances = [found.utterance for found in listed]
         extracted = self._extract(utterances, Options(self.precision), workers, progress, skip=("silent",))
         embedded = set(extracted.ids)

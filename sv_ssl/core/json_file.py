@@ -7,30 +7,14 @@ import os
 from typing import Any
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import check_ordinary
+from sv_ssl.core.files import read_text
 
-LARGEST = 2**20  # bytes
 DEEPEST = 64  # brackets within each other
-
-
-def read_text(path: str | os.PathLike, at_most: int = LARGEST) -> str:
-    """Return the text of an ordinary file in UTF-8; a larger one than `at_most` bytes is refused unread."""
-    check_ordinary(path)
-    try:
-        with open(path, "rb") as file:
-            content = file.read(at_most + 1)
-        if len(content) > at_most:
-            raise InputError(f"{path} is larger than {at_most:,} bytes, which no such file is: name another one")
-        return content.decode("utf-8")
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is damaged: it is no text in UTF-8") from error
 
 
 def read_object(path: str | os.PathLike) -> dict[str, Any]:
     """Return the object that a file of JSON holds."""
-    return parse_object(read_text(path), os.fspath(path))
+    return parse_object(read_text(path, "JSON"), os.fspath(path))
 
 
 def parse_object(text: str, where: str) -> dict[str, Any]:

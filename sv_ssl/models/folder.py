@@ -22,7 +22,8 @@ from safetensors import SafetensorError
 
 from sv_ssl.core import distributed
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.json_file import read_object, read_text
+from sv_ssl.core.files import read_text
+from sv_ssl.core.json_file import read_object
 from sv_ssl.models import gate
 from sv_ssl.models.embedder import Embedder
 from sv_ssl.models.folder_swap import finish, replacing
@@ -79,7 +80,7 @@ def renew(old: str | os.PathLike, new: str | os.PathLike) -> Embedder:
     """
     embedder, config = load(old), describe(old)
     card_path = Path(old) / "README.md"
-    on_card = read_results(read_text(card_path)) if card_path.exists() else {}
+    on_card = read_results(read_text(card_path, "a model card")) if card_path.exists() else {}
     save(new, embedder, config["training"], {**on_card, **config["results"]})
     return embedder
 

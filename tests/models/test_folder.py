@@ -270,14 +270,14 @@ def features(**changes):
         (lambda f: edited(f, sample_rate=8000), "sample_rate is 8000, its parts give 16000"),
         (lambda f: edited(f, training=[1]), "training is no object"),
         (lambda f: (f / "config.json").write_text("[" * 100_000), "more than 64 brackets"),
-        (lambda f: (f / "config.json").write_text(" " * 2**21), "larger than 1,048,576 bytes"),
+        (lambda f: (f / "config.json").write_text(" " * 2**21), "more than 1,048,576 bytes: wanted JSON"),
     ],
 )
 def test_a_config_that_cannot_be_is_one_line_and_takes_no_memory(folder, damage, reason):
     damage(folder)
     with pytest.raises(InputError, match=reason) as caught:
         model.load(folder)
-    assert str(caught.value).startswith(str(folder)) and "\n" not in str(caught.value)
+    assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def with_header(header, data=b"", length=None):

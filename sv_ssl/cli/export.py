@@ -44,6 +44,10 @@ def _export(arguments: argparse.Namespace) -> None:
         raise InputError("nothing to write: pass --onnx OUT.onnx or --torchscript OUT.pt")
     written = [("--onnx", arguments.onnx), ("--torchscript", arguments.torchscript)]
     check_outputs([("MODEL", arguments.model)], written)
+    if arguments.model.endswith(".onnx"):
+        raise InputError(
+            f"{arguments.model} is a file that sv-export has written: name the model folder it was made of"
+        )
     from sv_ssl.models import folder, onnx
 
     embedder = folder.load(arguments.model)

@@ -24,8 +24,9 @@ class ECAPA(nn.Module):
 
     def __init__(self, n_mels: int = 80, size: int | str = 1024, dim: int = 192):
         super().__init__()
-        from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN  # seconds to import: only when it is built
-        from speechbrain.nnet.CNN import Conv1d
+        with torch.device("cpu"):  # a module that makes tensors as it is imported is not to make them on "meta"
+            from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN  # seconds to import: only when it is built
+            from speechbrain.nnet.CNN import Conv1d
 
         self.config = {"n_mels": n_mels, "size": size, "dim": dim}
         self.dim = dim

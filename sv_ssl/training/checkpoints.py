@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sv_ssl.core.distributed import barrier, is_loss, is_main
 from sv_ssl.core.errors import InputError
-from sv_ssl.models.weights import tensors_only
+from sv_ssl.models.weights import load_torch, tensors_only
 from sv_ssl.training.journal import Journal
 
 SUMS = "sums.json"  # a checkpoint's files and their checksums
@@ -140,7 +140,7 @@ def of_epochs(checkpointer: Checkpointer) -> list[Checkpoint]:
 
 def weights(checkpoint: Checkpoint, device: str) -> dict[str, Any]:
     """Return the state dict of a checkpoint's method."""
-    return torch.load(checkpoint.paramfiles["method"], map_location=device, weights_only=True)
+    return load_torch(checkpoint.paramfiles["method"], device)
 
 
 def mean(states: Sequence[dict[str, Any]]) -> dict[str, Any]:

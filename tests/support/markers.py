@@ -74,6 +74,7 @@ MARKERS = [
     ("diarization/test_cluster.py::test_memory", "slow"),
     # Exports to ONNX.
     ("models/test_onnx.py", "slow"),
+    ("models/test_onnx.py::test_a_full_disk", "processes"),
     # The recordings and lists of ../shared.
     ("audio/test_io.py::test_opus_seeking", "shared"),
     ("audio/test_noise.py::test_the_noises_and_rooms_at_hand", "shared"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,13 @@ from pathlib import Path
 from sv_ssl.core.errors import InputError
 
 LOCK = ".lock"
+OTHER_KINDS = {
+    stat.S_IFIFO: "a FIFO: write what comes from it into a file, and name that",
+    stat.S_IFSOCK: "a socket: write what comes from it into a file, and name that",
+    stat.S_IFCHR: "a device: copy what it holds into a file, and name that",
+    stat.S_IFBLK: "a device: copy what it holds into a file, and name that",
+    stat.S_IFDIR: "a folder: name a file in it",
+}
 
 
 def first_few(items: Iterable[str], most: int = 10, separator: str = ", ") -> str:
@@ -21,6 +29,25 @@ def first_few(items: Iterable[str], most: int = 10, separator: str = ", ") -> st
     """
     items = list(items)
     return separator.join([*items[:most], *["..."] * (len(items) > most)])
+
+
+def check_ordinary(path: str | os.PathLike) -> None:
+    """Refuse to read what is no ordinary file: a FIFO that nobody writes to waits for ever, a device never ends.
+
+    A link is what it leads to. What is absent or out of reach passes: `open` says so best.
+
+    >>> check_ordinary("/dev/null")
+    Traceback (most recent call last):
+    ...
+    sv_ssl.core.errors.InputError: /dev/null: wanted an ordinary file, this is a device: ...
+    """
+    try:
+        kind = stat.S_IFMT(os.stat(path).st_mode)
+    except (OSError, ValueError):  # a name with a zero byte
+        return
+    if kind != stat.S_IFREG:
+        other = OTHER_KINDS.get(kind, "of another kind")
+        raise InputError(f"{os.fspath(path)}: wanted an ordinary file, this is {other}")
 
 
 @contextmanager

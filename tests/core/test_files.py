@@ -1,12 +1,13 @@
 import multiprocessing
 import os
+import socket
 import stat
 import time
 
 import pytest
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import atomic_write, exclusive, locked
+from sv_ssl.core.files import atomic_write, check_ordinary, exclusive, locked
 
 
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -25,6 +26,21 @@ def test_what_is_no_file_is_never_replaced(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(InputError, match="cannot write .*folder: Is a directory"), atomic_write(tmp_path / "folder"):
         pass
+
+
+def test_only_an_ordinary_file_is_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the name of a socket is short
+    os.mkfifo("pipe")
+    os.symlink("pipe", "link")
+    (tmp_path / "file").write_text("")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket")
+        wrong = {"pipe": "a FIFO", "link": "a FIFO", "socket": "a socket", "/dev/zero": "a device", ".": "a folder"}
+        for name, kind in wrong.items():
+            with pytest.raises(InputError, match=f"^{name}: wanted an ordinary file, this is {kind}: .* file"):
+                check_ordinary(name)
+    for name in ("file", tmp_path / "file", "absent", "a\0b"):
+        check_ordinary(name)
 
 
 def test_a_written_file_has_the_users_permissions(tmp_path):

@@ -219,6 +219,8 @@ def _read_crop(path: str, fraction: float, n_samples: int, rate: int) -> np.ndar
 @cache
 def _plain_samples(path: str, rate: int) -> tuple[int, int]:
     """Return where the samples of a plain WAV begin, and their number; (0, 0) for what must be opened to be read."""
+    if not os.path.isfile(path):
+        return 0, 0
     try:
         with open(path, "rb") as file:
             return find_samples(file.read(HEADER_BYTES), os.fstat(file.fileno()).st_size, rate)

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 from zipfile import ZipInfo
 
-from data_prep import Problem, walk
+from data_prep import Problem
 from data_prep.archives import Archive, group
 from sv_ssl import audio
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.tree import walk
 from sv_ssl.data import scan
 
 FIRST = 10_001  # VoxCeleb1's first speaker; VoxCeleb2's have lower numbers

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_prep import Problem, command, each, finish, parser, walk
+from data_prep import Problem, command, each, finish, parser
 from sv_ssl import audio
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import atomic_write
+from sv_ssl.core.tree import walk
 from sv_ssl.data import manifest
 
 RATE = 16000

@@ -57,6 +57,7 @@ from sv_ssl.audio.decoder import (
 )
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import atomic_write
+from sv_ssl.core.tree import walk
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 WRITTEN = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
@@ -188,7 +189,7 @@ def write(path: str | os.PathLike, wave: np.ndarray, rate: int) -> None:
 
 
 def find(folder: str | os.PathLike[str]) -> list[str]:
-    """List the audio files below a folder, as sorted relative paths with `/`; leave hidden ones out.
+    """List the audio files below a folder, as sorted relative paths; `core.tree.walk` says what is left out.
 
     >>> import tempfile
     >>> folder = tempfile.mkdtemp()
@@ -197,16 +198,8 @@ def find(folder: str | os.PathLike[str]) -> list[str]:
     >>> find(folder)
     ['a.flac', 'b/2.wav']
     """
-    files = []
-    for base, folders, names in os.walk(os.fspath(folder), followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        below = os.path.relpath(base, folder).replace(os.sep, "/")
-        files += [
-            name if below == "." else f"{below}/{name}"
-            for name in names
-            if name.lower().endswith(AUDIO_SUFFIXES) and not name.startswith(".")
-        ]
-    return sorted(files)
+    above = len(os.path.join(os.fspath(folder), ""))
+    return sorted(entry.path[above:] for entry in walk(folder) if entry.name.lower().endswith(AUDIO_SUFFIXES))
 
 
 def _resample(wave: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:

@@ -130,6 +130,8 @@ def write_list(
 
 
 def _seconds(path: Path) -> float | str:
+    if fault := manifest.name_fault(str(path)):
+        return f"its name {fault}: rename it"
     try:
         about = audio.info(path)
     except audio.AudioError as error:
@@ -171,7 +173,8 @@ def finish(out: Path, lines: Sequence[str], problems: Sequence[Problem], followi
     for line in lines:
         print(line)
     if problems:
-        with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        encoding: Any = {"encoding": "utf-8", "errors": "backslashreplace"}  # of names that are no text, too
+        with atomic_write(path) as temporary, open(temporary, "w", newline="", **encoding) as file:
             csv.writer(file).writerows([Problem._fields, *problems])
         print(f"problems: {len(problems):,}, listed in {path}; the first: {': '.join(filter(None, problems[0]))}")
     print(f"next: {following}")

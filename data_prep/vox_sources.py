@@ -103,7 +103,7 @@ class Sources:
     def _session(self, folder: str) -> tuple[str, str, str]:
         """Return speaker, session and "dev", "test" or "" by the folders above; all empty if not VoxCeleb's."""
         match = scan.VOXCELEB.search(f"{folder}/file")
-        if not match:
+        if not match or match[3] in (".", ".."):  # of an archive: its file would lie elsewhere
             return "", "", ""
         hints = re.findall(r"(?:^|[/_.-])(dev|test)(?=[/_.-])", folder[: match.start(1)].lower())
         return match[2], match[3], hints[-1] if hints else ""

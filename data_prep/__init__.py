@@ -70,26 +70,6 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def walk(folder: str | os.PathLike) -> Iterator[os.DirEntry]:
-    """Yield every file below a folder but hidden ones; follow links, but not back into a folder that they lie in."""
-    if not os.path.isdir(folder):
-        raise InputError(f"{folder}: no such folder")
-    waiting = [os.fspath(folder)]
-    while waiting:
-        here = waiting.pop()
-        for entry in sorted(os.scandir(here), key=lambda entry: entry.name, reverse=True):
-            if entry.name.startswith("."):
-                continue
-            if not entry.is_dir():
-                yield entry
-            elif not (entry.is_symlink() and _holds(os.path.realpath(entry.path), os.path.realpath(here))):
-                waiting.append(entry.path)
-
-
-def _holds(folder: str, path: str) -> bool:
-    return os.path.commonpath([folder, path]) == folder
-
-
 def each(
     work: Callable[[list[Item]], list[Result]],
     items: Sequence[Item],
@@ -150,6 +130,8 @@ def write_list(
 
 
 def _seconds(path: Path) -> float | str:
+    if fault := manifest.name_fault(str(path)):
+        return f"its name {fault}: rename it"
     try:
         about = audio.info(path)
     except audio.AudioError as error:

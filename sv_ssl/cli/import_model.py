@@ -34,7 +34,7 @@ examples
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return run(lambda: _import(_parser().parse_args(argv)))
+    return run(lambda: _import(_parser().parse_args(argv)), "sv-import")
 
 
 def _parser() -> Parser:

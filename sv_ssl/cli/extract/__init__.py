@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return run(lambda: _extract(arguments.check(arguments.parser().parse_intermixed_args(argv))))
+    return run(lambda: _extract(arguments.check(arguments.parser().parse_intermixed_args(argv))), "sv-extract")
 
 
 def _extract(given: argparse.Namespace) -> int:

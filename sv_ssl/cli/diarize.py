@@ -49,7 +49,7 @@ SKIPPED = "skipped.csv"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return run(lambda: _diarize(_parser().parse_args(argv)))
+    return run(lambda: _diarize(_parser().parse_args(argv)), "sv-diarize")
 
 
 def _parser() -> Parser:

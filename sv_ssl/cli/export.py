@@ -27,7 +27,7 @@ examples
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return run(lambda: _export(_parser().parse_args(argv)))
+    return run(lambda: _export(_parser().parse_args(argv)), "sv-export")
 
 
 def _parser() -> Parser:

@@ -32,7 +32,7 @@ NO_THRESHOLD = -2.0  # below any cosine
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return run(lambda: _identify(_parser().parse_args(argv)))
+    return run(lambda: _identify(_parser().parse_args(argv)), "sv-identify")
 
 
 def _parser() -> Parser:

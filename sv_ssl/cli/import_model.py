@@ -35,7 +35,7 @@ examples
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return run(lambda: _import(_parser().parse_args(argv)))
+    return run(lambda: _import(_parser().parse_args(argv)), "sv-import")
 
 
 def _parser() -> Parser:
@@ -50,7 +50,7 @@ def _parser() -> Parser:
 def _import(arguments: argparse.Namespace) -> None:
     if Path(arguments.out).exists():
         raise InputError(f"{arguments.out} is there already: name a new folder")
-    check_outputs([], [("--out", Path(arguments.out) / "config.json")])
+    check_outputs([("CHECKPOINT", arguments.checkpoint)], [("--out", Path(arguments.out))])
     ours = (Path(arguments.checkpoint) / "config.json").is_file()
     if ours and arguments.kind:
         raise InputError(f"{arguments.checkpoint} is a model folder of sv_ssl, which has no --kind: leave it out")

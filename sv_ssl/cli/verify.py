@@ -39,7 +39,7 @@ COSINES = "sv-verify needs a calibration of cosines alone: sv-score without --fu
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return run(lambda: _verify(_parser().parse_args(argv)))
+    return run(lambda: _verify(_parser().parse_args(argv)), "sv-verify")
 
 
 def _parser() -> Parser:

@@ -65,6 +65,9 @@ MARKERS = [
     ("data_prep/test_other_corpora.py::test_each_is_a_command", "slow processes"),
     ("data_prep/test_prepared_clips.py::test_each_is_a_command", "slow processes"),
     ("cli/test_cli_score.py::test_a_closed_pipe", "processes"),
+    # Commands that draw, several times.
+    ("cli/test_outputs_are_kept.py::test_on_a_full_disk_the_old_stays_and_nothing_is_left[sv-score", "slow"),
+    ("cli/test_outputs_are_kept.py::test_on_a_full_disk_the_old_stays_and_nothing_is_left[sv-analyze", "slow"),
     # Thousands of cases, or sizes at which time and memory are measured.
     ("verification/test_fuzz_scoring.py::test_damage", "slow"),
     ("verification/test_fuzz_scoring.py::test_a_file_that_ends_within_a_line", "slow"),

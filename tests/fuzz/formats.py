@@ -78,6 +78,7 @@ def fault_of(message: str) -> str:
 
 def control(text: str) -> str:
     """Return the first character that a terminal acts on; nothing where there is none."""
+    text = text.replace("\t", " ")
     return next((one for one in text if unicodedata.category(one) in CONTROL or one in TURNS), "")
 
 
@@ -106,7 +107,7 @@ def by_command(main: Callable[[list[str]], int], words: list[str]) -> str:
         raise InputError(err.getvalue().removesuffix("\n"))
     assert not err.getvalue(), f"on standard error: {err.getvalue()[:300]}"
     shown = out.getvalue()
-    assert not control(shown.replace("\n", " ").replace("\t", " ")), f"control characters are shown: {shown[:300]!r}"
+    assert not control(shown.replace("\n", " ")), f"control characters are shown: {shown[:300]!r}"
     return shown
 
 

@@ -17,7 +17,6 @@ import itertools
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from tests.faults.cases import Case, Result, why_no_disk
 from tests.faults.commands import COMMANDS

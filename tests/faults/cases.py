@@ -52,6 +52,7 @@ class Case:
             self.sizes = sorted({(folder / path).stat().st_size for path in self.left - self.found})
             self.sizes += sorted({(folder / name).stat().st_size for name in self.new if (folder / name).is_file()})
         assert None not in self.new.values(), self.new
+        assert not [name for name in self.new if self.new[name] == self.old[name]], "the old one is like the new"
 
     @contextmanager
     def copy(self, pages: int | None = None) -> Iterator[Path]:

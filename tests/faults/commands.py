@@ -87,7 +87,8 @@ def _page(path: Path) -> Any:
 def _picture(path: Path) -> Any:
     from matplotlib import image
 
-    return image.imread(path).shape
+    pixels = image.imread(path)
+    return pixels.shape, float(pixels.sum())
 
 
 def _model(path: Path) -> Any:
@@ -161,11 +162,11 @@ COMMANDS = {
         "sv-identify in/s.index in/b.npz --out who.tsv",
     ),
     "export": Command(
-        "sv-export in/model --torchscript m.pt", {"m.pt": _script}, "sv-export in/other --torchscript m.pt"
+        "sv-export in/model --torchscript m.pt", {"m.pt": _script}, "sv-export in/wider --torchscript m.pt"
     ),
     "diarize": Command(
         "sv-diarize in/model in/meeting.wav --out turns", {"turns/meeting.rttm": _text},
-        "sv-diarize in/model in/meeting.wav --out turns --vad none --speakers 1",
+        "sv-diarize in/model in/other/meeting.wav --out turns",
     ),
     "score": Command(
         f"sv-score in/trials.txt --embeddings in/a.npz --calibrate in/trials.txt {_SCORED}",
@@ -222,9 +223,10 @@ def build(folder: Path) -> None:
             audio.write(home / place / name, 0.003 * rng.standard_normal(8000).cumsum(), 16000)
     voices = [0.1 * rng.standard_normal(24000), np.zeros(8000), 0.3 * np.sin(np.arange(24000) ** 1.3)]
     audio.write(home / "meeting.wav", np.concatenate(voices), 16000)
+    audio.write(home / "other" / "meeting.wav", np.concatenate(voices[::-1])[8000:], 16000)
     torch.manual_seed(0)
     model.save(home / "model", Embedder(LogMel(20, sentence_mean=False), FrameStatistics(20)), {"name": "faults"})
-    model.save(home / "other", Embedder(LogMel(24), FrameStatistics(24)), {"name": "other"})
+    model.save(home / "wider", Embedder(LogMel(24), FrameStatistics(24)), {"name": "other"})
     lines = _pairs("s", 3)
     (home / "trials.txt").write_text("".join(lines))
     (home / "few.txt").write_text("".join(lines[:9]))

@@ -1,4 +1,4 @@
-"""Every command that writes bears a kill, a full disk and a second one beside it; `python -m tests.faults` tries more."""
+"""Every command that writes bears a kill, a full disk and a second one beside it."""
 
 from functools import cache
 

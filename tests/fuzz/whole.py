@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -180,28 +180,36 @@ def no_weights() -> bytes:
     return save({})
 
 
+FRONT_ENDS = [
+    {"name": "LogMel", "n_mels": 40, "sample_rate": 16000, "window_seconds": 0.025, "hop_seconds": 0.01},
+    {"name": "KaldiFbank", "n_mels": 40, "sample_rate": 16000, "window": "hamming", "scale": 1.0},
+    {"name": "SslsvMel", "n_mels": 40, "sample_rate": 16000, "window": "hann", "hop_seconds": 0.01},
+    {"name": "SpeechBrainFbank", "n_mels": 40, "sample_rate": 16000},
+    {"name": "ThreeSpectra", "n_mels": 40, "sample_rate": 16000, "window_seconds": 0.025, "hop_seconds": 0.01},
+    {"name": "Waveform", "sample_rate": 16000},
+]
+PLAIN = {"name": "FrameStatistics", "n_mels": 40}
+ENCODERS = [  # and how wide their embeddings are
+    ({"name": "FastResNet34", "n_mels": 40, "size": "small", "dim": 8}, 8),
+    ({"name": "ECAPA", "n_mels": 40, "size": "small", "dim": 8}, 8),
+    ({"name": "WeSpeakerResNet34", "n_mels": 40, "size": "small", "dim": 8}, 8),
+    ({"name": "AST", "n_mels": 40, "size": "tiny"}, 96),
+    ({"name": "Pretrained", "folder": "."}, 768),
+    ({"name": "BEATs", "checkpoint": "model.safetensors"}, 768),
+]
+
+
+def described(features: Mapping[str, Any], encoder: Mapping[str, Any], dim: Any) -> dict[str, Any]:
+    """Return a config.json."""
+    about = {"format": "sv_ssl model 1", "dim": dim, "sample_rate": features.get("sample_rate", 16000)}
+    return {**about, "features": features, "encoder": encoder, "training": {"name": "fuzz"}, "results": {}}
+
+
 def configs() -> list[bytes]:
     """Return the config.json of every front end, which load without weights, and of the encoders, which want some."""
-    base = json.loads(config_of_weights())
-    front_ends = [
-        {"name": "LogMel", "n_mels": 40, "sample_rate": 16000, "window_seconds": 0.025, "hop_seconds": 0.01},
-        {"name": "KaldiFbank", "n_mels": 40, "sample_rate": 16000, "window": "hamming", "scale": 1.0},
-        {"name": "SslsvMel", "n_mels": 40, "sample_rate": 16000, "window": "hann", "hop_seconds": 0.01},
-        {"name": "SpeechBrainFbank", "n_mels": 40, "sample_rate": 16000},
-        {"name": "ThreeSpectra", "n_mels": 40, "sample_rate": 16000, "window_seconds": 0.025, "hop_seconds": 0.01},
-    ]
-    encoders = [
-        {"name": "FastResNet34", "n_mels": 40, "size": "small", "dim": 8},
-        {"name": "ECAPA", "n_mels": 40, "size": "small", "dim": 8},
-        {"name": "WeSpeakerResNet34", "n_mels": 40, "size": "small", "dim": 8},
-        {"name": "AST", "n_mels": 40, "size": "tiny"},
-        {"name": "Pretrained", "folder": "."},
-        {"name": "BEATs", "checkpoint": "model.safetensors"},
-    ]
-    plain = {"name": "FrameStatistics", "n_mels": 40}
-    made = [{**base, "features": features, "encoder": plain} for features in front_ends]
-    made += [{**base, "features": front_ends[0], "encoder": encoder} for encoder in encoders]
-    return [json.dumps(one).encode() for one in (*made, base)]
+    made = [described(features, PLAIN, 80) for features in FRONT_ENDS]
+    made += [described(FRONT_ENDS[0], encoder, dim) for encoder, dim in ENCODERS]
+    return [json.dumps(one).encode() for one in made]
 
 
 def checkpoints() -> list[bytes]:

@@ -249,8 +249,9 @@ def _read(reading: Reading, name: str, path: Path, start: int) -> Outcome:
         return Outcome("failed", outcome.text, "ran what the file says")
     if (peak := resident(os.getpid(), "VmHWM") - start) > MEMORY:
         return Outcome("failed", f"{peak / 1e9:.1f} GB; {outcome.text}", TOO_LARGE)
-    if outcome.kind != "failed" and (spilled := _spilled(reading.spill)):
-        return Outcome("failed", f"{spilled}; {outcome.kind} {outcome.text}", f"spilled {spilled[:60]}")
+    if outcome.kind != "failed" and (spilled := _spilled(reading.spill, reading.formats[name].murmur)):
+        like = re.sub(r"0x[0-9a-f]+|\d+", "#", spilled.removeprefix(os.path.dirname(os.__file__)))
+        return Outcome("failed", f"{spilled}; {outcome.kind} {outcome.text}", f"spilled {like[:50]}")
     return outcome
 
 
@@ -280,9 +281,10 @@ def _failed(error: BaseException, kind: str) -> Outcome:
     return Outcome("failed", f"{text} ({' < '.join(dict.fromkeys(reversed(places)))})", f"{kind} at {places[0]}")
 
 
-def _spilled(spill: Path) -> str:
-    """Return the beginning of what was written to the standard streams."""
-    return " ".join(spill.read_text(encoding="utf-8", errors="replace").split())[:500]
+def _spilled(spill: Path, murmur: str = "") -> str:
+    """Return the beginning of what was written to the standard streams, without what is let pass."""
+    lines = spill.read_text(encoding="utf-8", errors="replace").splitlines()
+    return " ".join(" ".join(line.split()) for line in lines if not (murmur and re.match(murmur, line)))[:500].strip()
 
 
 def _too_long(*_: Any) -> NoReturn:

@@ -73,6 +73,7 @@ MARKERS = [
     ("verification/test_fuzz_scoring.py::test_a_file_that_ends_within_a_line", "slow"),
     ("verification/test_fuzz_scoring.py::test_a_gzip_file_that_lost_its_end", "slow"),
     ("verification/test_fuzz_scoring.py::test_odd_surroundings", "processes"),
+    ("fuzz/test_fuzz.py", "slow processes"),
     ("diarization/test_cluster.py::test_an_hour", "slow"),
     ("diarization/test_cluster.py::test_memory", "slow"),
     # Exports to ONNX.

@@ -415,6 +415,13 @@ def intended(name, record):
     """What a YAML of version 0.1.0 is to say today."""
     record = renamed({key: value for key, value in record.items() if key not in GONE})
     record["transforms"] = pipeline(RESOLVED[name]["augment"], RESOLVED[name]["method"])
+    if (
+        record.get("encoder_size") == 1024
+    ):  # numbers of channels have the field's names, so that "small" may replace them
+        record["encoder_size"] = "c1024"
+        record["embedder"]["!new:Embedder"]["encoder"]["!apply:named"]["size"] = "c1024"
+        method = next(iter(record["method"].values()))
+        method["embedder"] = record["embedder"]
     record["results_folder"] = None  # results go into the output folder, unless they are to be recorded
     [(kind, arguments)] = record["method"].items()
     if kind in ("!new:SimCLR", "!new:MoCo"):

@@ -88,7 +88,7 @@ def test_the_python_of_the_card_is_true(old, tmp_path, monkeypatch):
         (["model_plain", "--kind", "sslsv"], "is a model folder of sv_ssl, which has no --kind"),
         (["nothing"], "is not a model folder of sv_ssl: pass --kind"),
         (["model_plain", "--out", "model_fast"], "is there already"),
-        (["model_plain", "--out", "commands.json/new"], "--out: cannot write commands.json/new/config.json"),
+        (["model_plain", "--out", "commands.json/new"], "--out: cannot write commands.json/new"),
     ],
 )
 def test_what_is_refused(old, monkeypatch, capsys, arguments, reason):

@@ -265,5 +265,5 @@ def test_an_id_of_two_lines_is_told_before_the_work(here, capsys, no_work, out):
     before = content(here)
     assert call(f"sv-extract {MODEL} odd --out {out}") == 2
     err = capsys.readouterr().err
-    assert "the id 'two\\nlines.wav' is empty or breaks the line" in err and err.count("\n") == 1
+    assert "'two\\nlines.wav' has a line break" in err and err.count("\n") == 1
     assert content(here) == before

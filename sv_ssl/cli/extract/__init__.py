@@ -163,7 +163,7 @@ def _write(out: str, part: Part, listed: Trials | None, started: float) -> int:
         raise InputError("--score wants parts of --crops")
     skipped = part.unplanned + part.skipped
     rows = part.rows.reshape(-1, part.rows.shape[2])
-    tables = {
+    tables: dict[str, list[tuple]] = {
         ".skipped.csv": [("id", "reason"), *((one.id, one.reason) for one in skipped)],
         ".windows.csv": [("id", "recording", "start", "stop"), *part.windows],
     }

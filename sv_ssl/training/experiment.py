@@ -73,7 +73,7 @@ def perform(kind: type[Task], config: Config) -> Outcome | None:
     device = distributed.device(config.plain["device"])
     sources = kind.sources(config)
     seeds.seed_everything(config.plain["seed"])
-    run_folder.begun(Path(str(config.plain["output_folder"])))  # refuse before a YAML of another version is built
+    run_folder.check(config.final(sources))  # refuse before a YAML of another version is built
     settings = config.build(sources)
     check_needs(settings)
     check_rates(settings)
@@ -102,6 +102,7 @@ def train(task: Task, config: Config, sources: dict, device: str) -> tuple[SSLBr
     settings = task.settings
     prepare_encoder(settings)
     views, batches = task.views_and_batches()
+    views[0, 0]  # noises and rooms that cannot be listed are refused before anything is written
     classes, n_classes = task.classes()
     settings.method.prepare(
         Facts(

@@ -11,6 +11,7 @@ import soundfile
 
 from sv_ssl.core.errors import InputError
 
+VERSION = 1  # of the samples that a file gives: raise it with any change of them, and kept embeddings are made anew
 MIN_SECONDS = 0.1
 STEP = np.float32(2**-15)  # of a 16-bit sample
 STREAMED = 0x7FFFF000  # programs that write into a pipe promise this many bytes or more: no promise at all

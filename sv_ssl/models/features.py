@@ -17,6 +17,8 @@ from sv_ssl.core.distributed import rank
 from sv_ssl.core.errors import InputError, check_number
 from sv_ssl.core.seeds import stream
 
+VERSION = 1  # of the features of a wave: raise it with any change of them, and kept embeddings are made anew
+
 
 class SpecAugment(nn.Module):
     """Mask stripes of features in training mode: (B, frames, n_mels) -> the same; in eval mode nothing is masked.

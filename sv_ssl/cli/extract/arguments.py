@@ -32,7 +32,7 @@ OUT has its form by its ending:
   .pt          {"ids": [...], "embeddings": (N, D)}: torch.load(OUT)
   /            a new folder of one .npy an id
 What is damaged, silent or shorter than 0.1 s is left out, named on the screen and listed with the reason in OUT's
-.skipped.csv; the exit code is then 3.
+.skipped.csv; the exit code is then 3, or 2 where nothing could be embedded.
 
 windows (--window)
   Ids are the utterance's, or for an .rttm the recording's, and the seconds in the recording, such as

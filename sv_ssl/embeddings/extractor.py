@@ -17,7 +17,7 @@ from sv_ssl import audio
 from sv_ssl.core.errors import InputError
 from sv_ssl.data.sources import Utterance
 from sv_ssl.embeddings.cache import Cache
-from sv_ssl.embeddings.held_file import HeldFile, hold
+from sv_ssl.embeddings.held_file import HeldFile, held
 from sv_ssl.models.embedder import Embedder
 
 PRECISIONS = ("fp32", "bf16")
@@ -113,23 +113,23 @@ class Extractor:
 
     def _load(self, first: int, run: list[Utterance]) -> Iterator[Loaded]:
         """Yield utterances of one recording, of which `first` is the index of the first."""
-        with hold(run[0].wav if self.kept else None) as file:
-            keys = [self._key(file, utterance) for utterance in run]
-            rows = [self._row(key) for key in keys]
-            source = file.source if file else run[0].open()
-            waves = self._waves(source, [utterance for utterance, row in zip(run, rows) if row is None])
-            for index, (utterance, key, row) in enumerate(zip(run, keys, rows), first):
-                wav = str(utterance.wav)
-                if row is not None:
-                    yield Loaded(index, wav, row, NOTHING)
-                    continue
-                wave = next(waves)
-                lost = self.kept is not None and key in self.kept.damaged
-                if isinstance(wave, audio.AudioError):
-                    yield Loaded(index, wav, wave, NOTHING, was_damaged=lost)
-                    continue
-                key = key if file and file.is_steady() else ""
-                yield Loaded(index, wav, None, self._cut(wave), key, wave.shape[1] / self.embedder.sample_rate, lost)
+        file = held(run[0].wav) if self.kept else None
+        keys = [self._key(file, utterance) for utterance in run]
+        rows = [self._row(key) for key in keys]
+        source = file.source if file else run[0].open()
+        waves = self._waves(source, [utterance for utterance, row in zip(run, rows) if row is None])
+        for index, (utterance, key, row) in enumerate(zip(run, keys, rows), first):
+            wav = str(utterance.wav)
+            if row is not None:
+                yield Loaded(index, wav, row, NOTHING)
+                continue
+            wave = next(waves)
+            lost = self.kept is not None and key in self.kept.damaged
+            if isinstance(wave, audio.AudioError):
+                yield Loaded(index, wav, wave, NOTHING, was_damaged=lost)
+                continue
+            key = key if file and file.is_steady() else ""
+            yield Loaded(index, wav, None, self._cut(wave), key, wave.shape[1] / self.embedder.sample_rate, lost)
 
     def _key(self, file: HeldFile | None, utterance: Utterance) -> str:
         return f"{file.content} {utterance[2:4]} {self.options.key()}" if file else ""

@@ -8,8 +8,8 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from typing import Any
+from contextlib import suppress
+from typing import IO, Any
 
 AT_ONCE = 4 << 20  # bytes of a file that is held in memory: two minutes of 16-bit samples at 16 kHz
 BLOCK = 1 << 20  # bytes of a larger file that are hashed at a time
@@ -21,30 +21,28 @@ _known: dict[Status, str] = {}  # sha1 of larger files: a long recording is aske
 
 
 class HeldFile:
-    """An open file: `content` is the sha1 of its bytes, `source` what the decoder reads.
+    """A file: `content` is the sha1 of its bytes, `source` what the decoder reads.
 
-    A small file is read once, into memory. A larger one is hashed and then decoded through one descriptor, which no
-    rename can exchange; whether it was written in between is told by its status (`is_steady`).
+    A small file is read once, into memory. A larger one is hashed and then decoded by its path; whether it was replaced
+    or written in between is told by its status (`is_steady`).
     """
 
-    def __init__(self, file: _Opened):
+    def __init__(self, path: str):
+        self.path = path
         began = time.time()
-        self.file = file
-        self.status = _status(file)
-        data = file.read(min(os.fstat(file.fileno()).st_size, AT_ONCE) + 1)
-        self.whole = len(data) <= AT_ONCE
-        if self.whole:
-            self.source: Any = _Memory(data, str(file))
-            self.content = hashlib.sha1(data).hexdigest()
-            return
-        self.source = file
-        self.settled = os.fstat(file.fileno()).st_mtime < began - SETTLED
-        self.content = _known.get(self.status) or self._hashed()
+        with open(path, "rb") as file:
+            self.status = _status(os.fstat(file.fileno()))
+            data = file.read(min(os.fstat(file.fileno()).st_size, AT_ONCE) + 1)
+            self.whole = len(data) <= AT_ONCE
+            self.settled = os.fstat(file.fileno()).st_mtime < began - SETTLED
+            self.source: Any = _Memory(data, path) if self.whole else path
+            self.content = hashlib.sha1(data).hexdigest() if self.whole else self._content(file)
 
-    def _hashed(self) -> str:
+    def _content(self, file: IO[bytes]) -> str:
+        if self.status in _known:
+            return _known[self.status]
         digest = hashlib.sha1()
-        self.file.seek(0)
-        while block := self.file.read(BLOCK):
+        for block in _blocks(file):
             digest.update(block)
         if self.is_steady():
             if len(_known) >= MOST_KNOWN:
@@ -54,31 +52,27 @@ class HeldFile:
 
     def is_steady(self) -> bool:
         """Return whether all that was read until now is of the content."""
-        return self.whole or (self.settled and _status(self.file) == self.status)
+        if self.whole:
+            return True
+        try:
+            return self.settled and _status(os.stat(self.path)) == self.status
+        except OSError:
+            return False
 
 
-@contextmanager
-def hold(path: Any) -> Iterator[HeldFile | None]:
-    """Yield a path's file; None for what is no path, no ordinary file, or cannot be opened: its reader says why.
+def held(path: Any) -> HeldFile | None:
+    """Return a path's file; None for what is no path, no ordinary file, empty, or cannot be read: its reader says why.
 
     >>> import tempfile
-    >>> with tempfile.NamedTemporaryFile() as file, hold(file.name) as held:
-    ...     held.content
-    'da39a3ee5e6b4b0d3255bfef95601890afd80709'
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     _ = file.write(b"RIFF"), file.flush()
+    ...     held(file.name).content, held(file.name + "no")
+    ('6ca0a12c23f03719e0229fe85e34c98de7079397', None)
     """
-    with ExitStack() as open_files:
-        held = None
-        with suppress(OSError, ValueError):  # it is not there, its disk is broken, or its name is no name
-            if isinstance(path, str) and stat.S_ISREG(os.stat(path).st_mode):
-                held = HeldFile(open_files.enter_context(_Opened(io.FileIO(path), 1 << 16)))
-        yield held
-
-
-class _Opened(io.BufferedReader):
-    """An open file, by its name in messages."""
-
-    def __str__(self) -> str:
-        return str(self.name)
+    with suppress(OSError, ValueError):  # it is not there, its disk is broken, or its name is no name
+        if isinstance(path, str) and stat.S_ISREG((found := os.stat(path)).st_mode) and found.st_size:
+            return HeldFile(path)
+    return None
 
 
 class _Memory(io.BytesIO):
@@ -92,6 +86,11 @@ class _Memory(io.BytesIO):
         return self.name
 
 
-def _status(file: _Opened) -> Status:
-    found = os.fstat(file.fileno())
+def _blocks(file: IO[bytes]) -> Iterator[bytes]:
+    file.seek(0)
+    while block := file.read(BLOCK):
+        yield block
+
+
+def _status(found: os.stat_result) -> Status:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

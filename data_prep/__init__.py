@@ -22,6 +22,9 @@ from sv_ssl.core.host import cores
 from sv_ssl.data import manifest
 
 TRAIN = "python recipes/voxceleb/train_simclr_am.py hparams/am.yaml --data_folder"
+PROBLEMS = """\
+What is missing, damaged or left out is listed in FOLDER/problems.csv; the exit code is then 3. It is 0 where all is as
+published, and 2 where nothing could be made."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -36,7 +39,7 @@ class Problem(NamedTuple):
 
 def parser(name: str, about: str, speakers: bool = True, many: bool = False) -> Parser:
     """Return the parser of a command: where from, where to, how many files at once."""
-    made = Parser(prog=f"python data_prep/{name}.py", description=about.strip())
+    made = Parser(prog=f"python data_prep/{name}.py", description=about.strip(), epilog=PROBLEMS)
     add: Any = made.add_argument
     add("source", metavar="SOURCE", nargs="+" if many else None, help="folder to read, searched to its depths")
     add(

@@ -14,7 +14,7 @@ copied. The same command again goes on where it was stopped. FOLDER then holds:
   train.csv                                  VoxCeleb2 dev, or VoxCeleb1 dev where there is no VoxCeleb2
   vox1_dev.csv, vox1_test.csv, vox2_dev.csv, vox2_test.csv      each part
   veri_test.txt, veri_test2.txt, ...         the lists whose recordings are all there
-  problems.csv                               what is missing, damaged or there twice; the exit code is then 3
+  problems.csv                               what is missing, damaged or there twice
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from sv_ssl.audio import mp3_frames
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import check_ordinary
 
+VERSION = 1  # of the samples that a file gives: raise it with any change of them, and kept embeddings are made anew
 MIN_SECONDS = 0.1
 STEP = np.float32(2**-15)  # of a 16-bit sample
 STREAMED = 0x7FFFF000  # programs that write into a pipe promise this many bytes or more: no promise at all

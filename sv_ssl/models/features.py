@@ -18,6 +18,7 @@ from sv_ssl.core.errors import InputError, check_number
 from sv_ssl.core.seeds import stream
 
 LARGEST_FILTERS = 2**22  # samples of a window times bands: of 128 ms at 48 kHz, 682 bands
+VERSION = 1  # of the features of a wave: raise it with any change of them, and kept embeddings are made anew
 
 
 class SpecAugment(nn.Module):

@@ -45,6 +45,7 @@ def test_each_is_a_command(name, tmp_path):
 
     page = run("--help")
     assert page.returncode == 0 and "--out FOLDER" in page.stdout and f"python data_prep/{name}.py" in page.stdout
+    assert "problems.csv; the exit code is then 3" in " ".join(page.stdout.split())
     refused = run(tmp_path / "nowhere")
     assert refused.returncode == 2 and refused.stderr.startswith(f"{name}.py: ") and refused.stderr.count("\n") == 1
     assert "nowhere" in refused.stderr

@@ -52,6 +52,7 @@ MARKERS = [
     ("embeddings/test_extract_exact.py::test_a_kill", "processes"),
     ("embeddings/test_extraction.py::test_neither_batch_nor_workers", "slow"),
     ("embeddings/test_extraction.py::test_windows_and_scored_crops_in_parts", "slow"),
+    ("embeddings/test_extraction.py::test_damaged_rows_are_told_once_and_made_anew[1]", "slow"),
     ("embeddings/test_extraction.py::test_after_a_kill", "slow processes"),
     ("embeddings/test_extraction.py::test_ctrl_c", "slow processes"),
     ("embeddings/test_extraction.py::test_a_worker_that_dies", "processes"),

@@ -20,6 +20,8 @@ from sv_ssl.core.errors import InputError, Skipped
 from sv_ssl.core.files import atomic_write
 from sv_ssl.core.guard import check_outputs, check_room
 
+BATCH = 32  # waves that pass together on a GPU
+
 if TYPE_CHECKING:
     from sv_ssl.embeddings.parts import Part
     from sv_ssl.embeddings.plan import Plan
@@ -113,7 +115,7 @@ def _embed(given: argparse.Namespace, work: Plan, shard: int, shards: int) -> Pa
     embedder = folder.load(given.model, device)
     options = extraction.Options(
         precision=given.precision,
-        batch=given.batch or (1 if device == "cpu" else 32),
+        batch=given.batch or BATCH,
         grid=given.length_grid,
         crops=given.crops or 0,
         crop_seconds=given.crop_seconds or 3.5,

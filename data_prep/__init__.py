@@ -22,6 +22,9 @@ from sv_ssl.core.host import cores
 from sv_ssl.data import manifest
 
 TRAIN = "python recipes/voxceleb/train_simclr_am.py hparams/am.yaml --data_folder"
+PROBLEMS = """\
+What is missing, damaged or left out is listed in FOLDER/problems.csv; the exit code is then 3. It is 0 where all is as
+published, and 2 where nothing could be made."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -36,7 +39,7 @@ class Problem(NamedTuple):
 
 def parser(name: str, about: str, speakers: bool = True, many: bool = False) -> Parser:
     """Return the parser of a command: where from, where to, how many files at once."""
-    made = Parser(prog=f"python data_prep/{name}.py", description=about.strip())
+    made = Parser(prog=f"python data_prep/{name}.py", description=about.strip(), epilog=PROBLEMS)
     add: Any = made.add_argument
     add("source", metavar="SOURCE", nargs="+" if many else None, help="folder to read, searched to its depths")
     add(
@@ -68,26 +71,6 @@ def positive(text: str) -> int:
     if int(text) < 1:
         raise ValueError(text)
     return int(text)
-
-
-def walk(folder: str | os.PathLike) -> Iterator[os.DirEntry]:
-    """Yield every file below a folder but hidden ones; follow links, but not back into a folder that they lie in."""
-    if not os.path.isdir(folder):
-        raise InputError(f"{folder}: no such folder")
-    waiting = [os.fspath(folder)]
-    while waiting:
-        here = waiting.pop()
-        for entry in sorted(os.scandir(here), key=lambda entry: entry.name, reverse=True):
-            if entry.name.startswith("."):
-                continue
-            if not entry.is_dir():
-                yield entry
-            elif not (entry.is_symlink() and _holds(os.path.realpath(entry.path), os.path.realpath(here))):
-                waiting.append(entry.path)
-
-
-def _holds(folder: str, path: str) -> bool:
-    return os.path.commonpath([folder, path]) == folder
 
 
 def each(
@@ -150,6 +133,8 @@ def write_list(
 
 
 def _seconds(path: Path) -> float | str:
+    if fault := manifest.name_fault(str(path)):
+        return f"its name {fault}: rename it"
     try:
         about = audio.info(path)
     except audio.AudioError as error:

@@ -15,7 +15,9 @@ from typing import Any
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import check_ordinary
 
+DENSEST, FREE = 50, 2**26  # bytes that one of an archive may become, for recordings are noise; and what any may hold
 HEADER = b"PK\3\4"  # what every member of a zip begins with
 PART = re.compile(r"(.+_part)([a-z]{2})$")
 
@@ -24,6 +26,8 @@ class Joined(io.RawIOBase):
     """Files that are read as if they were one."""
 
     def __init__(self, paths: Sequence[str]):
+        for path in paths:
+            check_ordinary(path)
         self.files = [open(path, "rb", buffering=0) for path in paths]
         self.ends = list(accumulate(os.fstat(file.fileno()).st_size for file in self.files))
         self.place = 0
@@ -77,18 +81,25 @@ class Archive:
             raise self._incomplete(parts[-1], fault) from None
         members = (info for info in self.zip.infolist() if not info.is_dir())
         self.members = sorted(members, key=lambda info: info.header_offset)
+        self._refuse_bomb(sum(info.file_size for info in self.members), self.joined.ends[-1])
         lost = -self.members[0].header_offset if self.members else 0
         if lost > 0:
             raise self._incomplete(parts[self._cut(lost)], f"cut short by {lost:,} bytes")
 
     def read(self, info: ZipInfo) -> bytes:
         """Read a member's content; an InputError names the part that is damaged."""
+        self._refuse_bomb(info.file_size, info.compress_size)
         try:
             with self.lock:
                 return self.zip.read(info)
         except (BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OSError, struct.error) as error:
             part = self.parts[min(self.joined.part(info.header_offset), len(self.parts) - 1)]
             raise InputError(f"{part}: damaged at {info.filename}: {error}") from None
+
+    def _refuse_bomb(self, claimed: int, held: int) -> None:
+        """Refuse what claims to become far more than recordings can: it would fill the memory, or the disk."""
+        if claimed > DENSEST * held + FREE:
+            raise InputError(f"{self.parts[0]}: claims to hold {claimed:,} bytes in {held:,}: no archive of recordings")
 
     def _incomplete(self, part: str, fault: str) -> InputError:
         """Return what to say of a part, unless another is shorter than it can be: all but the last are of one size."""

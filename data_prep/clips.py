@@ -6,7 +6,6 @@ can be numbered otherwise.
 
 from __future__ import annotations
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ import pandas as pd
 
 from data_prep import Problem, finish, rerooted
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.text_file import csv_rows
 from sv_ssl.data import manifest, scan
 
 
@@ -29,19 +29,18 @@ def root(source: str | os.PathLike, corpus: str, wanted: str, below: str) -> Pat
 
 def table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """Read the rows of a CSV, each with a value in every one of `columns`."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
-    for number, row in rows:
+    rows = csv_rows(path)
+    _, header = next(rows, (0, []))
+    read = []
+    for number, fields in rows:
+        row = dict(zip(header, fields))
         if missing := [column for column in columns if not row.get(column)]:
             raise InputError(
                 f'{path}:{number}: no "{missing[0]}": want a header with {", ".join(columns)}, and values '
                 "for all of them on every line"
             )
-    return [row for _, row in rows]
+        read.append(row)
+    return read
 
 
 def write(

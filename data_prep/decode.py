@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 from sv_ssl import audio
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import check_ordinary
 
 SUFFIXES = (".m4a", ".aac", ".mp4", ".m4b", ".mov", ".3gp", ".webm", ".mkv", ".wma", ".amr", ".aiff", ".ac3", ".sph")
 BATCH = 16  # files an ffmpeg: to start one costs twice what it costs to decode 8 s
@@ -32,19 +33,29 @@ def decode(pairs: Sequence[tuple[str | bytes, str]], folder: str | os.PathLike) 
     Files in the making lie in a hidden folder below `folder`, which must be on the disk that is written to.
     """
     with TemporaryDirectory(prefix=".decoding-", dir=folder) as scratch:
-        jobs = [
-            (_path(source, f"{scratch}/{i}.m4a"), f"{scratch}/{i}.out{os.path.splitext(target)[1]}")
+        faults = [_no_file(source) for source, _ in pairs]
+        jobs = {
+            i: (_path(source, f"{scratch}/{i}.m4a"), f"{scratch}/{i}.out{os.path.splitext(target)[1]}")
             for i, (source, target) in enumerate(pairs)
-        ]
-        faults = [""] * len(jobs)
-        if _ffmpeg(jobs):
-            faults = [_ffmpeg([job]) for job in jobs]  # one bad file has stopped them all
-        faults = [fault or _unusable(made) for fault, (_, made) in zip(faults, jobs)]
-        for fault, (_, made), (_, target) in zip(faults, jobs, pairs):
-            if not fault:
-                os.makedirs(os.path.dirname(target), exist_ok=True)
-                os.replace(made, target)
+            if not faults[i]
+        }
+        alone = bool(jobs) and _ffmpeg(list(jobs.values()))  # one bad file has stopped them all
+        for i, job in jobs.items():
+            faults[i] = (_ffmpeg([job]) if alone else "") or _unusable(job[1])
+            if not faults[i]:
+                os.makedirs(os.path.dirname(pairs[i][1]), exist_ok=True)
+                os.replace(job[1], pairs[i][1])
     return faults
+
+
+def _no_file(source: str | bytes) -> str:
+    """Return why a path is never opened, or ""."""
+    try:
+        if isinstance(source, str):
+            check_ordinary(source)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def _path(source: str | bytes, path: str) -> str:

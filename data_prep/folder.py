@@ -12,9 +12,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep import TRAIN, Problem, command, each, finish, link, parser, rerooted, save, walk
+from data_prep import TRAIN, Problem, command, each, finish, link, parser, rerooted, save
 from data_prep.decode import BATCH, SUFFIXES, decode, require_ffmpeg
 from sv_ssl.audio import AUDIO_SUFFIXES
+from sv_ssl.core.tree import walk
 from sv_ssl.data import scan
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from data_prep import Problem, command, finish, parser, write_list
 from sv_ssl import audio
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.text_file import lines
 
 SIMULATED, REAL, POINT = "simulated_rirs", "real_rirs_isotropic_noises", "pointsource_noises"
 PUBLISHED = {"smallroom": 20_000, "mediumroom": 20_000, "largeroom": 20_000, "point-source noise": 843}
@@ -59,7 +60,7 @@ def _noises(folder: Path, files: Sequence[str]) -> list[str]:
     """Return those of the measured files that are isotropic noise: by noise_list, else by their names."""
     table = folder / "noise_list"
     if table.is_file():
-        named = {os.path.basename(line.split()[-1]) for line in table.read_text().splitlines() if line.strip()}
+        named = {os.path.basename(line.split()[-1]) for line in lines(table) if line.strip()}
         return [file for file in files if os.path.basename(file) in named]
     return [file for file in files if "_noise_" in file]
 

@@ -24,9 +24,11 @@ import pandas as pd
 from data_prep import TRAIN, Problem, command, each, finish, parser, positive, save
 from sv_ssl import audio
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import atomic_write
+from sv_ssl.core.files import atomic_write, check_ordinary
 from sv_ssl.core.seeds import stream
 from sv_ssl.data import manifest
+
+NOTE = 2**20  # bytes of a KEY.json; those that are written here have a few hundred
 
 
 class Place(NamedTuple):
@@ -122,14 +124,17 @@ def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 def places(path: Path) -> dict[str, Place]:
     """Read what a shard holds, by its own account: a KEY.json comes right behind its audio."""
+    check_ordinary(path)
     found: dict[str, Place] = {}
     try:
         with tarfile.open(path, "r:") as tar:
             members = list(tar)
             for sound, note in zip(members[::2], members[1::2]):
+                if not (sound.isreg() and note.isreg() and note.size <= NOTE):
+                    raise ValueError(f"{note.name} is no file of this command")
                 about = json.loads(tar.extractfile(note).read())  # type: ignore[union-attr]
                 found[about["ID"]] = Place(f"$data_root/{path.name}", sound.offset_data, sound.size, about["start"])
-    except (OSError, tarfile.TarError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, tarfile.TarError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: not a shard of this command ({error}): delete it and start again") from None
     return found
 

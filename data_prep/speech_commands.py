@@ -14,6 +14,7 @@ from pathlib import Path
 from data_prep import Problem, clips, command, parser
 from sv_ssl import audio
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.text_file import lines
 
 PUBLISHED = {"train": 84_843, "valid": 9_981, "test": 11_005}
 LISTS = {"valid": "validation_list.txt", "test": "testing_list.txt"}
@@ -41,10 +42,7 @@ def prepare(source: str | os.PathLike, out: str | os.PathLike, workers: int | No
 def _listed(path: Path) -> list[str]:
     if not path.is_file():
         raise InputError(f"{path}: no such file: the folds of Speech Commands are told by {', '.join(LISTS.values())}")
-    try:
-        return path.read_text(encoding="utf-8").split()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not text in UTF-8: {error}") from None
+    return [name for line in lines(path) for name in line.split()]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

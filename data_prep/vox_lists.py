@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import atomic_write
+from sv_ssl.core.text_file import lines
 from sv_ssl.verification.trials import Trials, read_trials
 
 USUAL = {
@@ -64,4 +65,4 @@ def copied(lists: dict[str, tuple[str, Trials]], ids: Container[str], out: Path)
 
 def names_in(path: str) -> list[str]:
     """Read the utterances in the last column of iden_split.txt or train_list.txt."""
-    return [line.split()[-1] for line in Path(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    return [line.split()[-1] for line in lines(path) if line.strip()]

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 from zipfile import ZipInfo
 
-from data_prep import Problem, walk
+from data_prep import Problem
 from data_prep.archives import Archive, group
 from sv_ssl import audio
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.tree import walk
 from sv_ssl.data import scan
 
 FIRST = 10_001  # VoxCeleb1's first speaker; VoxCeleb2's have lower numbers
@@ -102,7 +103,7 @@ class Sources:
     def _session(self, folder: str) -> tuple[str, str, str]:
         """Return speaker, session and "dev", "test" or "" by the folders above; all empty if not VoxCeleb's."""
         match = scan.VOXCELEB.search(f"{folder}/file")
-        if not match:
+        if not match or match[3] in (".", ".."):  # of an archive: its file would lie elsewhere
             return "", "", ""
         hints = re.findall(r"(?:^|[/_.-])(dev|test)(?=[/_.-])", folder[: match.start(1)].lower())
         return match[2], match[3], hints[-1] if hints else ""

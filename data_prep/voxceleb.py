@@ -14,7 +14,7 @@ copied. The same command again goes on where it was stopped. FOLDER then holds:
   train.csv                                  VoxCeleb2 dev, or VoxCeleb1 dev where there is no VoxCeleb2
   vox1_dev.csv, vox1_test.csv, vox2_dev.csv, vox2_test.csv      each part
   veri_test.txt, veri_test2.txt, ...         the lists whose recordings are all there
-  problems.csv                               what is missing, damaged or there twice; the exit code is then 3
+  problems.csv                               what is missing, damaged or there twice
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from data_prep.decode import BATCH, decode, require_ffmpeg
 from data_prep.vox_lists import copied, names_in, read_lists
 from data_prep.vox_sources import FIRST, Found, Sources, look, title
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.text_file import lines
 from sv_ssl.data import scan
 
 TITLES = {
@@ -70,12 +71,13 @@ def published_parts(metas: Iterable[str]) -> dict[str, str]:
 def read_meta(path: str) -> dict[str, str]:
     """Read vox1_meta.csv (tabs) or vox2_meta.csv (commas and blanks) -> {speaker: part}."""
     parts = {}
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(lines(path), 1):
         fields = [field.strip() for field in re.split("[\t,]", line)]
         if re.fullmatch(r"id\d{5}", fields[0]) and fields[-1] in ("dev", "test"):
             parts[fields[0]] = f"vox{title(fields[0])[-1]}_{fields[-1]}"
         elif line.strip() and number > 1:
-            raise InputError(f'{path}:{number}: want a speaker such as id00012 first, dev or test last, got "{line}"')
+            got = line.strip()[:90]
+            raise InputError(f'{path}:{number}: want a speaker such as id00012 first, dev or test last, got "{got}"')
     return parts
 
 

@@ -15,10 +15,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_prep import Problem, command, each, finish, parser, walk
+from data_prep import Problem, command, each, finish, parser
 from sv_ssl import audio
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import atomic_write
+from sv_ssl.core.text_file import csv_rows, lines
+from sv_ssl.core.tree import walk
 from sv_ssl.data import manifest
 
 RATE = 16000
@@ -53,10 +55,12 @@ def prepare(source: str | os.PathLike, out: str | os.PathLike, workers: int | No
 def _rows(path: Path) -> pd.DataFrame | None:
     """Read a CSV as text, with the absolute `path` of each file; None if it is no list of files."""
     try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError):
-        return None
-    if "wav" not in frame:
+        rows = csv_rows(path)
+        _, header = next(rows, (0, []))
+        if "wav" not in header or len(set(header)) < len(header):
+            return None
+        frame = pd.DataFrame([row for _, row in rows], columns=header, dtype=str)
+    except (InputError, ValueError):  # no table, or rows of other lengths
         return None
     return frame.assign(path=[os.path.abspath(manifest.resolve(wav, path.parent)) for wav in frame.wav])
 
@@ -102,11 +106,11 @@ def _save_list(path: Path, jobs: dict[str, Path], target: Path) -> None:
         return os.path.relpath(new, target.parent) if new else word
 
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
+        text = "".join(" ".join(map(renamed, line.split())) + "\n" for line in lines(path))
+    except InputError:  # no text
         return
     with atomic_write(target) as temporary:
-        temporary.write_text("".join(" ".join(map(renamed, line.split())) + "\n" for line in lines))
+        temporary.write_text(text, encoding="utf-8")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

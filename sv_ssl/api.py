@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sv_ssl.core.errors import InputError
+from sv_ssl.core.errors import InputError, check_number
 from sv_ssl.data import sources
 from sv_ssl.data.sources import Memory, Utterance
 from sv_ssl.embeddings.extraction import Extracted, Options, extract
@@ -22,11 +22,16 @@ from sv_ssl.models.embedder import Embedder
 from sv_ssl.verification import scoring
 
 Recording = str | os.PathLike | tuple[Any, int]
+LONGEST = 36_000.0  # seconds of all crops of a recording, which are in memory together: two gigabytes
+FASTEST = 1_000_000  # samples a second
 INTEGERS = (np.uint8, np.int16, np.int32)
 
 
 def load(folder: str | os.PathLike, device: str = "cpu", precision: str = "fp32") -> Model:
     """Load a model folder. `device` is cpu, cuda or cuda:1; `precision` bf16 is faster and keeps three digits."""
+    path = os.fspath(folder) if isinstance(folder, (str, os.PathLike)) else None
+    if not isinstance(path, str) or "\0" in path:
+        raise InputError(f"wanted the path of a model folder, not {folder!r}")
     return Model(model.load(folder, device), precision)
 
 
@@ -47,6 +52,7 @@ class Model:
     """
 
     def __init__(self, embedder: Embedder, precision: str = "fp32"):
+        Options(precision).check()
         self.embedder = embedder.eval()
         self.precision = precision
 
@@ -66,6 +72,8 @@ class Model:
         With `crops`, the mean of the cosines of all pairs of that many crops of each. A threshold belongs to a corpus:
         `sv-verify --help` shows how to get one.
         """
+        crops = _whole("crops", crops, at_most=10_000)
+        check_number("crop_seconds", crop_seconds, at_least=0.1, at_most=LONGEST / max(crops, 1))
         utterances = [_utterance(recording) for recording in (one, other)]
         rows = self._extract(utterances, Options(self.precision, crops=crops, crop_seconds=crop_seconds)).rows
         return scoring.crop_score(rows[0], rows[1])
@@ -89,6 +97,9 @@ class Model:
         Windows stand every `hop` seconds, the last ends where the recording does, and those that are digitally silent
         are left out.
         """
+        workers = _whole("workers", workers)
+        for name, value in {"window": window, "hop": hop}.items():
+            check_number(name, value)
         listed, faults = sources.windows([_utterance(recording)], window, hop)
         if faults:
             raise InputError(faults[0].reason)
@@ -109,11 +120,19 @@ class Model:
         skip: Sequence[str] = (),
     ) -> Extracted:
         """Embed utterances; what cannot be embedded is an error, but for the kinds that may be skipped."""
+        workers = _whole("workers", workers)
         extracted = extract(self.embedder, utterances, options, None, workers, progress)
         faults = [skipped.reason for skipped in extracted.skipped if skipped.kind not in skip]
         if faults:
             raise InputError(faults[0])
         return extracted
+
+
+def _whole(name: str, value: Any, at_most: float | None = None) -> int:
+    """Return a whole number of 0 or more, numpy's too, as Python's."""
+    value = int(value) if isinstance(value, np.integer) else value
+    check_number(name, value, at_least=0, at_most=at_most, whole=True)
+    return value
 
 
 def _utterance(recording: Recording) -> Utterance:
@@ -129,15 +148,18 @@ def _memory(samples: Any, rate: int) -> Memory:
     """Write samples to a WAV file in memory, so that they go the way of all recordings."""
     from scipy.io import wavfile
 
-    wave = np.asarray(samples)
+    try:
+        wave = np.asarray(samples)
+    except (ValueError, TypeError, RuntimeError) as error:  # a ragged list, or a tensor that is not to be read
+        raise InputError(f"samples that are no array: {str(error).partition(chr(10))[0]}") from error
     wave = wave.T if wave.ndim == 2 and wave.shape[0] < wave.shape[1] else wave
     if wave.ndim not in (1, 2) or not (wave.dtype.kind == "f" or wave.dtype in INTEGERS):
         raise InputError(
             f"samples of shape {wave.shape} and type {wave.dtype}: wanted (T,) or (T, channels), floats, "
             f"or integers as WAV files have them ({', '.join(kind.__name__ for kind in INTEGERS)})"
         )
-    if rate != int(rate) or not 0 < rate < 2**31:
-        raise InputError(f"a sample rate of {rate}: wanted a whole number of samples a second")
+    if not isinstance(rate, (int, float, np.integer, np.floating)) or not 0 < rate <= FASTEST or rate != int(rate):
+        raise InputError(f"a sample rate of {rate}: wanted a whole number of samples a second, {FASTEST:,} at most")
     file = Memory()
     wavfile.write(file, int(rate), wave.astype(np.float32) if wave.dtype.kind == "f" else wave)
     return file

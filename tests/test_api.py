@@ -15,6 +15,8 @@ from sv_ssl.models.features import LogMel
 from sv_ssl.models.resnet import FastResNet34
 from sv_ssl.verification import scoring
 
+WAVE = (np.random.default_rng(0).normal(size=16000), 16000)
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -103,6 +105,13 @@ def test_windows_have_times_and_silence_has_none(loaded, tmp_path):
         ((np.ones(10), 16000), "the samples given: .* too short"),
         ((np.ones(16000), 0), "a sample rate of 0"),
         ((np.ones(16000), 16000.5), "a sample rate of 16000.5"),
+        ((np.ones(16000), "16000"), "a sample rate of 16000: wanted a whole number"),
+        ((np.ones(16000), None), "a sample rate of None"),
+        ((np.ones(16000), np.nan), "a sample rate of nan"),
+        ((np.ones(16000), np.inf), "a sample rate of inf"),
+        ((np.ones(16000), 2**31 - 1), "a sample rate of 2147483647: .* 1,000,000 at most"),
+        (([[1, 2], [3]], 16000), "samples that are no array"),
+        ((torch.ones(16000, requires_grad=True), 16000), "samples that are no array"),
         ((np.ones(16000, np.int64), 16000), "type int64: wanted"),
         ((np.ones((2, 2, 2)), 16000), "shape .2, 2, 2. "),
         (np.ones(16000), "not ndarray"),
@@ -125,5 +134,30 @@ def test_a_window_that_is_damaged_is_an_error(loaded, tmp_path):
 def test_what_is_no_model_folder(tmp_path):
     with pytest.raises(InputError, match="is not a model folder"):
         sv_ssl.load(tmp_path)
-    with pytest.raises(InputError, match="fp8"):
-        sv_ssl.Model(Embedder(LogMel(40), FastResNet34(40, "small", 16)), "fp8").embed((np.ones(16000), 16000))
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda folder, _: sv_ssl.load(folder, precision="fp8"), "precision 'fp8': wanted fp32 or bf16"),
+        (lambda folder, _: sv_ssl.load(folder, precision=None), "precision None: wanted fp32 or bf16"),
+        (lambda *_: sv_ssl.load(None), "wanted the path of a model folder, not None"),
+        (lambda *_: sv_ssl.load(b"m"), "wanted the path of a model folder, not b'm'"),
+        (lambda *_: sv_ssl.load("a\0b"), "wanted the path of a model folder"),
+        (lambda _, m: m.verify(WAVE, WAVE, crops=-1), "crops is -1: wanted a whole number of at least 0"),
+        (lambda _, m: m.verify(WAVE, WAVE, crops="2"), "crops is '2'"),
+        (lambda _, m: m.verify(WAVE, WAVE, crops=10**9), "crops is 1000000000: wanted 10000 at most"),
+        (lambda _, m: m.verify(WAVE, WAVE, 2, crop_seconds=0), "crop_seconds is 0: wanted a number of at least 0.1"),
+        (lambda _, m: m.verify(WAVE, WAVE, 2, crop_seconds=1e9), "crop_seconds is 1000000000.0: wanted 18000 at most"),
+        (lambda _, m: m.verify(WAVE, WAVE, 2, crop_seconds=float("nan")), "crop_seconds is nan"),
+        (lambda _, m: m.embed([WAVE], workers=-1), "workers is -1: wanted a whole number of at least 0"),
+        (lambda _, m: m.embed([WAVE], workers="2"), "workers is '2'"),
+        (lambda _, m: m.windows(WAVE, workers=-1), "workers is -1"),
+        (lambda _, m: m.windows(WAVE, window="a"), "window is 'a': wanted a number"),
+        (lambda _, m: m.windows(WAVE, hop=None), "hop is None: wanted a number"),
+    ],
+)
+def test_bad_values_are_one_line(folder, loaded, call, words):
+    with pytest.raises(InputError, match=words) as caught:
+        call(folder, loaded)
+    assert "\n" not in str(caught.value)

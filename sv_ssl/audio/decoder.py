@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from typing import Any
@@ -9,11 +10,24 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from sv_ssl.audio import mp3_frames
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import check_ordinary
 
+VERSION = 1  # of the samples that a file gives: raise it with any change of them, and kept embeddings are made anew
 MIN_SECONDS = 0.1
 STEP = np.float32(2**-15)  # of a 16-bit sample
 STREAMED = 0x7FFFF000  # programs that write into a pipe promise this many bytes or more: no promise at all
+RATES = range(1_000, 384_001)  # Hz; the filter that turns one into another has up to 20 taps for each
+CHANNELS = 256
+FEW = 2**26  # samples of all channels, of which there may be as many in a file of any size: 256 MB in float32
+# Samples of all channels that a byte can stand for: where a recording is silent, for what is compressed. Of what
+# libsndfile reads otherwise GSM has most, five.
+DENSEST = {"FLAC": 1000, "OGG": 1000, "MP3": 100}
+PLAIN = 8
+ADDED = 2 * (
+    4095 + 1152
+)  # samples that an MP3's encoder may put before and behind a recording, its first frame among them
 
 
 class AudioError(InputError):
@@ -34,29 +48,61 @@ def fault(path: object, reason: str, kind: str) -> AudioError:
 
 
 def open_sound(path: Any) -> soundfile.SoundFile:
-    """Open a path, or a file in memory from its beginning."""
+    """Open a path, or a file in memory from its beginning; refuse what its header says of it where that cannot be."""
     try:
-        if isinstance(path, (str, bytes, os.PathLike)):
-            return soundfile.SoundFile(os.fsencode(path))  # as bytes a name may be of any encoding
-        path.seek(0)
-        return soundfile.SoundFile(path)
+        if _is_path(path):
+            check_ordinary(path)
+            sound = soundfile.SoundFile(os.fsencode(path))  # as bytes a name may be of any encoding
+        else:
+            path.seek(0)
+            sound = soundfile.SoundFile(path)
+    except InputError as error:
+        raise AudioError(str(error), "unreadable", path) from None
     except (RuntimeError, TypeError, OSError, ValueError) as error:
-        raise _cannot_open(str(path), error) from None
+        raise _cannot_open(path, error) from None
+    try:
+        _check_header(sound, path)
+    except AudioError:
+        sound.close()
+        raise
+    return sound
 
 
-def _cannot_open(path: str, error: Exception) -> AudioError:
-    if not os.path.exists(path):
-        return fault(path, "no such file", "missing")
-    if os.path.isdir(path):
-        return fault(path, "is a folder, want an audio file", "unreadable")
-    if not os.access(path, os.R_OK):
-        return fault(path, "no permission to read it", "unreadable")
-    if os.path.getsize(path) == 0:
-        return fault(path, "is empty, it has no bytes", "empty")
+def _is_path(path: Any) -> bool:
+    return isinstance(path, (str, bytes, os.PathLike))
+
+
+def _check_header(sound: soundfile.SoundFile, path: Any) -> None:
+    """Refuse rates and channels that no recording has, and more samples than the file can hold."""
+    rate, channels, frames = sound.samplerate, sound.channels, sound.frames
+    if rate not in RATES:
+        reason = f"its header gives a rate of {rate:,} Hz, want {RATES[0]:,} to {RATES[-1]:,}"
+        raise fault(path, reason, "unreadable")
+    if channels > CHANNELS:
+        raise fault(path, f"its header gives {channels:,} channels, want {CHANNELS} at most", "unreadable")
+    if frames >= 2**62:
+        raise fault(path, "its header gives no length: write the file anew", "unreadable")
+    if frames * channels > FEW:
+        size = os.path.getsize(path) if _is_path(path) else path.getbuffer().nbytes
+        if frames * channels > size * DENSEST.get(sound.format, PLAIN):
+            reason = f"its header promises {frames:,} samples, more than its {size:,} bytes can hold"
+            raise fault(path, reason, "truncated")
+
+
+def _cannot_open(path: Any, error: Exception) -> AudioError:
+    if _is_path(path):
+        if not os.path.exists(path):
+            return fault(path, "no such file", "missing")
+        if not os.access(path, os.R_OK):
+            return fault(path, "no permission to read it", "unreadable")
+        if os.path.getsize(path) == 0:
+            return fault(path, "is empty, it has no bytes", "empty")
     return fault(path, f"not readable as WAV, FLAC, Ogg, Opus or MP3: {_reason(error)}", "unreadable")
 
 
 def _reason(error: Exception) -> str:
+    if "SF_INFO struct incomplete" in str(error):
+        return "its header gives a sample rate of 0, or one that is none"
     return " ".join(str(getattr(error, "error_string", error)).split()).rstrip(".")
 
 
@@ -66,11 +112,8 @@ def segment_end(
     """Return `stop`, or the file's end; refuse a part that the file does not hold."""
     if sound.frames == 0:
         raise fault(path, "is empty, it has no samples", "empty")
-    if sound.frames >= 2**62:
-        raise fault(path, "its header gives no length: write the file anew", "unreadable")
     if stop is None:
-        _refuse_broken_promise(sound, path)
-        stop = sound.frames
+        stop = _length(sound, path)
     if not 0 <= start < stop:
         raise fault(path, f"no samples from start {start} to stop {stop}", "empty")
     if stop > sound.frames:
@@ -81,14 +124,32 @@ def segment_end(
     return stop
 
 
-def _refuse_broken_promise(sound: soundfile.SoundFile, path: str | os.PathLike) -> None:
-    """Refuse a WAV that was cut: libsndfile takes it for a shorter one, and says so in its log alone."""
-    if not sound.format.startswith("WAV"):
-        return
-    promise = re.search(r"^data : (\d+) \(should be (\d+)\)", sound.extra_info, re.MULTILINE)
-    if promise and int(promise[2]) < int(promise[1]) < STREAMED:
-        reason = f"truncated: its header promises {promise[1]} bytes of samples, the file has {promise[2]}"
+def _length(sound: soundfile.SoundFile, path: Any) -> int:
+    """Return the samples of a channel; refuse a file that has not what it promises, as far as that can be told."""
+    if sound.format == "MP3":
+        return _length_of_mp3(sound, path)
+    if sound.format.startswith("WAV"):  # libsndfile takes one that was cut for a shorter one, and says so in its log
+        promise = re.search(r"^data : (\d+) \(should be (\d+)\)", sound.extra_info, re.MULTILINE)
+        if promise and int(promise[2]) < int(promise[1]) < STREAMED:
+            reason = f"truncated: its header promises {promise[1]} bytes of samples, the file has {promise[2]}"
+            raise fault(path, reason, "truncated")
+    return sound.frames
+
+
+def _length_of_mp3(sound: soundfile.SoundFile, path: Any) -> int:
+    """Return what a header promises, if the frames hold it; without one what they hold, which libmpg123 has guessed."""
+    with open(path, "rb") if _is_path(path) else io.BytesIO(path.getvalue()) as file:
+        chain = mp3_frames.follow(file)
+    promised = sound.frames
+    if chain.broken:
+        raise fault(path, f"damaged at byte {chain.broken}: no frame begins there, as one should", "truncated")
+    if chain.counted and 0 < chain.samples < promised:
+        reason = f"truncated: its header promises {promised} samples, its frames hold {chain.samples}"
         raise fault(path, reason, "truncated")
+    if chain.samples > promised + ADDED:
+        reason = f"its frames hold {chain.samples} samples, but {promised} are all that can be read: write it anew"
+        raise fault(path, reason, "unreadable")
+    return min(promised, chain.samples or promised)
 
 
 def read_rows(
@@ -119,6 +180,9 @@ def read_samples(
     except RuntimeError as error:
         reason = f"truncated or damaged between samples {start} and {start + n_samples}: {_reason(error)}"
         raise fault(path, reason, "truncated") from None
+    except MemoryError:
+        reason = f"{n_samples:,} samples of {sound.channels} channels do not fit into memory"
+        raise fault(path, reason, "long") from None
     if len(block) < n_samples:
         reason = f"truncated: it ends at sample {start + len(block)}, but its header promises {sound.frames}"
         raise fault(path, reason, "truncated")

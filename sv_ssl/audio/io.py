@@ -14,16 +14,25 @@ What becomes of unusual files; each error is an `AudioError` of that kind, with 
 | segment shorter than the crop                             | repeated up to the crop's length                    |
 | absent, dangling link                                     | "missing"                                           |
 | folder, no permission, text renamed to .wav, broken header| "unreadable"                                        |
+| FIFO, device, socket                                      | "unreadable": never opened                          |
+| rate outside of 1 to 384 kHz, more than 256 channels      | "unreadable"                                        |
+| header promises more than so many bytes can hold          | "truncated"                                         |
 | no bytes, no samples, stop not after start                | "empty"                                             |
 | WAV header promises more than the file holds              | "truncated" when opened without `stop`              |
+| MP3 without a frame where one should be, or with fewer    | "truncated" when opened without `stop`              |
+| frames than its header promises                           |                                                     |
+| MP3 of which libmpg123 would read a part: frames of many  | "unreadable" when opened without `stop`             |
+| bit rates and no header that counts them, or two files    |                                                     |
 | fewer samples than `stop`                                 | "truncated"                                         |
-| FLAC or MP3 cut or damaged                                | "truncated" once a read reaches the damage          |
+| FLAC damaged or cut, MP3 cut                              | "truncated" once a read reaches the damage          |
 | Ogg cut                                                   | a shorter file: "truncated" if `stop` asks for more |
+| other samples in place of those of a WAV, or of the body  | read as they are: nothing tells                     |
+| of an MP3's frame                                         |                                                     |
 | no length in the header (streamed FLAC)                   | "unreadable"                                        |
 | NaN or infinity in what is read                           | "nan"                                               |
 | no sample above one 16-bit step in what is read           | "silent", unless `strict` is off                    |
 | segment below MIN_SECONDS                                 | "short", unless `strict` is off                     |
-| part above `longest`                                      | "long"                                              |
+| part above `longest`, or too long for the memory          | "long"                                              |
 """
 
 from __future__ import annotations
@@ -48,6 +57,7 @@ from sv_ssl.audio.decoder import (
 )
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import atomic_write
+from sv_ssl.core.tree import walk
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 WRITTEN = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
@@ -62,7 +72,7 @@ class AudioInfo(NamedTuple):
 
 
 def info(path: str | os.PathLike) -> AudioInfo:
-    """Return rate, length and channels, from the header alone.
+    """Return rate, length and channels, from the header alone; the length of an MP3 from that of its frames too.
 
     >>> import tempfile
     >>> path = tempfile.mkdtemp() + "/tone.wav"
@@ -71,8 +81,7 @@ def info(path: str | os.PathLike) -> AudioInfo:
     AudioInfo(rate=8000, frames=800, channels=1)
     """
     with open_sound(path) as sound:
-        segment_end(sound, path, 0, None)
-        return AudioInfo(sound.samplerate, sound.frames, sound.channels)
+        return AudioInfo(sound.samplerate, segment_end(sound, path, 0, None), sound.channels)
 
 
 def read(
@@ -180,7 +189,7 @@ def write(path: str | os.PathLike, wave: np.ndarray, rate: int) -> None:
 
 
 def find(folder: str | os.PathLike[str]) -> list[str]:
-    """List the audio files below a folder, as sorted relative paths with `/`; leave hidden ones out.
+    """List the audio files below a folder, as sorted relative paths; `core.tree.walk` says what is left out.
 
     >>> import tempfile
     >>> folder = tempfile.mkdtemp()
@@ -189,16 +198,8 @@ def find(folder: str | os.PathLike[str]) -> list[str]:
     >>> find(folder)
     ['a.flac', 'b/2.wav']
     """
-    files = []
-    for base, folders, names in os.walk(os.fspath(folder), followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        below = os.path.relpath(base, folder).replace(os.sep, "/")
-        files += [
-            name if below == "." else f"{below}/{name}"
-            for name in names
-            if name.lower().endswith(AUDIO_SUFFIXES) and not name.startswith(".")
-        ]
-    return sorted(files)
+    above = len(os.path.join(os.fspath(folder), ""))
+    return sorted(entry.path[above:] for entry in walk(folder) if entry.name.lower().endswith(AUDIO_SUFFIXES))
 
 
 def _resample(wave: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:

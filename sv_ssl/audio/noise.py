@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -19,6 +18,7 @@ from sv_ssl import audio
 from sv_ssl.audio.decoder import fault
 from sv_ssl.audio.plain_wav import HEADER_BYTES, find_samples
 from sv_ssl.core.errors import InputError, check_number
+from sv_ssl.core.text_file import csv_rows
 
 KINDS = ("noise", "music", "speech", "babble")
 SNR_DB = {"noise": (0, 15), "music": (5, 15), "speech": (13, 20), "babble": (13, 20)}  # as usual with MUSAN
@@ -80,20 +80,16 @@ def _list_files(source: str | os.PathLike, usual: str, split: str) -> list[tuple
 
 
 def _read_table(table: Path, split: str) -> list[tuple[str, str]]:
-    try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read the list {table}: {error}") from None
-    for number, row in rows:
-        if not row.get("wav") or None in row or None in row.values():
+    rows = csv_rows(table)
+    _, header = next(rows, (0, []))
+    files = []
+    for number, fields in rows:
+        row = dict(zip(header, fields))
+        if not row.get("wav") or len(fields) != len(header):
             raise InputError(f'{table}:{number}: want a "wav" and as many fields as in the header')
-    return [
-        (os.path.join(table.parent, row["wav"]), row.get("kind") or "noise")
-        for _, row in rows
-        if row.get("split") in (split, None)
-    ]
+        if row.get("split") in (split, None):
+            files.append((os.path.join(table.parent, row["wav"]), row.get("kind") or "noise"))
+    return files
 
 
 class Reverberation:
@@ -219,6 +215,8 @@ def _read_crop(path: str, fraction: float, n_samples: int, rate: int) -> np.ndar
 @cache
 def _plain_samples(path: str, rate: int) -> tuple[int, int]:
     """Return where the samples of a plain WAV begin, and their number; (0, 0) for what must be opened to be read."""
+    if not os.path.isfile(path):
+        return 0, 0
     try:
         with open(path, "rb") as file:
             return find_samples(file.read(HEADER_BYTES), os.fstat(file.fileno()).st_size, rate)

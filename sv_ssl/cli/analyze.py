@@ -54,7 +54,7 @@ MOST_ON_MAP = 5000  # points
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return run(lambda: _analyze(_parser().parse_args(argv)))
+    return run(lambda: _analyze(_parser().parse_args(argv)), "sv-analyze")
 
 
 def _parser() -> Parser:

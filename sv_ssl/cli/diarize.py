@@ -35,8 +35,8 @@ how many speakers
   Where two people talk at once, one of them gets the turn.
 
 A recording gets OUT/<name>.rttm, an empty one if there is no speech. What cannot be read is named on the screen and
-listed with its reason in OUT/skipped.csv; the exit code is then 3. With --reference the error rate is measured: missed
-speech, false alarms and confused speakers as parts of the speech in the reference.
+listed with its reason in OUT/skipped.csv; the exit code is then 3, or 2 where none could be read. With --reference the
+error rate is measured: missed speech, false alarms and confused speakers as parts of the speech in the reference.
 
 examples
   sv-diarize MODEL meeting.wav --out rttm/
@@ -49,7 +49,7 @@ SKIPPED = "skipped.csv"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return run(lambda: _diarize(_parser().parse_args(argv)))
+    return run(lambda: _diarize(_parser().parse_args(argv)), "sv-diarize")
 
 
 def _parser() -> Parser:
@@ -208,8 +208,9 @@ def _finish(arguments: argparse.Namespace, count: int, skipped: list[Skipped], s
         path = out / SKIPPED
         write_table(path, [("recording", "reason"), *((one.id, one.reason) for one in skipped)])
         print(f"skipped {len(skipped):,} of {count:,} recordings, listed in {path}", file=sys.stderr)
-    if len(skipped) < count:
-        print(_next(arguments, count - len(skipped)), file=sys.stderr)  # beside the lines: other programs read those
+    if len(skipped) == count:
+        raise InputError(f"none of {count:,} recordings could be diarized; the first: {skipped[0].reason}")
+    print(_next(arguments, count - len(skipped)), file=sys.stderr)  # beside the lines: other programs read those
     return 3 if skipped else 0
 
 

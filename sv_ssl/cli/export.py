@@ -27,7 +27,7 @@ examples
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return run(lambda: _export(_parser().parse_args(argv)))
+    return run(lambda: _export(_parser().parse_args(argv)), "sv-export")
 
 
 def _parser() -> Parser:
@@ -44,6 +44,10 @@ def _export(arguments: argparse.Namespace) -> None:
         raise InputError("nothing to write: pass --onnx OUT.onnx or --torchscript OUT.pt")
     written = [("--onnx", arguments.onnx), ("--torchscript", arguments.torchscript)]
     check_outputs([("MODEL", arguments.model)], written)
+    if arguments.model.endswith(".onnx"):
+        raise InputError(
+            f"{arguments.model} is a file that sv-export has written: name the model folder it was made of"
+        )
     from sv_ssl.models import folder, onnx
 
     embedder = folder.load(arguments.model)

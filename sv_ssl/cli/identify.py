@@ -32,7 +32,7 @@ NO_THRESHOLD = -2.0  # below any cosine
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return run(lambda: _identify(_parser().parse_args(argv)))
+    return run(lambda: _identify(_parser().parse_args(argv)), "sv-identify")
 
 
 def _parser() -> Parser:
@@ -106,8 +106,12 @@ def _threshold(arguments: argparse.Namespace) -> float:
         raise InputError(f"{arguments.calibration} is for {', '.join(learnt.columns)}: one of cosines alone is needed")
     if learnt.weights[0] <= 0:
         raise InputError(f"{arguments.calibration} falls as the cosine rises: it cannot give a threshold")
-    p_target = P_TARGET if arguments.p_target is None else arguments.p_target
-    return (calibrate.threshold(p_target) - learnt.offset) / learnt.weights[0]
+    threshold, notes = calibrate.cosine_threshold(
+        learnt, P_TARGET if arguments.p_target is None else arguments.p_target
+    )
+    for note in [*calibrate.doubts(learnt), *notes]:
+        print(f"note: {note}", file=sys.stderr)
+    return threshold
 
 
 if __name__ == "__main__":

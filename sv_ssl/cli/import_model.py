@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sv_ssl.core.command import Parser, run
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.guard import check_outputs
 
 ABOUT = """\
 Make a model folder of another toolkit's checkpoint. Every tensor must find its place in an encoder of ours, of the same
@@ -34,7 +35,7 @@ examples
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return run(lambda: _import(_parser().parse_args(argv)))
+    return run(lambda: _import(_parser().parse_args(argv)), "sv-import")
 
 
 def _parser() -> Parser:
@@ -49,6 +50,7 @@ def _parser() -> Parser:
 def _import(arguments: argparse.Namespace) -> None:
     if Path(arguments.out).exists():
         raise InputError(f"{arguments.out} is there already: name a new folder")
+    check_outputs([("CHECKPOINT", arguments.checkpoint)], [("--out", Path(arguments.out))])
     ours = (Path(arguments.checkpoint) / "config.json").is_file()
     if ours and arguments.kind:
         raise InputError(f"{arguments.checkpoint} is a model folder of sv_ssl, which has no --kind: leave it out")

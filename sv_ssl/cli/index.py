@@ -33,7 +33,7 @@ examples
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return run(lambda: _index(_parser().parse_args(argv)))
+    return run(lambda: _index(_parser().parse_args(argv)), "sv-index")
 
 
 def _parser() -> Parser:

@@ -39,7 +39,7 @@ COSINES = "sv-verify needs a calibration of cosines alone: sv-score without --fu
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return run(lambda: _verify(_parser().parse_args(argv)))
+    return run(lambda: _verify(_parser().parse_args(argv)), "sv-verify")
 
 
 def _parser() -> Parser:
@@ -75,7 +75,7 @@ def _verify(arguments: argparse.Namespace) -> None:
         f"decision: {'same speaker' if ratio >= threshold else 'different speakers'}  "
         f"(threshold {threshold:.4f}: {p_target:.6g} of all pairs expected to be of one speaker)"
     )
-    for note in calibration.notes:
+    for note in _doubts(calibration, p_target):
         print(f"note: {note}")
     print("next: --p-target P decides for another share of pairs of one speaker")
 
@@ -91,6 +91,14 @@ def _calibration(path: str) -> Calibration:
     if low < -1.00001 or high > 1.00001:
         raise InputError(f"{path} was made from scores from {low:.4g} to {high:.4g}, which are no cosines: {COSINES}")
     return learnt
+
+
+def _doubts(calibration: Calibration, p_target: float) -> list[str]:
+    """Return what to know of the calibration, and of its threshold for this share of pairs of one speaker."""
+    from sv_ssl.verification import calibrate
+
+    rising = calibration.weights[0] > 0
+    return [*calibrate.doubts(calibration), *(calibrate.cosine_threshold(calibration, p_target)[1] if rising else [])]
 
 
 def _cosine(model_folder: str, recordings: Sequence[str]) -> float:

@@ -16,8 +16,11 @@ from sv_ssl.core.errors import InputError, printable
 SPACES = "\n\t"  # what may stand in what is printed
 
 
-def run(command: Callable[[], object]) -> int:
-    """Run a command and return its exit code: 0 done, 2 bad input (one line), 130 Ctrl-C, or what it returns.
+def run(command: Callable[[], object], name: str = "") -> int:
+    """Run a command and return its exit code, one of those below or what it returns; an error is one line on stderr.
+
+    0 done; 2 bad input, or nothing could be made; 3 done, but for what was left out and listed; 130 Ctrl-C; 141 the
+    reader of the output has ended. `name` begins the line; without it the file that was started, as of a recipe.
 
     >>> run(lambda: None)
     0
@@ -42,7 +45,7 @@ def run(command: Callable[[], object]) -> int:
         message = "out of memory"
     except OSError as error:
         message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
-    print(f"{Path(sys.argv[0]).name}: {printable(message, keep=SPACES)}", file=sys.stderr)
+    print(f"{name or Path(sys.argv[0]).name}: {printable(message, keep=SPACES)}", file=sys.stderr)
     return 2
 
 

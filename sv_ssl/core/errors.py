@@ -64,5 +64,14 @@ def number_fault(value: Any, at_least: float | None = None, at_most: float | Non
 
 
 def is_number(value: Any) -> bool:
-    """Return whether a value is a number, and a finite one."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    """Return whether a value is a number, and a finite one.
+
+    >>> is_number(3), is_number(True), is_number(math.inf), is_number(10**400)
+    (True, False, False, False)
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float can hold
+        return False

@@ -52,6 +52,21 @@ def check_ordinary(path: str | os.PathLike) -> None:
         raise InputError(f"{os.fspath(path)}: wanted an ordinary file, this is {other}")
 
 
+def read_text(path: str | os.PathLike, what: str, at_most: int = 2**20) -> str:
+    """Return the text of an ordinary file; `what` says what is wanted of it, in UTF-8 and `at_most` bytes."""
+    check_ordinary(path)
+    try:
+        with open(path, "rb") as file:
+            content = file.read(at_most + 1)
+        if len(content) > at_most:
+            raise InputError(f"cannot read {path}: more than {at_most:,} bytes: wanted {what}")
+        return content.decode("utf-8")
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"cannot read {path}: {error}: wanted {what} in UTF-8") from error
+
+
 @contextmanager
 def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it there if the block succeeds.

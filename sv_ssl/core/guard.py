@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -49,18 +50,42 @@ def _files(path: Any) -> list[str]:
     return [entry.path for entry in os.scandir(name) if entry.is_file()]
 
 
+def check_room(option: str, path: str | os.PathLike, least: int) -> None:
+    """Refuse a place whose disk has fewer bytes left than `least`, which will be written there in any case.
+
+    >>> check_room("--out", "embeddings.npz", least=2**60)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    sv_ssl.core.errors.InputError: --out: cannot write embeddings.npz: 1,152,921,504,606,846,976 bytes are needed, ...
+    """
+    disk = os.statvfs(_nearest_folder(path))
+    left = disk.f_frsize * (disk.f_bavail if os.geteuid() else disk.f_bfree)  # root may use what is kept in reserve
+    if left < least and disk.f_blocks:  # of 0: a file system that does not count
+        room = f"{least:,} bytes are needed, the disk has {left:,} left" if left else "the disk is full"
+        raise InputError(f"{option}: cannot write {os.fspath(path)}: {room}")
+
+
 def _check_place(option: str, path: str) -> None:
-    """Refuse a folder, what is no ordinary file, and a place below a file or without leave to write."""
+    """Refuse what is there and no ordinary file, and a place below a file, without leave to write or room."""
     if path == "-" or os.path.exists(path) and not os.path.isfile(path):
         kind = "a folder" if os.path.isdir(path) else "no ordinary file"
         raise InputError(f"{option} {path}: wanted the name of a file, this is {kind}")
+    above = _nearest_folder(path)
+    if not above.is_dir():
+        raise InputError(f"{option}: cannot write {path}: {above} is no folder")
+    try:
+        tempfile.TemporaryFile(dir=above).close()  # root has leave to write, and yet not everywhere can be written
+    except OSError as error:
+        raise InputError(f"{option}: cannot write {path}: {above} cannot be written to ({error.strerror})") from None
+    check_room(option, path, least=1)
+
+
+def _nearest_folder(path: str | os.PathLike) -> Path:
+    """Return the folder of a path, or what is there of the way to it: the folders below will be made."""
     above = Path(path).absolute().parent
     while not os.path.lexists(above):
         above = above.parent
-    if not above.is_dir():
-        raise InputError(f"{option}: cannot write {path}: {above} is no folder")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise InputError(f"{option}: cannot write {path}: {above} cannot be written to")
+    return above
 
 
 def _are_one(one: str, other: str) -> bool:

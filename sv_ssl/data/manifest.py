@@ -7,10 +7,9 @@ be absent.
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -19,15 +18,13 @@ import pandas as pd
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import atomic_write
+from sv_ssl.core.text_file import csv_rows
 
 COLUMNS = ("ID", "duration", "wav", "start", "stop", "spk_id")
 NEEDED = COLUMNS[:5]
 SHOWN = 10  # bad lines that one message lists
 CHUNK = 256  # lines taken at a time
-
-
-class ManifestError(InputError):
-    """One line on what is wrong with a manifest or a folder of recordings: the file, the line and the column."""
+NAMES = ("ID", "wav", "spk_id")
 
 
 def read(path: str | os.PathLike, data_root: str | os.PathLike | None = None) -> pd.DataFrame:
@@ -42,7 +39,7 @@ def read(path: str | os.PathLike, data_root: str | os.PathLike | None = None) ->
     root = os.path.abspath(data_root if data_root is not None else Path(path).parent)
     columns = _columns(path)
     if columns is None:
-        raise ManifestError(_complaint(path))
+        raise InputError(_complaint(path))
     columns["wav"] = [resolve(wav, root) for wav in columns["wav"]]
     frame = pd.DataFrame(columns)
     frame.attrs["data_root"] = root
@@ -76,28 +73,12 @@ def resolve(wav: str, data_root: str | os.PathLike) -> str:
     return wav.replace("$data_root", root) if "$data_root" in wav else os.path.join(root, wav)
 
 
-@contextmanager
-def _reader(path: str | os.PathLike) -> Iterator:
-    """Yield a csv.reader of the file; a byte order mark, CRLF and blanks after commas are taken as they come."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, skipinitialspace=True)
-            try:
-                yield reader
-            except csv.Error as error:
-                raise ManifestError(f"{path}:{reader.line_num}: not CSV: {error}") from None
-            except UnicodeDecodeError:
-                raise ManifestError(f"{path}: not UTF-8 text, somewhere after line {reader.line_num}") from None
-    except OSError as error:
-        raise ManifestError(f"cannot read the manifest {path}: {error.strerror}") from None
-
-
 def _check_header(path: str | os.PathLike, header: list[str]) -> None:
     missing = [column for column in NEEDED if column not in header]
-    twice = sorted({column for column in header if header.count(column) > 1})
+    twice = sorted(column for column, count in Counter(header).items() if count > 1)[:3]
     if missing or twice:
         fault = f"no column {_quoted(missing)}" if missing else f"column {_quoted(twice)} twice"
-        raise ManifestError(
+        raise InputError(
             f"{path}:1: {fault}: want the header {','.join(NEEDED)}[,spk_id][,others], "
             f"got {','.join(header)[:200] or 'nothing'}"
         )
@@ -109,17 +90,17 @@ def _quoted(names: list[str]) -> str:
 
 def _columns(path: str | os.PathLike) -> dict | None:
     """Return the columns by name, or None where any line is bad: all lines are checked at once, for speed."""
-    with _reader(path) as reader:
-        header: list[str] = next(reader, [])
-        _check_header(path, header)
-        texts: list[list[str]] = [[] for _ in header]
-        while block := list(islice(reader, CHUNK)):  # short blocks, for many rows at once are slow to turn round
-            if set(map(len, block)) - {0, len(header)}:
-                return None
-            for text, values in zip(texts, zip(*filter(None, block))):
-                text.extend(values)
+    rows = csv_rows(path)
+    _, header = next(rows, (0, []))
+    _check_header(path, header)
+    texts: list[list[str]] = [[] for _ in header]
+    while block := [row for _, row in islice(rows, CHUNK)]:  # short, for many rows at once are slow to turn round
+        if set(map(len, block)) != {len(header)}:
+            return None
+        for text, values in zip(texts, zip(*block)):
+            text.extend(values)
     if not texts[0]:
-        raise ManifestError(f"{path}: no utterances below the header")
+        raise InputError(f"{path}: no utterances below the header")
     return _typed(dict(zip(header, texts)), len(texts[0]))
 
 
@@ -133,40 +114,62 @@ def _typed(columns: dict, n: int) -> dict | None:
     except (ValueError, OverflowError):
         return None
     good = np.isfinite(duration).all() and duration.min() > 0 and start.min() >= 0 and (stop > start).all()
-    filled = all(all(columns[name]) for name in ("ID", "wav", "spk_id") if name in columns)
+    filled = all(all(texts) and not breaks_line("".join(texts)) for texts in map(columns.get, NAMES) if texts)
     columns.update(duration=duration, start=start, stop=stop)
     return columns if good and filled and len(set(columns["ID"])) == n else None
 
 
 def _complaint(path: str | os.PathLike) -> str:
     """Describe the bad lines of a manifest that has some, the first ten in words."""
-    with _reader(path) as reader:
-        header = next(reader)
-        seen: dict[str, int] = {}
-        faults = ((reader.line_num, _fault(header, row, seen, reader.line_num)) for row in reader if row)
-        bad = (f"{path}:{number}: {fault}" for number, fault in faults if fault)
-        shown = list(islice(bad, SHOWN))
-        more = sum(1 for _ in bad)
+    rows = csv_rows(path)
+    _, header = next(rows)
+    seen: dict[str, int] = {}
+    faults = ((number, _fault(header, row, seen, number)) for number, row in rows)
+    bad = (f"{path}:{number}: {fault}" for number, fault in faults if fault)
+    shown = list(islice(bad, SHOWN))
+    more = sum(1 for _ in bad)
     return "; ".join(shown) + (f"; and {more} more: {len(shown) + more} bad lines in all" if more else "")
 
 
 def _fault(header: list[str], row: list[str], seen: dict[str, int], number: int) -> str | None:
     """Say what is wrong with a line, or return None; `seen` holds the line of each ID so far."""
     if len(row) != len(header):
-        return f"{len(row)} fields, want {len(header)} ({','.join(header)})"
+        return f"{len(row)} fields, want {len(header)} ({','.join(header)[:200]})"
     fields = dict(zip(header, row))
-    for column in ("ID", "wav", "spk_id"):
+    for column in NAMES:
         if fields.get(column) == "":
             return f'column "{column}" is empty'
+        if breaks_line(fields.get(column, "")):
+            return f'column "{column}" is {_short(fields[column])!r}, which has a line break'
     if not is_number(float, fields["duration"]) or not 0 < float(fields["duration"]) < np.inf:
-        return f'column "duration" is "{fields["duration"]}", want a positive number of seconds'
+        return f'column "duration" is "{_short(fields["duration"])}", want a positive number of seconds'
     for column in ("start", "stop"):
         if not is_number(int, fields[column]) or not 0 <= int(fields[column]) < 2**63:
-            return f'column "{column}" is "{fields[column]}", want a whole number of samples'
+            return f'column "{column}" is "{_short(fields[column])}", want a whole number of samples'
     if int(fields["stop"]) <= int(fields["start"]):
         return f'column "stop" is {fields["stop"]}, want more than "start", {fields["start"]}'
-    first = seen.setdefault(fields["ID"], number)
-    return None if first == number else f'column "ID" is "{fields["ID"]}", as on line {first}: want each ID once'
+    key, first = _short(fields["ID"]), seen.setdefault(fields["ID"], number)
+    return None if first == number else f'column "ID" is "{key}", as on line {first}: want each ID once'
+
+
+def breaks_line(name: str) -> bool:
+    """Tell whether a name has what none must have, since names are written one a line."""
+    return "\n" in name or "\r" in name or "\0" in name
+
+
+def name_fault(name: str) -> str:
+    r"""Say why a manifest cannot hold a name, or return "".
+
+    >>> name_fault("a b.wav"), name_fault("a\nb.wav"), name_fault("caf\udce9.wav")
+    ('', 'has a line break', 'is not UTF-8 text')
+    """
+    if breaks_line(name):
+        return "has a line break"
+    return "is not UTF-8 text" if name.encode(errors="replace").decode() != name else ""
+
+
+def _short(text: str) -> str:
+    return text if len(text) < 90 else f"{text[:90]}..."
 
 
 def is_number(kind: Callable, text: str) -> bool:

@@ -20,12 +20,14 @@ from typing import NamedTuple
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import atomic_write
+from sv_ssl.core.text_file import lines
 
 OTHER = frozenset(
     ["SEGMENT", "NOSCORE", "NO_RT_METADATA", "LEXEME", "NON-LEX", "NON-SPEECH", "FILLER"]
     + ["EDIT", "IP", "SU", "CB", "A/P", "SPKR-INFO"]
 )
-NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
+LATEST = 1e7  # seconds, four months: what is later is no recording's
 EXACT = Context(prec=700)  # digits enough for the sum of any two floats
 SHOWN = 10  # bad lines named in one message
 
@@ -113,17 +115,11 @@ def _read(path: str | os.PathLike, parse: Parse, ending: str) -> dict[str, list]
 
 
 def _read_file(path: str | os.PathLike, parse: Parse) -> dict[str, list]:
-    try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text") from None
     items: dict[str, list] = {}
     channels: dict[str, str] = {}
     bad = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip() or line.startswith(";;"):
+    for number, line in enumerate(map(str.rstrip, lines(path)), 1):
+        if not line or line.startswith(";;"):
             continue
         try:
             parsed = parse(line.split())
@@ -136,12 +132,16 @@ def _read_file(path: str | os.PathLike, parse: Parse) -> dict[str, list]:
                     )
                 items.setdefault(recording, []).append(item)
         except ValueError as error:
-            bad.append(f"{number}: {error}: {line if len(line) < 90 else line[:90] + '...'}")
+            bad.append(f"{number}: {_short(str(error))}: {_short(line)}")
     if len(bad) == 1:
         raise InputError(f"{path}:{bad[0]}")
     if bad:
         raise InputError("\n  line ".join([f"{path}: {len(bad):,} bad lines, nothing was read", *bad[:SHOWN]]))
     return items
+
+
+def _short(text: str) -> str:
+    return text if len(text) < 90 else f"{text[:90]}..."
 
 
 def _turn(fields: list[str]) -> Line | None:
@@ -175,8 +175,8 @@ def _checked(start: Decimal, stop: Decimal, otherwise: str) -> tuple[float, floa
     begin, end = float(start), float(stop)
     if begin < 0:
         raise ValueError("the start is below 0")
-    if not begin < end < math.inf:
-        raise ValueError(otherwise if end <= begin else "the time is too large")
+    if not begin < end <= LATEST:
+        raise ValueError(otherwise if end <= begin else f"the time is too large, want {LATEST:,.0f} s at most")
     return begin, end
 
 

@@ -9,13 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from sv_ssl import audio
-from sv_ssl.core.errors import Skipped
-from sv_ssl.data.manifest import COLUMNS, ManifestError, is_number
+from sv_ssl.core.errors import InputError, Skipped
+from sv_ssl.core.text_file import lines
+from sv_ssl.data.manifest import COLUMNS, is_number, name_fault
+from sv_ssl.data.rttm import LATEST
 
 CHUNK = 256  # files that a thread takes at a time
 
@@ -38,7 +39,7 @@ def scan(source: str | os.PathLike, progress: bool = True, workers: int | None =
 
     >>> import tempfile
     >>> folder = tempfile.mkdtemp()
-    >>> audio.write(folder + "/anna/1.wav", np.ones(8000) / 2, rate=16000)
+    >>> audio.write(folder + "/anna/1.wav", [0.5] * 8000, rate=16000)
     >>> list(scan(folder).itertuples(index=False, name=None))
     [('anna/1.wav', 0.5, '$data_root/anna/1.wav', 0, 8000, 'anna')]
     """
@@ -95,7 +96,7 @@ def from_kaldi(source: str | os.PathLike, progress: bool = True, workers: int | 
     if (folder / "utt2spk").is_file():
         speakers = _table(folder / "utt2spk", "id speaker")
         if absent := next((entry.id for entry in entries if entry.id not in speakers), None):
-            raise ManifestError(f'{folder / "utt2spk"}: no speaker for utterance "{absent}"')
+            raise InputError(f'{folder / "utt2spk"}: no speaker for utterance "{absent}"')
         entries = [entry._replace(spk_id=speakers[entry.id][1]) for entry in entries]
     return measure(source, entries, [], progress, workers)
 
@@ -103,16 +104,12 @@ def from_kaldi(source: str | os.PathLike, progress: bool = True, workers: int | 
 def _table(path: Path, want: str) -> dict[str, tuple[int, str]]:
     """Read a Kaldi table -> {key: (line number, the rest of the line)}."""
     table: dict[str, tuple[int, str]] = {}
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"cannot read {path}: {error}") from None
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines(path), 1):
         fields = line.split(None, 1)
         if len(fields) == 1:
-            raise ManifestError(f'{path}:{number}: want "{want}", got "{line.strip()}"')
+            raise InputError(f'{path}:{number}: want "{want}", got "{line.strip()[:90]}"')
         if fields and fields[0] in table:
-            raise ManifestError(f'{path}:{number}: "{fields[0]}" is on line {table[fields[0]][0]} already')
+            raise InputError(f'{path}:{number}: "{fields[0]}" is on line {table[fields[0]][0]} already')
         if fields:
             table[fields[0]] = number, fields[1].strip()
     return table
@@ -121,7 +118,7 @@ def _table(path: Path, want: str) -> dict[str, tuple[int, str]]:
 def _find_file(folder: Path, line: int, path: str) -> str:
     """Return a path of wav.scp, relative to the folder if it lies below it; refuse a command."""
     if path.endswith("|"):
-        raise ManifestError(
+        raise InputError(
             f'{folder / "wav.scp"}:{line}: "{path}" is a command, want the path of an audio file: run '
             "the commands once and list the files they write"
         )
@@ -135,21 +132,21 @@ def _segment(folder: Path, paths: dict[str, str], key: str, line: int, rest: str
     """Read a line of `segments`."""
     place, fields = f"{folder / 'segments'}:{line}", rest.split()
     if len(fields) != 3 or not all(is_number(float, field) for field in fields[1:]):
-        raise ManifestError(f'{place}: want "id recording start end" with times in seconds, got "{key} {rest}"')
+        raise InputError(f'{place}: want "id recording start end" with times in seconds, got "{key} {rest}"')
     if fields[0] not in paths:
-        raise ManifestError(f'{place}: recording "{fields[0]}" is not in wav.scp')
+        raise InputError(f'{place}: recording "{fields[0]}" is not in wav.scp')
     start, end = float(fields[1]), float(fields[2])
-    if not 0 <= start < end < np.inf:
-        raise ManifestError(f"{place}: from {fields[1]} to {fields[2]} s is no segment: want 0 <= start < end")
+    if not 0 <= start < end <= LATEST:
+        raise InputError(f"{place}: from {fields[1]} to {fields[2]} s is no segment: want 0 <= start < end")
     return Entry(key, paths[fields[0]], (start, end))
 
 
 def _list_files(source: str | os.PathLike) -> list[str]:
     if not os.path.isdir(source):
-        raise ManifestError(f"{source}: no such folder")
+        raise InputError(f"{source}: no such folder")
     files = audio.find(os.fspath(source))
     if not files:
-        raise ManifestError(
+        raise InputError(
             f"{source}: no audio files in it or below: want {', '.join(audio.AUDIO_SUFFIXES)}"
             " (others, such as .m4a, must be converted)"
         )
@@ -165,7 +162,7 @@ def measure(
 ) -> pd.DataFrame:
     """Make a manifest of entries by the headers of their files, a chunk at a time in each thread; see `scan`."""
     if not entries:
-        raise ManifestError(f"{source}: no utterances are listed or found there")
+        raise InputError(f"{source}: no utterances are listed or found there")
     entries = sorted(entries, key=lambda entry: (entry.path, entry.span or (0, 0)))
     chunks = [entries[i : i + CHUNK] for i in range(0, len(entries), CHUNK)]
     rows: list[tuple] = []
@@ -182,12 +179,14 @@ def measure(
                     rows.append(row)
             bar.update(len(chunk))
     if not rows:
-        raise ManifestError(f"{source}: none of {len(skipped)} files can be used; the first: {skipped[0].reason}")
+        raise InputError(f"{source}: none of {len(skipped)} files can be used; the first: {skipped[0].reason}")
     return _frame(source, rows, skipped)
 
 
 def _row(source: str | os.PathLike, entry: Entry) -> tuple | audio.AudioError:
     """Return the manifest's line for an utterance, or why there is none."""
+    if fault := name_fault(entry.id) or name_fault(entry.path):
+        return audio.AudioError(f"{entry.path!r} {fault}: rename it", "misnamed")
     path = os.path.join(source, entry.path)
     try:
         rate, frames, _ = audio.info(path)
@@ -211,8 +210,8 @@ def _frame(source: str | os.PathLike, rows: list[tuple], skipped: list[Skipped])
         key = frame["ID"][frame["ID"].duplicated()].iloc[0]
         both = frame["wav"][frame["ID"] == key]
         if both.nunique() < len(both):
-            raise ManifestError(f"{source}: {both.iloc[0]} is listed {len(both)} times: want it once")
-        raise ManifestError(f'{source}: {" and ".join(both)} would share the ID "{key}": scan their folders apart')
+            raise InputError(f"{source}: {both.iloc[0]} is listed {len(both)} times: want it once")
+        raise InputError(f'{source}: {" and ".join(both)} would share the ID "{key}": scan their folders apart')
     frame = frame.drop(columns=[name for name in ("spk_id", "session") if frame[name].isna().all()])
     frame.attrs.update(skipped=skipped, data_root=os.path.abspath(source))
     return frame

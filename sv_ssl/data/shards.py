@@ -45,10 +45,7 @@ class Layout:
                 f'the manifest has no column "{absent[0]}": want the train.csv that data_prep/shards.py '
                 "has written beside its shards"
             )
-        try:
-            self.offset, self.size, self.first = (frame[name].to_numpy().astype(np.int64) for name in COLUMNS[1:])
-        except ValueError as error:
-            raise InputError(f"a column of the manifest of shards is no number: {error}") from None
+        self.offset, self.size, self.first = (_numbers(frame, name) for name in COLUMNS[1:])
         self.shard, names = pd.factorize(frame["shard"], sort=True)
         self.paths = [manifest.resolve(name, frame.attrs["data_root"]) for name in names]
         self.flow = np.lexsort((self.offset, self.shard))  # all utterances as they lie
@@ -70,6 +67,17 @@ class Layout:
                 raise InputError(
                     f"{path}: has {os.path.getsize(path):,} bytes, but train.csv knows of {end:,}: copy the shard anew"
                 )
+
+
+def _numbers(frame: pd.DataFrame, name: str) -> np.ndarray:
+    """Return a column of bytes or samples, (N,); numbers that no file has would add up to a wrong place."""
+    try:
+        numbers = frame[name].to_numpy().astype(np.int64)
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"a column of the manifest of shards is no number: {error}") from None
+    if not (numbers.min() >= (name == "size") and numbers.max() < 2**62):
+        raise InputError(f'the column "{name}" of the manifest of shards has {numbers.min()} to {numbers.max()}')
+    return numbers
 
 
 class ShardReader:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from sv_ssl import audio
 from sv_ssl.core.errors import InputError, Skipped
+from sv_ssl.core.text_file import lines
 from sv_ssl.data import manifest, rttm, scan
 
 LISTS = (".txt", ".lst")
@@ -88,6 +89,9 @@ def find(
             f"folder, a wav.scp, an .rttm, a list ({', '.join(LISTS)}, - for standard input) or audio "
             f"files ({', '.join(audio.AUDIO_SUFFIXES)})"
         )
+    if manifest.breaks_line("".join(one.id for one in found)):
+        odd = next(one.id for one in found if manifest.breaks_line(one.id))
+        raise InputError(f"{odd!r} has a line break, and ids are written one a line: rename the file")
     if not found and not skipped:
         raise InputError(f"{source} holds no audio files ({', '.join(audio.AUDIO_SUFFIXES)})")
     return found, skipped
@@ -131,15 +135,14 @@ def _rows(frame: pd.DataFrame, root: str | os.PathLike) -> list[Utterance]:
 
 def _listed(source: Path, root: Path) -> list[Utterance]:
     """Read a path a line; look for a relative one below `root`, then below the working directory."""
-    try:
-        text = sys.stdin.buffer.read() if str(source) == "-" else source.read_bytes()
-        paths = [line for line in text.decode("utf-8-sig").splitlines() if line.strip()]
-        if b"\0" in text:
-            raise UnicodeError
-    except OSError as error:
-        raise InputError(f"cannot read {source}: {error.strerror}") from None
-    except UnicodeError:
-        raise InputError(f"{source}: not UTF-8 text: wanted a list of audio files, a path a line") from None
+    given = None
+    if str(source) == "-":
+        if sys.stdin is None:
+            raise InputError("standard input is closed: wanted a list of audio files, a path a line")
+        given = sys.stdin
+        if isinstance(given, io.TextIOWrapper):
+            given.reconfigure(encoding="utf-8-sig", errors="strict")  # whatever the terminal's is
+    paths = [line.rstrip("\n") for line in lines(source, given) if line.strip()]
     if not paths:
         raise InputError(f"{source}: empty: wanted a list of audio files, a path a line")
     return [Utterance(path, str(root / path) if (root / path).exists() else path) for path in paths]

@@ -134,9 +134,13 @@ def _pieces(
     """Return who talks in each piece of time, (R, K) and (H, K), and (K,) its seconds, 0 where it does not count."""
     if not 0 <= collar < math.inf:
         raise InputError(f"the collar is {collar}, wanted seconds of 0 or more")
+    given: list[Turn | Region] = [*reference, *hypothesis, *(uem or [])]
+    for part in given:
+        if not -math.inf < part.start <= part.stop < math.inf:  # a turn that ends before it begins would count as none
+            raise InputError(f"a part from {part.start} to {part.stop} s: wanted numbers, the start before the end")
     ends = {time for turn in reference for time in turn[:2]}
     collars = [Region(time - collar, time + collar) for time in ends] if collar else []
-    every = [*reference, *hypothesis, *(uem or []), *collars]
+    every = [*given, *collars]
     edges = np.unique(np.array([time for part in every for time in part[:2]], np.float64))
     true = _talking(reference, edges)
     guessed = _talking(hypothesis, edges)

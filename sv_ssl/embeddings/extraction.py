@@ -1,7 +1,8 @@
-"""Audio to embeddings. Nothing is padded, and no neighbour, batch or process changes a number.
+"""Audio to embeddings. Nothing is padded, and no neighbour or shard changes a number.
 
-On a CPU, where a batch is slower than one recording after the other, processes of one thread each share the work. On a
-GPU recordings of one length pass together, while threads read the next ones.
+On a CPU each recording passes alone, and processes of one thread each share the work. On a GPU recordings of one length
+pass together, while threads read the next ones. The order of a sum, and so the last digits of an embedding (1e-6 of its
+length), may depend on the number of threads of a process, and on a GPU on the size of a batch.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def extract(
     options.check()
     rows = np.zeros((len(utterances), max(1, options.crops), embedder.dim), np.float32)
     faults: dict[int, AudioError] = {}
-    was_training, seconds = embedder.training, 0.0
+    was_training, seconds, damaged = embedder.training, 0.0, 0
     embedder.eval()
     try:
         extractor = Extractor(embedder, options, kept)
@@ -99,12 +100,15 @@ def extract(
         done = in_processes(extractor, utterances, workers) if shared else extractor(utterances, workers)
         for embedded in _watched(done, len(utterances), progress):
             seconds += embedded.seconds
+            damaged += embedded.was_damaged
             if isinstance(embedded.result, AudioError):
                 faults[embedded.index] = embedded.result
             else:
                 rows[embedded.index] = embedded.result
     finally:
         embedder.train(was_training)
+    if damaged:
+        print(f"note: {damaged:,} embeddings kept from before were damaged: they are made anew", file=sys.stderr)
     skipped = [Skipped(utterances[index].id, faults[index].kind, str(faults[index])) for index in sorted(faults)]
     there = [index for index in range(len(utterances)) if index not in faults]
     return Extracted([utterances[index].id for index in there], rows[there] if faults else rows, skipped, seconds)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, groupby
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -16,12 +16,14 @@ from torch import nn
 from sv_ssl import audio
 from sv_ssl.core.errors import InputError
 from sv_ssl.data.sources import Utterance
-from sv_ssl.embeddings.cache import Cache, content
+from sv_ssl.embeddings.cache import Cache
+from sv_ssl.embeddings.held_file import HeldFile, held
 from sv_ssl.models.embedder import Embedder
 
 PRECISIONS = ("fp32", "bf16")
 HELD = 64  # windows that a reading thread takes at a time: they wait in memory
 WAITING = 16  # batches' worth of waves that may wait for others of their length
+NOTHING = np.zeros((0, 0), np.float32)  # in place of a wave
 
 Task = TypeVar("Task")
 Done = TypeVar("Done")
@@ -31,7 +33,7 @@ class Options(NamedTuple):
     """How recordings are embedded. All but `batch` and `longest` change the numbers."""
 
     precision: str = "fp32"  # bf16: twice as fast, three digits
-    batch: int = 1  # waves of one length that pass together
+    batch: int = 1  # waves of one length that pass together on a GPU; see `at_once`
     grid: float = 0.0  # seconds: lengths are cut down to a multiple of this, so that more of them are equal; 0: are not
     crops: int = 0  # evenly spaced crops instead of the whole utterance, which is repeated if it is shorter than one
     crop_seconds: float = 3.5
@@ -59,6 +61,7 @@ class Embedded:
     index: int
     result: np.ndarray | audio.AudioError  # (V, dim), or why there is none
     seconds: float = 0.0  # of audio that was embedded for it
+    was_damaged: bool = False  # what was kept of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +70,11 @@ class Loaded:
 
     index: int
     wav: str
-    key: str  # what it is kept under; "" if it is not
     result: np.ndarray | audio.AudioError | None  # (V, dim) from before, or why there is no wave
     wave: np.ndarray  # (V, T)
+    key: str = ""  # what it is kept under; "" if it is not
+    seconds: float = 0.0  # of the recording, before a grid cuts it
+    was_damaged: bool = False
 
 
 class Extractor:
@@ -79,17 +84,18 @@ class Extractor:
         self.embedder = embedder
         self.options = options
         self.kept = kept
+        self.batch = at_once(embedder, options)
 
     def __call__(self, utterances: Sequence[Utterance], readers: int = 0) -> Iterator[Embedded]:
         """Yield them as they get ready, which is in another order than given if batches are larger than 1."""
         waiting: dict[int, list[Loaded]] = defaultdict(list)
         for loaded in self._read(utterances, readers):
             if loaded.result is not None:
-                yield Embedded(loaded.index, loaded.result)
+                yield Embedded(loaded.index, loaded.result, was_damaged=loaded.was_damaged)
                 continue
             waiting[loaded.wave.shape[1]].append(loaded)
             length, group = max(waiting.items(), key=lambda item: len(item[1]))
-            if len(group) >= self.options.batch or sum(map(len, waiting.values())) >= WAITING * self.options.batch:
+            if len(group) >= self.batch or sum(map(len, waiting.values())) >= WAITING * self.batch:
                 yield from self._embed(waiting.pop(length))
         for group in waiting.values():
             yield from self._embed(group)
@@ -107,47 +113,58 @@ class Extractor:
 
     def _load(self, first: int, run: list[Utterance]) -> Iterator[Loaded]:
         """Yield utterances of one recording, of which `first` is the index of the first."""
-        keys = [self._key(utterance) for utterance in run]
-        rows = [self.kept.get(key) if self.kept and key else None for key in keys]
-        waves = self._waves([utterance for utterance, row in zip(run, rows) if row is None])
-        nothing = np.zeros((0, 0), np.float32)
+        file = held(run[0].wav) if self.kept else None
+        keys = [self._key(file, utterance) for utterance in run]
+        rows = [self._row(key) for key in keys]
+        source = file.source if file else run[0].open()
+        waves = self._waves(source, [utterance for utterance, row in zip(run, rows) if row is None])
         for index, (utterance, key, row) in enumerate(zip(run, keys, rows), first):
-            wave = next(waves) if row is None else nothing
+            wav = str(utterance.wav)
+            if row is not None:
+                yield Loaded(index, wav, row, NOTHING)
+                continue
+            wave = next(waves)
+            lost = self.kept is not None and key in self.kept.damaged
             if isinstance(wave, audio.AudioError):
-                yield Loaded(index, str(utterance.wav), key, wave, nothing)
-            else:
-                result = None if row is None else row.reshape(-1, self.embedder.dim)
-                yield Loaded(index, str(utterance.wav), key, result, wave)
+                yield Loaded(index, wav, wave, NOTHING, was_damaged=lost)
+                continue
+            key = key if file and file.is_steady() else ""
+            yield Loaded(index, wav, None, self._cut(wave), key, wave.shape[1] / self.embedder.sample_rate, lost)
 
-    def _key(self, utterance: Utterance) -> str:
-        if not self.kept or not isinstance(utterance.wav, str):
-            return ""
-        try:
-            return f"{content(utterance.wav)} {utterance[2:4]} {self.options.key()}"
-        except (OSError, ValueError):  # it is not there, or its name is no name
-            return ""
+    def _key(self, file: HeldFile | None, utterance: Utterance) -> str:
+        return f"{file.content} {utterance[2:4]} {self.options.key()}" if file else ""
 
-    def _waves(self, run: list[Utterance]) -> Iterator[np.ndarray | audio.AudioError]:
+    def _row(self, key: str) -> np.ndarray | None:
+        """Return (V, dim) kept from before, if any; of crops, a recording may be of any length."""
+        longest = np.inf if self.options.crops else self.options.longest
+        row = self.kept.get(key, longest) if self.kept and key else None
+        return None if row is None else row.reshape(-1, self.embedder.dim)
+
+    def _waves(self, source: Any, run: list[Utterance]) -> Iterator[np.ndarray | audio.AudioError]:
         """Yield (V, T) for each utterance of one recording, or why there is none."""
         if self.options.crops:
-            yield from map(self._crops, run)
+            yield from (self._crops(source, utterance) for utterance in run)
             return
-        rate, longest = self.embedder.sample_rate, self.options.longest
-        step = round(self.options.grid * rate)
-        for wave in audio.parts(run[0].open(), [utterance[2:4] for utterance in run], rate, longest=longest):
+        spans = [utterance[2:4] for utterance in run]
+        for wave in audio.parts(source, spans, self.embedder.sample_rate, longest=self.options.longest):
             if isinstance(wave, audio.AudioError):
                 yield audio.AudioError(f"{wave}: use --window", wave.kind) if wave.kind == "long" else wave
             else:
-                yield wave[None, : len(wave) // step * step] if 0 < step <= len(wave) else wave[None]
+                yield wave[None]
 
-    def _crops(self, utterance: Utterance) -> np.ndarray | audio.AudioError:
+    def _crops(self, source: Any, utterance: Utterance) -> np.ndarray | audio.AudioError:
         rate = self.embedder.sample_rate
         n_samples = round(self.options.crop_seconds * rate)
         fractions = np.linspace(0, 1, self.options.crops)
         try:
-            return audio.crops(utterance.open(), utterance.start, utterance.stop, fractions, n_samples, rate)[0]
+            return audio.crops(source, utterance.start, utterance.stop, fractions, n_samples, rate)[0]
         except audio.AudioError as error:
             return error
+
+    def _cut(self, wave: np.ndarray) -> np.ndarray:
+        """Cut a whole wave down to the grid: (V, T) -> (V, up to T)."""
+        step, length = round(self.options.grid * self.embedder.sample_rate), wave.shape[1]
+        return wave[:, : length // step * step] if 0 < step <= length and not self.options.crops else wave
 
     def _embed(self, group: list[Loaded]) -> Iterator[Embedded]:
         """Yield the embeddings of waves of one length."""
@@ -156,11 +173,11 @@ class Extractor:
             seconds = loaded.wave.size / self.embedder.sample_rate
             if not (np.isfinite(result).all() and result.any(axis=1).all()):
                 fault = audio.AudioError(f"{loaded.wav}: its embedding is zero or not finite", "no direction")
-                yield Embedded(loaded.index, fault, seconds)
+                yield Embedded(loaded.index, fault, seconds, loaded.was_damaged)
                 continue
             if self.kept and loaded.key:
-                self.kept.put(loaded.key, result)
-            yield Embedded(loaded.index, result, seconds)
+                self.kept.put(loaded.key, result, loaded.seconds)
+            yield Embedded(loaded.index, result, seconds, loaded.was_damaged)
 
 
 def runs(utterances: Iterable[Utterance]) -> Iterator[tuple[int, list[Utterance]]]:
@@ -192,8 +209,17 @@ def forward(embedder: Embedder, waves: np.ndarray, options: Options) -> np.ndarr
         torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16"),
         torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
     ):
-        batches = torch.from_numpy(waves).split(options.batch)
+        batches = torch.from_numpy(waves).split(at_once(embedder, options))
         return torch.cat([embedder(batch.to(device)).float().cpu() for batch in batches]).numpy()
+
+
+def at_once(embedder: nn.Module, options: Options) -> int:
+    """Return how many waves pass together: one on a CPU, where a batch of recordings is hardly faster than one by one.
+
+    Kernels are chosen by the shape of a batch, and the order of their sums with them: a row of a batch differs by up to
+    1e-6 of its length from one that passes alone.
+    """
+    return 1 if device_of(embedder).type == "cpu" else options.batch
 
 
 def device_of(embedder: nn.Module) -> torch.device:

@@ -84,14 +84,17 @@ def _npy(path: Path) -> np.ndarray:
 
 
 def write_npy(path: Path, ids: list[str], rows: np.ndarray) -> None:
-    with (
-        atomic_write(path.with_suffix(".ids")) as listed,
-        atomic_write(path) as temporary,
-        open(temporary, "wb") as file,
-    ):
-        np.save(file, rows)
+    with atomic_write(path.with_suffix(".ids")) as listed, atomic_write(path) as temporary:
+        _save(temporary, rows)
         listed.write_text("\n".join(ids) + "\n", encoding="utf-8")
         path.with_suffix(".ids").unlink(missing_ok=True)  # a kill from here on leaves no wrong pair
+
+
+def _save(path: Path, rows: np.ndarray) -> None:
+    """Write an .npy as `np.save` does, whose `tofile` does not notice that a disk is full."""
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(rows))
+        file.write(np.ascontiguousarray(rows).data)
 
 
 def read_folder(folder: Path) -> Stored:
@@ -114,7 +117,7 @@ def write_folder(folder: Path, ids: list[str], rows: np.ndarray) -> None:
     try:
         for name, row in zip(ids, rows):
             (new / name).parent.mkdir(parents=True, exist_ok=True)
-            np.save(new / f"{name}.npy", row)
+            _save(new / f"{name}.npy", row)
         if folder.is_dir():
             folder.rmdir()  # only if it is empty
         new.rename(folder)

@@ -107,6 +107,7 @@ def check_target(path: str | os.PathLike, ids: Iterable[str] = ()) -> None:
         if os.path.lexists(other) and not os.path.lexists(name):
             raise InputError(f"cannot write {name}: {other} would be written beside it and is there: name another file")
     for i in ids:
+        _check_id(name, i)
         if kind in (".ark", ".scp") and i.split() != [i]:
             raise InputError(f"cannot write {name}: Kaldi's ids have no blanks, {i!r} has: use .npz, .parquet or .pt")
         if kind == "a folder" and {"", ".", ".."} & set(i.split("/")):
@@ -153,9 +154,14 @@ def _checked(ids: list[str], rows: np.ndarray, name: str) -> Embeddings:
         twice = next(i for i in ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
         raise InputError(f"{name}: the id {twice} has more than one embedding; ids must be unique")
     for i in ids:
-        if not i or "\n" in i or "\r" in i or "\0" in i:
-            raise InputError(f"{name}: the id {i!r} is empty or breaks the line")
+        _check_id(name, i)
     return ids, rows
+
+
+def _check_id(name: str, i: str) -> None:
+    """Refuse an id that no list could hold: one a line."""
+    if not i or "\n" in i or "\r" in i or "\0" in i:
+        raise InputError(f"{name}: the id {i!r} is empty or breaks the line")
 
 
 def _stacked(ids: Sequence[str], vectors: Iterable[Any]) -> np.ndarray:

@@ -169,4 +169,5 @@ def read_safetensors(path: Path) -> Stored:
 
         tensors = load_tensors(path)
         return list(tensors), map(to_array, tensors.values())
-    return list(vectors), vectors.values()
+    # Once another package has taught numpy bfloat16, its arrays come as a kind of their own.
+    return list(vectors), (v.astype(np.float32) if v.dtype.name == "bfloat16" else v for v in vectors.values())

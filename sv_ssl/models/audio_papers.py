@@ -19,8 +19,8 @@ import torch.nn.functional as F
 import torchaudio
 from torch import Tensor, nn
 
-from sv_ssl.core.errors import InputError, check_number
-from sv_ssl.models.features import check_frames
+from sv_ssl.core.errors import InputError
+from sv_ssl.models.features import check_frames, check_rate
 from sv_ssl.models.presets import preset
 from sv_ssl.models.resnet import stages
 from sv_ssl.models.weights import tensors_only
@@ -35,7 +35,7 @@ class Waveform(nn.Module):
 
     def __init__(self, sample_rate: int = 16000):
         super().__init__()
-        check_number("sample_rate", sample_rate, at_least=1000, whole=True)
+        check_rate(sample_rate)
         self.config = {"sample_rate": sample_rate}
 
     def forward(self, wave: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class ThreeSpectra(nn.Module):
         floor: float = 1e-6,
     ):
         super().__init__()
-        check_frames(n_mels, sample_rate, hop_seconds, window_seconds)
+        check_frames(n_mels, sample_rate, hop_seconds, window_seconds, floor)
         self.config = {
             "n_mels": n_mels,
             "sample_rate": sample_rate,
@@ -249,9 +249,10 @@ class Pretrained(nn.Module):
             raise InputError(
                 f'{folder} is read by transformers, which is not installed: pip install "sv_ssl[audio]"'
             ) from error
+        safely = {"local_files_only": True, "trust_remote_code": False}
         try:
-            self.extract = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
-            self.model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+            self.extract = AutoFeatureExtractor.from_pretrained(folder, **safely)
+            self.model = AutoModel.from_pretrained(folder, use_safetensors=True, **safely)
         except (OSError, ValueError, KeyError) as error:
             raise InputError(
                 f"{folder} is no encoder that transformers can load: {str(error).splitlines()[0]}"

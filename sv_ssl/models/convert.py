@@ -16,15 +16,15 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sv_ssl.core.errors import InputError
+from sv_ssl.models.checkpoint_file import tensors
 from sv_ssl.models.ecapa import ECAPA
 from sv_ssl.models.embedder import Embedder
 from sv_ssl.models.features import KaldiFbank, SpeechBrainFbank, SslsvMel
 from sv_ssl.models.resnet import FastResNet34, WeSpeakerResNet34
+from sv_ssl.models.weights import fit
 
 COUNTER = "num_batches_tracked"  # of a BatchNorm: no weight, and absent from averaged checkpoints
 Tensors = Mapping[str, Tensor]
@@ -86,42 +86,9 @@ def read(path: str | os.PathLike, kind: str) -> Imported:
         is_resnet = kind == "wespeaker" or (kind == "3dspeaker" and "seg_1.weight" in inner)
         floor = 1e-7 if kind == "wespeaker" else 1e-8
         encoder, names = _resnet(inner, floor, path) if is_resnet else _ecapa(inner, path)
-        features = make(encoder.config["n_mels"])
+        features = _front_end(make, encoder.config["n_mels"], path)
     matched = _fill(encoder, inner, names, path)
     return Imported(Embedder(features, encoder).eval(), matched, left_out, front_end)
-
-
-def tensors(path: str | os.PathLike) -> dict[str, Tensor]:
-    """Read the tensors of a torch or safetensors file by name, without the layers `model`, `state_dict` and `module.`.
-
-    Nothing in the file is run.
-    """
-    try:
-        try:
-            loaded: Any = load_file(path)
-        except SafetensorError:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except Exception:  # a foreign file fails in any of a dozen ways
-        raise InputError(
-            f"{path} is damaged, or holds more than tensors, numbers and text (no code is run to read "
-            "it): save it again as torch.save(model.state_dict(), PATH)"
-        ) from None
-    for layer in ("model", "state_dict"):
-        loaded = loaded[layer] if isinstance(loaded, dict) and isinstance(loaded.get(layer), dict) else loaded
-    if not isinstance(loaded, dict) or not loaded or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise InputError(
-            f"{path}: wanted a dictionary of tensors by name, perhaps under `model` or `state_dict`; it "
-            f"holds {_kinds(loaded)}"
-        )
-    return {str(name).removeprefix("module."): value for name, value in loaded.items()}
-
-
-def _kinds(loaded: Any) -> str:
-    if not isinstance(loaded, dict):
-        return f"a {type(loaded).__name__}"
-    return ", ".join(f"{name} ({type(value).__name__})" for name, value in list(loaded.items())[:5]) or "nothing"
 
 
 def _of_encoder(theirs: Tensors, path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, int]]:
@@ -142,13 +109,24 @@ def _without_head(theirs: Tensors) -> tuple[dict[str, Tensor], dict[str, int]]:
     return {name: value for name, value in theirs.items() if not name.startswith(heads)}, dict(left)
 
 
-def _shape(theirs: Tensors, name: str, path: str | os.PathLike) -> tuple[int, ...]:
+def _front_end(make: Callable[[int], Any], n_mels: int, path: str | os.PathLike) -> Any:
+    try:
+        return make(n_mels)
+    except InputError as error:
+        raise InputError(f"{path}: the features that its shapes tell of cannot be made: {error}") from error
+
+
+def _shape(theirs: Tensors, name: str, n_dims: int, path: str | os.PathLike) -> tuple[int, ...]:
+    """Return the shape of a tensor that tells the sizes of the others."""
     if name not in theirs:
         raise InputError(
             f"{path} has no tensor {name}, by which this layout is known; it has {len(theirs)}, such as "
             f"{', '.join(list(theirs)[:3])}"
         )
-    return tuple(theirs[name].shape)
+    shape = tuple(theirs[name].shape)
+    if len(shape) != n_dims or 0 in shape:
+        raise InputError(f"{path}: {name} is {shape}: wanted {n_dims} dimensions, none of them 0")
+    return shape
 
 
 def _size(sizes: Mapping[Any, Any], wanted: Any, path: str | os.PathLike) -> Any:
@@ -160,13 +138,13 @@ def _size(sizes: Mapping[Any, Any], wanted: Any, path: str | os.PathLike) -> Any
 
 def _ecapa(theirs: Tensors, path: str | os.PathLike) -> tuple[Any, dict[str, str]]:
     """Build SpeechBrain's ECAPA-TDNN, which is 3D-Speaker's too, and by the same names sslsv's."""
-    width, n_mels, *_ = _shape(theirs, "blocks.0.conv.conv.weight", path)
+    width, n_mels, _ = _shape(theirs, "blocks.0.conv.conv.weight", 3, path)
     sizes = {
         "width": width,
-        "last": _shape(theirs, "mfa.conv.conv.weight", path)[0],
-        "bottleneck": _shape(theirs, "asp.tdnn.conv.conv.weight", path)[0],
+        "last": _shape(theirs, "mfa.conv.conv.weight", 3, path)[0],
+        "bottleneck": _shape(theirs, "asp.tdnn.conv.conv.weight", 3, path)[0],
     }
-    encoder = ECAPA(n_mels, _size(ECAPA.SIZES, sizes, path), _shape(theirs, "fc.conv.weight", path)[0])
+    encoder = ECAPA(n_mels, _size(ECAPA.SIZES, sizes, path), _shape(theirs, "fc.conv.weight", 3, path)[0])
     return encoder, {name: f"tdnn.{name}" for name in theirs}
 
 
@@ -186,7 +164,7 @@ def _resnet(theirs: Tensors, floor: float, path: str | os.PathLike) -> tuple[Any
     ):
         if sign in theirs:
             raise InputError(f"{path} is a ResNet that is not ours: {what}")
-    width, (dim, pooled) = _shape(theirs, "conv1.weight", path)[0], _shape(theirs, "seg_1.weight", path)
+    width, (dim, pooled) = _shape(theirs, "conv1.weight", 4, path)[0], _shape(theirs, "seg_1.weight", 2, path)
     widths = tuple(width << stage for stage in range(4))
     n_mels, size = pooled // (2 * widths[-1]) * 8, _size(WeSpeakerResNet34.SIZES, widths, path)
     encoder = WeSpeakerResNet34(n_mels, size, dim, floor)
@@ -208,7 +186,7 @@ def _sslsv(theirs: Tensors, n_mels: int, path: str | os.PathLike) -> tuple[Any, 
     if "blocks.0.conv.conv.weight" in theirs:
         encoder, names = _ecapa(theirs, path)
         return encoder, {name: re.sub(r"(norm|asp_bn)\.(\w+)$", r"\1.norm.\2", ours) for name, ours in names.items()}
-    width, dim = _shape(theirs, "conv.weight", path)[0], _shape(theirs, "fc.weight", path)[0]
+    width, dim = _shape(theirs, "conv.weight", 4, path)[0], _shape(theirs, "fc.weight", 2, path)[0]
     size = _size(FastResNet34.SIZES, tuple(width << stage for stage in range(4)), path)
     return FastResNet34(n_mels, size, dim), {name: _fast_name(name) for name in theirs}
 
@@ -219,13 +197,15 @@ def _sslsv_front_end(theirs: dict[str, Tensor], path: str | os.PathLike) -> Ssls
     bands = theirs.pop("features_extractor.0.mel_scale.fb", None)
     if window is None or bands is None:
         raise InputError(f"{path} holds no mel spectrogram (features_extractor): its encoder takes other features")
-    for name in ("hamming", "hann"):
-        ours = SslsvMel(bands.shape[-1], window=name)
+    for name in ("hamming", "hann") if bands.ndim == 2 else ():
+        ours = _front_end(partial(SslsvMel, window=name), bands.shape[1], path)
         pairs = (window, ours.mel.spectrogram.window), (bands, ours.mel.mel_scale.fb)
-        if all(a.shape == b.shape and torch.allclose(a.float(), b, atol=1e-5) for a, b in pairs):
+        if all(
+            a.shape == b.shape and torch.allclose(fit(a, b, f"{path}: its front end"), b, atol=1e-5) for a, b in pairs
+        ):
             return ours
     raise InputError(
-        f"{path}: its front end cannot be made here: a window of {len(window)} samples and bands of shape "
+        f"{path}: its front end cannot be made here: a window of shape {tuple(window.shape)} and bands of shape "
         f"{tuple(bands.shape)} that are not those of 16 kHz, 512 points, 25 ms Hamming or Hann"
     )
 
@@ -270,7 +250,7 @@ def _fill(
     for ours, (name, value) in placed.items():
         if value.shape != wanted[ours].shape:
             raise InputError(f"{path}: {name} is {tuple(value.shape)}, ours ({ours}) is {tuple(wanted[ours].shape)}")
-        if not bool(value.isfinite().all()):
-            raise InputError(f"{path}: {name} holds values that are not finite")
+        if not name.endswith(COUNTER):  # in an average of checkpoints it is no whole number
+            placed[ours] = (name, fit(value, wanted[ours], f"{path}: {name}"))
     encoder.load_state_dict({**wanted, **{ours: value for ours, (_, value) in placed.items()}})
     return [(name, ours, tuple(value.shape)) for ours, (name, value) in placed.items()]

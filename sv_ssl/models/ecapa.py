@@ -17,19 +17,20 @@ class ECAPA(nn.Module):
     """
 
     SIZES = {
-        1024: dict(width=1024, last=3072, bottleneck=128),
-        512: dict(width=512, last=1536, bottleneck=128),
+        "c1024": dict(width=1024, last=3072, bottleneck=128),
+        "c512": dict(width=512, last=1536, bottleneck=128),
         "small": dict(width=128, last=384, bottleneck=64),
     }
 
     def __init__(self, n_mels: int = 80, size: int | str = 1024, dim: int = 192):
         super().__init__()
-        from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN  # seconds to import: only when it is built
-        from speechbrain.nnet.CNN import Conv1d
+        with torch.device("cpu"):  # a module that makes tensors as it is imported is not to make them on "meta"
+            from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN  # seconds to import: only when it is built
+            from speechbrain.nnet.CNN import Conv1d
 
         self.config = {"n_mels": n_mels, "size": size, "dim": dim}
         self.dim = dim
-        s = preset(self.SIZES, size, "ECAPA")
+        s = preset(self.SIZES, f"c{size}" if isinstance(size, int) else size, "ECAPA")
         self.tdnn = ECAPA_TDNN(
             n_mels,
             lin_neurons=dim,

@@ -24,9 +24,9 @@ def named(name: str, n_mels: int, size: int | str, dim: int) -> nn.Module:
     64
     """
     kinds: dict[str, Any] = {kind.__name__: kind for kind in (FastResNet34, ECAPA, ResNet34)}
-    if name not in kinds:
+    if not isinstance(name, str) or name not in kinds:
         raise InputError(f"--encoder is {name!r}: choose one of {', '.join(kinds)}")
-    check_number("dim", dim, at_least=1, whole=True)
+    check_number("dim", dim, at_least=1, at_most=65_536, whole=True)
     return kinds[name](n_mels, size, dim)
 
 

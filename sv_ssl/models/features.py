@@ -17,6 +17,9 @@ from sv_ssl.core.distributed import rank
 from sv_ssl.core.errors import InputError, check_number
 from sv_ssl.core.seeds import stream
 
+LARGEST_FILTERS = 2**22  # samples of a window times bands: of 128 ms at 48 kHz, 682 bands
+VERSION = 1  # of the features of a wave: raise it with any change of them, and kept embeddings are made anew
+
 
 class SpecAugment(nn.Module):
     """Mask stripes of features in training mode: (B, frames, n_mels) -> the same; in eval mode nothing is masked.
@@ -99,12 +102,31 @@ def _stripes(drawn: Tensor, widest: int, length: int) -> Tensor:
     return ((place >= begin) & (place < begin + width)).any(dim=1)
 
 
-def check_frames(n_mels: int, sample_rate: int, hop_seconds: float, window_seconds: float = 0.025) -> None:
-    """Raise InputError for sizes that no features can have."""
-    check_number("n_mels", n_mels, at_least=1, whole=True)
-    check_number("sample_rate", sample_rate, at_least=1000, whole=True)
-    check_number("hop_seconds", hop_seconds, at_least=1e-3)
-    check_number("window_seconds", window_seconds, at_least=1e-3)
+def check_rate(sample_rate: int | None, at_most: int = 384_000) -> None:
+    """Raise InputError for a rate that no audio has."""
+    check_number("sample_rate", sample_rate, at_least=1000, at_most=at_most, whole=True)
+
+
+def check_frames(
+    n_mels: int, sample_rate: int, hop_seconds: float = 0.010, window_seconds: float = 0.025, floor: float = 0.0
+) -> None:
+    """Raise InputError for sizes that no features can have, or whose filters would fill the memory."""
+    check_number("n_mels", n_mels, at_least=1, at_most=2048, whole=True)
+    check_rate(sample_rate)
+    check_number("hop_seconds", hop_seconds, at_least=1e-3, at_most=1)
+    check_number("window_seconds", window_seconds, at_least=1e-3, at_most=1)
+    check_number("floor", floor, at_least=0)
+    if n_mels * sample_rate * window_seconds > LARGEST_FILTERS:
+        raise InputError(
+            f"n_mels is {n_mels}: wanted {int(LARGEST_FILTERS / sample_rate / window_seconds)} at most for windows of "
+            f"{window_seconds} s at {sample_rate} Hz"
+        )
+
+
+def check_flag(name: str, value: bool) -> None:
+    """Raise InputError for what is neither True nor False."""
+    if not isinstance(value, bool):
+        raise InputError(f"{name} is {value!r}: choose True or False")
 
 
 class LogMel(nn.Module):
@@ -131,7 +153,8 @@ class LogMel(nn.Module):
         spec_augment: SpecAugment | None = None,
     ):
         super().__init__()
-        check_frames(n_mels, sample_rate, hop_seconds, window_seconds)
+        check_frames(n_mels, sample_rate, hop_seconds, window_seconds, floor)
+        check_flag("sentence_mean", sentence_mean)
         self.config = {
             "n_mels": n_mels,
             "sample_rate": sample_rate,
@@ -183,6 +206,8 @@ class SpeechBrainFbank(nn.Module):
         super().__init__()
         from speechbrain.lobes.features import Fbank  # seconds to import: only when it is built
 
+        check_frames(n_mels, sample_rate)
+        check_rate(sample_rate, at_most=16000)  # at more, 25 ms are longer than its 400 points
         self.config = {"n_mels": n_mels, "sample_rate": sample_rate}
         self.fbank = Fbank(sample_rate=sample_rate, n_mels=n_mels)
 
@@ -210,6 +235,9 @@ class KaldiFbank(nn.Module):
         super().__init__()
         if window not in ("povey", "hamming"):
             raise InputError(f"the window of Kaldi's filterbank is povey or hamming, not {window!r}")
+        check_frames(n_mels, sample_rate)
+        check_number("n_mels", n_mels, at_least=4)  # Kaldi's own limit
+        check_number("scale", scale)
         self.config = {"n_mels": n_mels, "sample_rate": sample_rate, "window": window, "scale": scale}
         self.size = round(0.025 * sample_rate)
         self.hop = round(0.010 * sample_rate)

@@ -3,6 +3,7 @@
     config.json            what the embedder is made of, how it was trained, its results
     model.safetensors      its weights
     README.md              the model card
+    trained_on.hashes      which utterances it was trained on, where that is known (`training_list.py`)
     hyperparams.yaml, embedding_model.ckpt
                            for SpeechBrain's `EncoderClassifier.from_hparams(source=FOLDER)`; never read here
 
@@ -14,62 +15,62 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 from safetensors import SafetensorError
 
 from sv_ssl.core import distributed
 from sv_ssl.core.errors import InputError
-from sv_ssl.models import onnx
+from sv_ssl.core.files import read_text
+from sv_ssl.core.json_file import read_object
+from sv_ssl.models import gate, training_list
 from sv_ssl.models.embedder import Embedder
+from sv_ssl.models.folder_swap import finish, replacing
 from sv_ssl.models.for_speechbrain import hyperparams_yaml
-from sv_ssl.models.registry import describe_part, read_parts, with_name
+from sv_ssl.models.onnx_file import load_onnx
+from sv_ssl.models.registry import describe_part, part, with_name
 from sv_ssl.models.weights import load_weights, save_weights
 
 FORMAT = "sv_ssl model 1"
 
 
-def save(folder: str | os.PathLike, embedder: Embedder, training: dict, results: dict | None = None) -> Path:
+def save(
+    folder: str | os.PathLike,
+    embedder: Embedder,
+    training: dict,
+    results: dict | None = None,
+    trained_on: np.ndarray | None = None,
+) -> Path:
     """Write the model folder, whole or not at all; one that stands there is replaced.
 
-    `training` says how it was made (name, corpus, seed, ...); `results` what was measured, as the card is to say it.
+    `training` says how it was made (name, corpus, seed, ...); `results` what was measured, as the card is to say it;
+    `trained_on` from what, as `training_list.of` returns it.
     """
-    folder = Path(folder)
-    new = folder.with_name(f".{folder.name}-new")
+    config = {
+        "format": FORMAT,
+        "dim": embedder.dim,
+        "sample_rate": embedder.sample_rate,
+        "features": describe_part(embedder.features),
+        "encoder": describe_part(embedder.encoder),
+        "training": training,
+        "results": results or {},
+    }
     try:
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir(parents=True)
-        config = {
-            "format": FORMAT,
-            "dim": embedder.dim,
-            "sample_rate": embedder.sample_rate,
-            "features": describe_part(embedder.features),
-            "encoder": describe_part(embedder.encoder),
-            "training": training,
-            "results": results or {},
-        }
-        (new / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        save_weights(embedder, new / "model.safetensors")
-        shutil.copyfile(new / "model.safetensors", new / "embedding_model.ckpt")
-        (new / "hyperparams.yaml").write_text(hyperparams_yaml(config))
-        (new / "README.md").write_text(card(config))
-        _replace(folder, new)
+        with replacing(folder) as new:
+            (new / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+            save_weights(embedder, new / "model.safetensors")
+            shutil.copyfile(new / "model.safetensors", new / "embedding_model.ckpt")
+            (new / "hyperparams.yaml").write_text(hyperparams_yaml(config), encoding="utf-8")
+            (new / "README.md").write_text(card(config), encoding="utf-8", errors="backslashreplace")
+            if trained_on is not None:
+                training_list.write(new, trained_on)
     except (OSError, SafetensorError) as error:
         why = getattr(error, "strerror", None) or error
         raise InputError(f"cannot write the model folder {folder}: {why}") from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-    return folder
-
-
-def _replace(folder: Path, new: Path) -> None:
-    """Put `new` in `folder`'s place; the old one is moved away first because a full folder cannot be renamed over."""
-    old = new.with_name(new.name + "-old")
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    return Path(folder)
 
 
 def load(folder: str | os.PathLike, device: str = "cpu") -> Embedder:
@@ -77,14 +78,8 @@ def load(folder: str | os.PathLike, device: str = "cpu") -> Embedder:
     if os.fspath(folder).endswith(".onnx"):
         if device != "cpu":
             raise InputError(f"{folder} runs on the CPU, in float32: leave --device out, or load the model folder")
-        return cast(Embedder, onnx.load_onnx(folder))
-    config = describe(folder)
-    try:
-        embedder = Embedder(*(kind(**arguments) for _, kind, arguments in read_parts(config, folder)))
-    except InputError:
-        raise
-    except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
-        raise InputError(f"{folder}/config.json does not describe an embedder of this version: {error}") from error
+        return cast(Embedder, load_onnx(folder))
+    embedder = gate.build(describe(folder), folder)
     load_weights(embedder, Path(folder) / "model.safetensors")
     return embedder.eval().to(distributed.device(device))
 
@@ -96,8 +91,8 @@ def renew(old: str | os.PathLike, new: str | os.PathLike) -> Embedder:
     """
     embedder, config = load(old), describe(old)
     card_path = Path(old) / "README.md"
-    on_card = read_results(card_path.read_text()) if card_path.is_file() else {}
-    save(new, embedder, config.get("training", {}), {**on_card, **config.get("results", {})})
+    on_card = read_results(read_text(card_path, "a model card")) if card_path.exists() else {}
+    save(new, embedder, config["training"], {**on_card, **config["results"]}, training_list.read(old))
     return embedder
 
 
@@ -115,11 +110,11 @@ def read_results(text: str) -> dict[str, str]:
 def fill(embedder: Embedder, folder: str | os.PathLike) -> None:
     """Load the weights of a model folder into an embedder of the same features and encoder."""
     there = describe(folder)
-    for what, part in (("features", embedder.features), ("encoder", embedder.encoder)):
-        wanted = describe_part(part)
-        if with_name(there[what]) != wanted:
+    for what, ours in (("features", embedder.features), ("encoder", embedder.encoder)):
+        theirs, wanted = part(there, what, folder), describe_part(ours)
+        if with_name(theirs) != wanted:
             raise InputError(
-                f"--init_from {folder}: its {what} are {there[what]}, this run's are {wanted}: choose the "
+                f"--init_from {folder}: its {what} are {theirs}, this run's are {wanted}: choose the "
                 "YAML and the sizes that it was trained with"
             )
     load_weights(embedder, Path(folder) / "model.safetensors")
@@ -127,15 +122,17 @@ def fill(embedder: Embedder, folder: str | os.PathLike) -> None:
 
 def describe(folder: str | os.PathLike) -> dict:
     """Read the folder's config.json and check that it is one of ours."""
+    with suppress(OSError):  # a folder that can only be read
+        finish(folder)
     path = Path(folder) / "config.json"
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{folder} is not a model folder: it has no config.json")
-    try:
-        config = json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(f"{path} is damaged: {error}") from error
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
+    config = read_object(path)
+    if config.get("format") != FORMAT:
         raise InputError(f"{path} is not of the format {FORMAT!r}: it was made by another program or version")
+    for key in ("training", "results"):
+        if not isinstance(config.setdefault(key, {}), dict):
+            raise InputError(f"{path} is damaged: {key} is no object, {{...}}")
     return config
 
 

@@ -10,6 +10,6 @@ from sv_ssl.core.errors import InputError
 
 def preset(table: Mapping[Any, Any], name: Any, encoder: str) -> Any:
     """Return the size of this name from an encoder's table; an unknown one is refused with the names there are."""
-    if name not in table:
+    if not isinstance(name, (str, int)) or name not in table:
         raise InputError(f"{encoder} has no size {name!r}: choose one of {', '.join(map(str, table))}")
     return table[name]

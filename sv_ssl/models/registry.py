@@ -37,6 +37,8 @@ ENCODERS: dict[str, type] = {
     "ResNet18": ResNet18,
     "WeSpeakerResNet34": WeSpeakerResNet34,
 }
+SIZED_ELSEWHERE = {"BEATs", "Pretrained"}  # by another file, which config.json names
+LONGEST = 4096  # characters of a value: a path, such as Pretrained has
 NAMES = {kind: name for table in (FEATURES, ENCODERS) for name, kind in table.items()}
 
 
@@ -54,10 +56,22 @@ def with_name(described: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": "LogMel", **described}
 
 
+def part(config: Mapping[str, Any], what: str, folder: str | os.PathLike) -> dict[str, Any]:
+    """Return what a config.json says of its features or its encoder: plain values by name."""
+    found = config.get(what)
+    if not isinstance(found, dict) or not all(map(_is_plain, found.values())):
+        raise InputError(f"{folder}/config.json does not describe its {what}: wanted plain values by name")
+    return found
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, (int, float)) or (isinstance(value, str) and len(value) <= LONGEST)
+
+
 def read_parts(config: Mapping[str, Any], folder: str | os.PathLike) -> Iterator[tuple[str, type, dict]]:
     """Yield the name, the class and the arguments of the front end, then of the encoder."""
     for what, kinds in (("features", FEATURES), ("encoder", ENCODERS)):
-        arguments = with_name(config[what])
+        arguments = with_name(part(config, what, folder))
         name = arguments.pop("name")
         if name not in kinds:
             raise InputError(f"{folder}: the {what} {name!r} is not one of {', '.join(kinds)}")

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sv_ssl.core.errors import check_number
 from sv_ssl.models.presets import preset
 
 
@@ -68,8 +69,8 @@ class SelfAttentivePooling(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.hidden = nn.Linear(channels, channels)
-        self.question = nn.Parameter(torch.empty(channels, 1))
-        nn.init.xavier_normal_(self.question)
+        # Xavier's; nn.init.xavier_normal_ draws the same, but takes a second to import on the device "meta".
+        self.question = nn.Parameter(torch.randn(channels, 1) * (2 / (channels + 1)) ** 0.5)
 
     def forward(self, frames: Tensor) -> Tensor:
         weight = (torch.tanh(self.hidden(frames)) @ self.question).softmax(dim=1)  # (B, T, 1)
@@ -157,13 +158,14 @@ class WeSpeakerResNet34(nn.Module):
 
     def __init__(self, n_mels: int = 80, size: str = "full", dim: int = 256, floor: float = 1e-7):
         super().__init__()
+        check_number("floor", floor, at_least=0)
         self.config = {"n_mels": n_mels, "size": size, "dim": dim, "floor": floor}
         self.dim = dim
         self.floor = floor
         widths = preset(self.SIZES, size, "WeSpeakerResNet34")
         self.stem = nn.Sequential(nn.Conv2d(1, widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
         self.blocks = stages(widths, (3, 4, 6, 3), (1, 2, 2, 2), fast=False)
-        self.project = nn.Linear(2 * widths[-1] * (n_mels // 8), dim)
+        self.project = nn.Linear(2 * widths[-1] * ((n_mels + 7) // 8), dim)
 
     def forward(self, frames: Tensor) -> Tensor:
         x = self.blocks(self.stem(frames.transpose(1, 2).unsqueeze(1))).flatten(1, 2)  # (B, C * F/8, T/8)

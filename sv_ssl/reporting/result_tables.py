@@ -28,6 +28,7 @@ from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import atomic_write
 from sv_ssl.reporting.record import changed, read, read_benchmark, streams_note
 
+PROGRAM = "python -m sv_ssl.results"
 REPORTED = ("system", "encoder", "train", "test", "eer", "min_dcf", "source")
 SUMMARY: dict[str, Callable[[dict], Any]] = {
     "name": lambda run: run["name"],
@@ -61,11 +62,11 @@ COLUMNS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the tables of a results folder; return the exit code."""
-    return command.run(lambda: _make(argv))
+    return command.run(lambda: _make(argv), PROGRAM)
 
 
 def _make(argv: Sequence[str] | None) -> None:
-    parser = command.Parser(prog="python -m sv_ssl.results", description=__doc__)
+    parser = command.Parser(prog=PROGRAM, description=__doc__)
     parser.add_argument("folder", metavar="FOLDER", nargs="?", default="results", help="default: results")
     folder = Path(parser.parse_args(argv).folder)
     if not folder.is_dir():

@@ -37,13 +37,14 @@ examples
   python -m sv_ssl.study recipes/study/small.yaml --tables-only
   python -m sv_ssl.study recipes/study/small.yaml --data /data --pairs am
 """
+PROGRAM = "python -m sv_ssl.study"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit code of a command line: 2 if a run failed, 130 after Ctrl-C."""
     before = signal.signal(signal.SIGTERM, _interrupted)  # the runs must not outlive us
     try:
-        return command.run(lambda: _study(argv))
+        return command.run(lambda: _study(argv), PROGRAM)
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -53,7 +54,7 @@ def _interrupted(number: int, frame: FrameType | None) -> None:
 
 
 def _parser() -> command.Parser:
-    parser = command.Parser(prog="python -m sv_ssl.study", description=ABOUT, epilog=MORE)
+    parser = command.Parser(prog=PROGRAM, description=ABOUT, epilog=MORE)
     add = parser.add_argument
     add("file", metavar="FILE", help="the study's YAML")
     add("--data", metavar="FOLDER", help="what $data in FILE stands for: where the recordings are")

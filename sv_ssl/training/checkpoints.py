@@ -18,7 +18,8 @@ from torch import Tensor
 
 from sv_ssl.core.distributed import barrier, is_loss, is_main
 from sv_ssl.core.errors import InputError
-from sv_ssl.models.weights import tensors_only
+from sv_ssl.core.json_file import read_object
+from sv_ssl.models.weights import load_torch, tensors_only
 from sv_ssl.training.journal import Journal
 
 SUMS = "sums.json"  # a checkpoint's files and their checksums
@@ -111,11 +112,13 @@ def seal(folder: Path) -> None:
 
 def damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint's files, if anything is; one without checksums is taken as it is."""
+    if not (folder / SUMS).exists():
+        return None
     try:
-        sums = json.loads((folder / SUMS).read_text())
+        sums = read_object(folder / SUMS)
         bad = [name for name, crc in sums.items() if zlib.crc32((folder / name).read_bytes()) != crc]
     except FileNotFoundError as error:
-        return None if str(error.filename).endswith(SUMS) else f"{error.filename} is missing"
+        return f"{error.filename} is missing"
     except (OSError, ValueError) as error:
         return str(error)
     return f"{bad[0]} is not what was written" if bad else None
@@ -140,7 +143,7 @@ def of_epochs(checkpointer: Checkpointer) -> list[Checkpoint]:
 
 def weights(checkpoint: Checkpoint, device: str) -> dict[str, Any]:
     """Return the state dict of a checkpoint's method."""
-    return torch.load(checkpoint.paramfiles["method"], map_location=device, weights_only=True)
+    return load_torch(checkpoint.paramfiles["method"], device)
 
 
 def mean(states: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Config:
         """Return the whole YAML with its references resolved, as it is run."""
         changed = {**self.demo, **self.given, **(sources or {})}
         beside = {key: value for key, value in changed.items() if key not in self.yaml.written}
-        text = recipe_yaml.resolved(self.yaml.text, self.inside(sources or {}))
+        text = recipe_yaml.resolved(self.yaml.path, self.yaml.text, self.inside(sources or {}))
         return text.rstrip() + "\n" + "".join(f"{key}: {recipe_yaml.shown(value)}\n" for key, value in beside.items())
 
     def final(self, sources: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from sv_ssl.core.errors import InputError, number_fault
 from sv_ssl.data.loader import loader
 from sv_ssl.methods.base import Facts
 from sv_ssl.models import folder as model
+from sv_ssl.models import training_list
 from sv_ssl.models.features import LogMel, SpecAugment
 from sv_ssl.reporting import record
 from sv_ssl.training import command_line, run_folder
@@ -72,7 +73,7 @@ def perform(kind: type[Task], config: Config) -> Outcome | None:
     device = distributed.device(config.plain["device"])
     sources = kind.sources(config)
     seeds.seed_everything(config.plain["seed"])
-    run_folder.begun(Path(str(config.plain["output_folder"])))  # refuse before a YAML of another version is built
+    run_folder.check(config.final(sources))  # refuse before a YAML of another version is built
     settings = config.build(sources)
     check_needs(settings)
     check_rates(settings)
@@ -101,6 +102,7 @@ def train(task: Task, config: Config, sources: dict, device: str) -> tuple[SSLBr
     settings = task.settings
     prepare_encoder(settings)
     views, batches = task.views_and_batches()
+    views[0, 0]  # noises and rooms that cannot be listed are refused before anything is written
     classes, n_classes = task.classes()
     settings.method.prepare(
         Facts(
@@ -148,6 +150,7 @@ def prepare_encoder(settings: Settings) -> None:
         settings.embedder.compile_training()
     if settings.init_from:
         model.fill(settings.embedder, settings.init_from)
+        training_list.read(settings.init_from)  # which goes into the new model's folder: refuse a damaged one now
         settings.method.weights_loaded()
 
 
@@ -187,10 +190,12 @@ def judge(task: Task, config: Config, brain: SSLBrain, before: Any) -> Outcome:
     embedder = settings.method.embedder_to_keep().eval()
     settings.method.eval()
     about = {**described(config, brain, embedder), **task.described()}
-    model.save(folder, embedder, about)
+    start = training_list.read(settings.init_from) if settings.init_from else None
+    trained_on = training_list.joined(task.trained_on(), start)
+    model.save(folder, embedder, about, trained_on=trained_on)
     result, card = task.judge(embedder, before)
     if result:
-        model.save(folder, embedder, about, card)
+        model.save(folder, embedder, about, card, trained_on)
     return Outcome(task, config, {**about, **result} if result else {})
 
 

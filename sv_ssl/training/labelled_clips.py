@@ -21,6 +21,7 @@ from sv_ssl.data.subsets import subset
 from sv_ssl.data.synthetic import sounds
 from sv_ssl.data.views import Views
 from sv_ssl.losses import ADD
+from sv_ssl.models import training_list
 from sv_ssl.reporting import class_plots
 from sv_ssl.training.brain import Validate
 from sv_ssl.training.command_line import Config
@@ -81,6 +82,10 @@ class ClipTask(Task):
     def identity(self) -> dict[str, str]:
         ids = "\n".join(self.frame.ID[self.numbers("train")])
         return {"training clips": hashlib.sha1(ids.encode()).hexdigest()[:12]}
+
+    def trained_on(self) -> np.ndarray:
+        train = self.frame.iloc[self.numbers("train")]
+        return training_list.of(train.ID, train.wav)
 
     def known(self) -> np.ndarray:
         """Return the numbers of the training clips whose labels are used: a share of each class, or of speakers."""

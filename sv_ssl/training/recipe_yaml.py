@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,12 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from sv_ssl.core.errors import InputError
+from sv_ssl.training import yaml_text
+
+REFUSALS = (
+    *(YAMLError, yaml.YAMLError, ImportError, AttributeError),  # of the YAML, and of the names in it
+    *(ValueError, TypeError, LookupError, ArithmeticError, AssertionError, RuntimeError, OSError),  # of what they build
+)
 
 DEMO = "demo"
 
@@ -41,7 +48,8 @@ def read(path: Path, settings: Collection[str]) -> RecipeYaml:
     if len(files) > 1:
         _refuse_unread(node, set(settings), path)
     meanings = _meanings(files)
-    text = _annotated(_text(node), meanings) if len(files) > 1 or demo else _read(path)
+    text = _annotated(_text(node), meanings) if len(files) > 1 or demo else yaml_text.read(path)
+    yaml_text.check_references(node, path)
     written = top_level(text, path)
     used = {key: size for key, size in demo.items() if key in written or key in settings}  # of those below some are not
     return RecipeYaml(path, text, written, meanings, used)
@@ -64,13 +72,16 @@ def _overlaid(path: Path, settings: set[str], above: list[Path]) -> tuple[yaml.M
     """Return the mapping of a YAML laid over what it extends, and the files, the lowest first."""
     if path.resolve() in [other.resolve() for other in above]:
         raise InputError(f"{above[0]} extends itself, by way of {', '.join(p.name for p in above[1:]) or path.name}")
-    node = _compose(_read(path), path)
+    node = yaml_text.compose(yaml_text.read(path), path)
     keys = [key.value for key, _ in node.value]
     if "extends" not in keys:
         return node, [path]
     if keys[0] != "extends":
         raise InputError(f"{path}: extends is to be the first key, it is number {keys.index('extends') + 1}")
-    base = path.parent / str(node.value.pop(0)[1].value)
+    named = node.value.pop(0)[1].value
+    base = path.parent / str(named)
+    if not isinstance(named, str):
+        raise InputError(f"{path}: extends is to be the name of one YAML")
     if not base.is_file():
         raise InputError(f"{path} extends {base}, which is not there")
     below, files = _overlaid(base, settings, [*above, path])
@@ -123,7 +134,7 @@ def _meanings(files: list[Path]) -> dict[str, str]:
     """Return the comment beside each top-level key, of the highest file that has one."""
     meanings: dict[str, str] = {}
     for path in files:
-        for line in _read(path).splitlines():
+        for line in yaml_text.read(path).splitlines():
             if beside := re.match(r"(\w+):.*?\s#\s*(\S.*)", line):
                 meanings[beside[1]] = beside[2].strip()
     return meanings
@@ -146,24 +157,7 @@ def _annotated(text: str, meanings: Mapping[str, str]) -> str:
 # -------------------------------------------------------------------------------------------------------- plain values
 def top_level(text: str, path: Path) -> dict[str, Any]:
     """Return a YAML's keys with their plain values, nothing built: of an object the text that describes it."""
-    return {key.value: _plain(value) for key, value in _compose(text, path).value}
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path}: {' '.join(str(error).split())}: wanted a YAML in UTF-8") from error
-
-
-def _compose(text: str, path: Path) -> yaml.MappingNode:
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(node, yaml.MappingNode):
-        raise InputError(f"{path} holds no `key: value` lines")
-    return node
+    return {key.value: _plain(value) for key, value in yaml_text.compose(text, path).value}
 
 
 def _plain(node: yaml.Node) -> Any:
@@ -193,7 +187,7 @@ def typed(text: str) -> Any:
     """
     try:
         value = YAML(typ="safe").load(text)
-    except YAMLError:
+    except (YAMLError, ValueError, RecursionError):  # ValueError: of a date that is none, a number of 5,000 digits
         return text
     return value if isinstance(value, (bool, int, float, list)) or value is None else text
 
@@ -210,22 +204,35 @@ def shown(value: Any) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------------ building
-def resolved(text: str, overrides: Mapping[str, Any]) -> str:
+def resolved(path: Path, text: str, overrides: Mapping[str, Any]) -> str:
     """Return a YAML's text with its references resolved and other values in place of some."""
-    return resolve_references(text, dict(overrides)).read()
+    with _refusing(path):
+        return resolve_references(text, dict(overrides)).read()
 
 
 def build(path: Path, text: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Let HyperPyYAML build the objects; what their constructors refuse is an InputError of one line."""
     try:
-        return load_hyperpyyaml(text, dict(overrides))
+        with _refusing(path):
+            return load_hyperpyyaml(text, dict(overrides))
     except InputError as error:
         option = str(error).partition(" is ")[0]  # a constructor names its argument as the YAML names the key
         if option in top_level(text, path):
             raise InputError(f"--{error}") from error
         raise
-    except (YAMLError, yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
-        raise InputError(f"{path} cannot be built: {' '.join(str(error).split())}") from error
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Turn what HyperPyYAML, or a class or function that the YAML names, says of its values into one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except REFUSALS as error:
+        # HyperPyYAML puts the name of the class before what the class says.
+        parts = error.args if all(isinstance(part, str) for part in error.args) else [str(error)]
+        raise InputError(f"{path} cannot be built: {' '.join(': '.join(parts).split())}") from error
 
 
 def find(recipe_file: str, name: str) -> Path:

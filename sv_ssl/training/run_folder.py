@@ -10,9 +10,11 @@ from typing import Any
 
 from sv_ssl.core import seeds
 from sv_ssl.core.distributed import barrier, is_main, world_size
-from sv_ssl.core.errors import InputError
+from sv_ssl.core.errors import InputError, check_number
 from sv_ssl.core.files import atomic_write, exclusive
+from sv_ssl.core.guard import check_outputs
 from sv_ssl.core.host import cores_each
+from sv_ssl.core.json_file import read_object
 from sv_ssl.training import settings as fields
 from sv_ssl.training.command_line import Config
 from sv_ssl.training.recipe_yaml import describes_object
@@ -32,17 +34,27 @@ def at_work(folder: Path) -> Iterator[None]:
         yield
 
 
+def check(values: Mapping[str, Any]) -> None:
+    """Refuse, before any work, folders that cannot be written to, and a begun run that cannot go on."""
+    folder = Path(str(values["output_folder"]))
+    writes = [("--output_folder", folder / RECORD)]
+    if values["results_folder"]:
+        writes.append(("--results_folder", Path(str(values["results_folder"])) / "runs" / "a.json"))
+    check_outputs([], writes)
+    begun(folder)
+
+
 def begun(folder: Path) -> dict[str, Any]:
     """Return the settings of the run that the folder holds, nothing if it holds none; refuse one that cannot go on."""
     path = folder / RECORD
     if not path.exists():
         return {}
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(record, dict):
-            raise ValueError("no settings by name")
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is damaged ({' '.join(str(error).split())}): {AFRESH}") from error
+        record = read_object(path)
+        if "threads" in record:
+            check_number("threads", record["threads"], at_least=1, at_most=1024, whole=True)
+    except InputError as error:
+        raise InputError(f"{path} is damaged ({error}): {AFRESH}") from error
     streams = record.get("streams", 1)  # version 0.1 did not name them
     if streams != seeds.VERSION:
         raise InputError(
@@ -60,7 +72,7 @@ def threads(settings: Settings) -> int:
     before = begun(Path(settings.output_folder))
     if settings.threads:
         return settings.threads
-    if before.get("processes") == world_size():
+    if "threads" in before and before.get("processes") == world_size():
         return int(before["threads"])
     return cores_each()
 

@@ -23,6 +23,8 @@ def stepped(step: float, start: float, factor: float, every: int) -> float:
     >>> [round(stepped(epoch, start=1e-3, factor=0.95, every=5), 7) for epoch in (0, 4, 5, 10)]
     [0.001, 0.001, 0.00095, 0.0009025]
     """
+    if not every > 0:
+        raise ValueError(f"every is {every}, wanted a number above 0")
     return start * factor ** (step // every)
 
 

@@ -45,7 +45,7 @@ class Settings:
     # What is run
     name: str = setting(MISSING, "of the system, in results and folders")
     corpus: str | None = setting(None, "its name in results and folders; default: the data folder's")
-    seed: int = setting(0, "of all that is drawn: weights, crops, order, transforms", at_least=0)
+    seed: int = setting(0, "of all that is drawn: weights, crops, order, transforms", at_least=0, at_most=2**63 - 1)
     init_from: str | None = setting(None, "a model folder to start from")
 
     # Where things are
@@ -64,10 +64,12 @@ class Settings:
     opt_class: Any = setting(MISSING, "makes the optimizer of parameters", built=True)
 
     # Training
-    epochs: int = setting(MISSING, "how often the training data are gone through", at_least=1, resumable=True)
+    epochs: int = setting(
+        MISSING, "how often the training data are gone through", at_least=1, at_most=100_000, resumable=True
+    )
     batch_size: int = setting(MISSING, "utterances or clips, over all processes", at_least=2)
-    n_views: int = setting(2, "crops of an utterance in a step", at_least=1)
-    crop_seconds: float = setting(2.0, "length of a crop", at_least=0.1)
+    n_views: int = setting(2, "crops of an utterance in a step", at_least=1, at_most=1000)
+    crop_seconds: float = setting(2.0, "length of a crop", at_least=0.1, at_most=3600)
     max_grad_norm: float = setting(5.0, "a longer gradient is scaled down to it", at_least=1e-9)
     clip_each: bool = setting(False, "max_grad_norm is of each tensor's gradient by itself, not of all together")
     grad_accumulation_factor: int = setting(1, "batches whose gradients make a step of the optimizer", at_least=1)
@@ -78,11 +80,14 @@ class Settings:
     sync_batchnorm: bool = setting(True, "one set of BatchNorm statistics for all GPUs")
 
     # How it runs
-    num_workers: int = setting(4, "processes that read the data", at_least=0, resumable=True, machine=True)
+    num_workers: int = setting(
+        4, "processes that read the data", at_least=0, at_most=1024, resumable=True, machine=True
+    )
     threads: int | None = setting(
         None,
         "of a process's computing; default: as before when resumed, else a thread for each core that it may use",
         at_least=1,
+        at_most=1024,
         resumable=True,
         machine=True,
     )
@@ -115,7 +120,7 @@ class Settings:
 class SpeakerSettings(Settings):
     """The settings of recipes that learn speakers and are judged by trial lists."""
 
-    n_views: int = setting(2, "crops of an utterance in a step", at_least=0)
+    n_views: int = setting(2, "crops of an utterance in a step", at_least=0, at_most=1000)
     train_csv: str | None = setting(
         None, "the training manifest; default: train.csv in data_folder, else data_folder scanned", resumable=True
     )
@@ -151,8 +156,8 @@ class SpeakerSettings(Settings):
     speeds: list[float] = setting([1.0], "an utterance at another speed is another speaker's: [1.0, 0.9, 1.1]")
     n_short: int = setting(0, "short crops of an utterance, compared with the long ones", at_least=0)
     short_seconds: float = setting(1.0, "length of a short crop", at_least=0.1)
-    n_clean: int = setting(0, "crops of an utterance without noises and rooms", at_least=0)
-    clean_seconds: float = setting(4.0, "length of such a crop", at_least=0.1)
+    n_clean: int = setting(0, "crops of an utterance without noises and rooms", at_least=0, at_most=1000)
+    clean_seconds: float = setting(4.0, "length of such a crop", at_least=0.1, at_most=3600)
     valid_every: int = setting(5, "epochs between two validations", at_least=1, resumable=True)
     valid_utterances: int = setting(
         200, "held out of training as the validation list where none is named or found", at_least=0
@@ -170,7 +175,7 @@ class SpeakerSettings(Settings):
 class ClipSettings(Settings):
     """The settings of recipes that learn from labelled clips and are judged by probes."""
 
-    n_views: int = setting(2, "crops of a clip in a step", at_least=1)
+    n_views: int = setting(2, "crops of a clip in a step", at_least=1, at_most=1000)
     test_fold: int | str | None = setting(
         None, "of folds that are not called train, valid, test; the fold after it is for validation"
     )

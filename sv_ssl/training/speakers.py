@@ -18,6 +18,7 @@ from sv_ssl.data.shards import ShardBatches, ShardReader
 from sv_ssl.data.synthetic import corpus
 from sv_ssl.data.views import Views
 from sv_ssl.embeddings import store
+from sv_ssl.models import training_list
 from sv_ssl.models.embedder import Embedder, FrameStatistics
 from sv_ssl.models.features import LogMel
 from sv_ssl.reporting import plots, result_tables
@@ -74,6 +75,9 @@ class SpeakerTask(Task):
     def identity(self) -> dict[str, str]:
         ids = hashlib.sha1("\n".join(self.data.train.ID).encode()).hexdigest()[:12]
         return {"training utterances": f"{len(self.data.train)} ({ids})"}
+
+    def trained_on(self) -> np.ndarray:
+        return training_list.of(self.data.train.ID, self.data.train.wav)
 
     def views_and_batches(self) -> tuple[Any, Any]:
         settings, train = self.settings, self.data.train

@@ -31,6 +31,10 @@ class Task(Protocol):
         """Return what tells the training data from others, for settings.json."""
         ...
 
+    def trained_on(self) -> np.ndarray:
+        """Return which utterances are learnt from, as a model folder keeps it (`models/training_list.py`)."""
+        ...
+
     def views_and_batches(self) -> tuple[Any, Any]:
         """Return what the loader reads, and in which order."""
         ...

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sv_ssl.core.errors import InputError
+from sv_ssl.core.errors import InputError, check_number
 from sv_ssl.core.progress import watched
 from sv_ssl.core.seeds import stream
 from sv_ssl.verification.error_curve import (
@@ -65,6 +65,7 @@ def bootstrap(
     speakers are unknown give utterances: better than single trials, still too narrow. NaN marks a replicate without a
     target or a non-target trial. The same seed draws the same speakers: two systems can be compared in pairs.
     """
+    check_number("the number of resamplings", n, at_least=1, whole=True)
     scores, target = check(scores, labels)
     order, last = tie_blocks(scores)
     first, second, pair = _speaker_pairs(enroll_speakers, test_speakers, len(scores))
@@ -85,10 +86,13 @@ def _speaker_pairs(enroll: ArrayLike, test: ArrayLike, n: int) -> tuple[np.ndarr
 
     (N,), (N,) names -> (P,), (P,) speakers of each pair, the second never below the first; (N,) pair of each trial
     """
+    try:
+        names, codes = np.unique(np.concatenate([enroll, test]), return_inverse=True)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"speakers must be names or numbers, in two lists: {error}") from None
     enroll, test = np.asarray(enroll), np.asarray(test)
-    if not len(enroll) == len(test) == n:
-        raise InputError(f"{n} trials but {len(enroll)} enrolment and {len(test)} test speakers")
-    names, codes = np.unique(np.concatenate([enroll, test]), return_inverse=True)
+    if not len(enroll) == len(test) == n or enroll.ndim > 1:
+        raise InputError(f"{n} trials but {len(enroll)} enrolment and {len(test)} test speakers: wanted one for each")
     sides = np.sort(codes.reshape(2, n).astype(np.int64), axis=0)
     pairs, pair = np.unique(sides[0] * len(names) + sides[1], return_inverse=True)
     return pairs // len(names), pairs % len(names), pair.reshape(-1)

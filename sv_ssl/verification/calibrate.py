@@ -18,22 +18,23 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import atomic_write
-from sv_ssl.verification.error_curve import check
+from sv_ssl.core.errors import InputError, is_number, number_fault
+from sv_ssl.core.files import atomic_write, check_ordinary
+from sv_ssl.verification import learnt_trials
+from sv_ssl.verification.error_curve import Point, check, point_name
+from sv_ssl.verification.logistic_regression import Cost, logit, optimum
 from sv_ssl.verification.metrics import cllr
 from sv_ssl.verification.trials import Trials
 
-FORMAT = "sv_ssl calibration 1"
-RIDGE = 1e-9
-STEPS = 200  # of the minimisation; some ten are usual
+FORMAT = "sv_ssl calibration 1.1"
+BEFORE = "sv_ssl calibration 1"  # without `trials`; still read
+LARGEST = 1 << 20  # bytes of a file
 
 
 class Calibration(NamedTuple):
@@ -50,6 +51,7 @@ class Calibration(NamedTuple):
     cllr_after: float  # bits, on the training trials themselves
     lists: tuple[tuple[str, str], ...]  # name and sha1 of each training file
     notes: tuple[str, ...]  # what a user should know of the training
+    trials: str = ""  # a sample of the training trials; "" where they are not known
 
     def summary(self) -> str:
         """Say in one line what the map is and what it was trained on."""
@@ -82,11 +84,13 @@ def fit(
     """
     values = _finite(columns, names)
     target = check(values[:, 0], labels)[1]
-    if not 0 < prior < 1:
-        raise InputError(f"the prior must lie between 0 and 1, not {prior:g}")
+    order = np.lexsort([target, *values.T])  # sums depend on it, so it shall not be that of the lines
+    values, target = values[order], target[order]
+    if not (is_number(prior) and 0 < prior < 1):
+        raise InputError(f"the prior must lie between 0 and 1, not {prior}")
     mean, spread, flat = _scale(values, names)
     standard = np.vstack([((values - mean) / spread).T * ~flat[:, None], np.ones(len(values))])
-    solution, separable = _optimum(_Cost(standard, target, prior))
+    solution, separable = optimum(Cost(standard, target, prior))
     weights = solution[:-1] / spread
     offset = float(solution[-1] - weights @ mean)
     return Calibration(
@@ -100,13 +104,41 @@ def fit(
         cllr_before=cllr(values[:, 0], target),
         cllr_after=cllr(values @ weights + offset, target),
         lists=tuple((trials.name, trials.sha1) for trials in lists),
-        notes=tuple(_notes(separable, [name for name, same in zip(names, flat) if same])),
+        notes=(
+            *_notes(separable, [name for name, same in zip(names, flat) if same]),
+            *(f"learnt from {trials.name}, of which: {note}" for trials in lists for note in trials.notes),
+        ),
+        trials=learnt_trials.sample(lists[0]) if lists else "",
     )
 
 
 def apply(calibration: Calibration, columns: ArrayLike) -> np.ndarray:
     """Return natural-log likelihood ratios: (N,) or (N, K) columns in the calibration's order -> (N,) float64."""
-    return _finite(columns, calibration.columns) @ np.array(calibration.weights) + calibration.offset
+    values = _finite(columns, calibration.columns)
+    with np.errstate(over="ignore", invalid="ignore"):
+        ratios = values @ np.array(calibration.weights) + calibration.offset
+    if not np.isfinite(ratios).all():
+        trial = int(np.isfinite(ratios).argmin())
+        raise InputError(f"the log-likelihood ratio of trial {trial + 1} is no finite number: calibrate anew")
+    return ratios
+
+
+def doubts(calibration: Calibration, trials: Trials | None = None) -> list[str]:
+    """Return what a user of the ratios should know: of the training, and whether it was on trials that are measured."""
+    notes = list(calibration.notes)
+    if len(calibration.weights) == 1 and calibration.weights[0] < 0:
+        notes.append(
+            "the ratio falls as the score rises: was the calibration learnt from distances, or swapped labels?"
+        )
+    if trials is None:
+        return notes
+    same = trials.sha1 in {sha1 for _, sha1 in calibration.lists}
+    share = 1.0 if same else learnt_trials.share(calibration.trials, trials)
+    if share:
+        which = "these very trials" if share == 1 else f"about {max(share, 0.001):.1%} of these trials"
+        better = "so the numbers look better than they are: measure on others"
+        notes.append(f"the calibration was learnt from {which}, {better}")
+    return notes
 
 
 def threshold(p_target: float, c_miss: float = 1, c_fa: float = 1) -> float:
@@ -117,11 +149,33 @@ def threshold(p_target: float, c_miss: float = 1, c_fa: float = 1) -> float:
     """
     if not (0 < p_target < 1 and 0 < c_miss < math.inf and 0 < c_fa < math.inf):
         raise InputError(f"p_target must lie between 0 and 1 and costs above 0, not {p_target:g}, {c_miss:g}, {c_fa:g}")
-    return math.log(c_fa) - math.log(c_miss) - _logit(p_target)
+    return math.log(c_fa) - math.log(c_miss) - logit(p_target)
 
 
-def _logit(p: float) -> float:
-    return math.log(p) - math.log1p(-p)
+def out_of_reach(ratios: np.ndarray, points: Sequence[Point]) -> list[str]:
+    """Return a note on each operating point whose threshold none of (N,) ratios reaches, or every one."""
+    notes = []
+    for point in points:
+        least, name = threshold(*point), point_name(point)
+        if least > ratios.max():
+            notes.append(f"no score reaches the Bayes threshold {least:.4g} of p_target {name}: all trials are refused")
+        elif least <= ratios.min():
+            notes.append(f"all scores reach the Bayes threshold {least:.4g} of p_target {name}: none is refused")
+    return notes
+
+
+def cosine_threshold(calibration: Calibration, p_target: float) -> tuple[float, list[str]]:
+    """Return the cosine from which a calibration that rises with it accepts, and a note if that is beyond all cosines.
+
+    >>> calibration = fit([0, 0, 0, 1, 0, 1, 1, 1], [0, 0, 0, 0, 1, 1, 1, 1])
+    >>> round(cosine_threshold(calibration, 0.5)[0], 4), cosine_threshold(calibration, 0.01)[1]
+    (0.5, ['at p_target 0.01 the threshold is a cosine of 2.591, which none can reach: all is refused'])
+    """
+    (weight,) = calibration.weights
+    cosine = (threshold(p_target) - calibration.offset) / weight
+    what = "none can reach: all is refused" if cosine > 1 else "all exceed: all is accepted"
+    note = f"at p_target {p_target:g} the threshold is a cosine of {cosine:.4g}, which {what}"
+    return cosine, [note] if abs(cosine) > 1 else []
 
 
 def _finite(columns: ArrayLike, names: Sequence[str]) -> np.ndarray:
@@ -164,47 +218,6 @@ def _notes(separable: bool, constant: list[str]) -> Iterator[str]:
         yield f"constant in training, so of weight 0: {', '.join(constant)}"
 
 
-class _Cost:
-    """The cost of an affine map of K columns, the last of which is all 1, and its derivatives at a point of (K,)."""
-
-    def __init__(self, columns: np.ndarray, target: np.ndarray, prior: float):
-        sign = np.where(target, 1.0, -1.0)
-        kinds = prior / target.sum(), (1 - prior) / (~target).sum()
-        self.columns = columns  # (K, N)
-        self.signed = columns * sign
-        self.start = sign * _logit(prior)
-        self.mass = np.where(target, *kinds) / min(prior, 1 - prior)  # of each trial
-        self.ridge = np.append(np.full(len(columns) - 1, RIDGE), 0.0)
-
-    def value(self, point: np.ndarray) -> float:
-        margin = self.start + point @ self.signed
-        softplus = np.log1p(np.exp(-np.abs(margin))) - np.minimum(margin, 0.0)
-        return float(self.mass @ softplus + self.ridge @ point**2 / 2)
-
-    def gradient(self, point: np.ndarray) -> np.ndarray:
-        margin = self.start + point @ self.signed
-        tail = np.exp(-np.abs(margin))
-        wrong = np.where(margin > 0, tail, 1.0) / (1.0 + tail)  # the probability that is left to the other kind
-        return self.ridge * point - self.signed @ (self.mass * wrong)
-
-    def hessian(self, point: np.ndarray) -> np.ndarray:
-        tail = np.exp(-np.abs(self.start + point @ self.signed))
-        return (self.columns * (self.mass * tail / (1.0 + tail) ** 2)) @ self.columns.T + np.diag(self.ridge)
-
-
-def _optimum(cost: _Cost) -> tuple[np.ndarray, bool]:
-    """Return the point (K,) of the least cost, and whether only the ridge keeps it finite."""
-    from scipy.optimize import minimize, root  # slow to import
-
-    start, options = np.zeros(len(cost.columns)), {"gtol": 1e-13, "maxiter": STEPS}
-    least = minimize(cost.value, start, method="trust-exact", jac=cost.gradient, hess=cost.hessian, options=options).x
-    # Close to the optimum the cost does not change any more in its last digit, the gradient does: its root is exact.
-    zero = root(cost.gradient, least, method="hybr", jac=cost.hessian, options={"xtol": 1e-15}).x
-    point = min(least, zero, key=lambda at: float(np.abs(cost.gradient(at)).max()))
-    free = np.linalg.solve(cost.hessian(point), cost.ridge * point)  # how far it would still go without the ridge
-    return point, bool(np.abs(free).max() > 1e-3 * np.abs(point).max())
-
-
 # --- on disk --------------------------------------------------------------------------------------------------------
 
 
@@ -218,18 +231,61 @@ def write(path: str | os.PathLike, calibration: Calibration) -> None:
 
 def read(path: str | os.PathLike) -> Calibration:
     """Read a JSON of `write`; refuse one that was changed since, by hand or by accident."""
+    check_ordinary(path)
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        with open(path, "rb") as file:
+            text = file.read(LARGEST + 1)
+        document = json.loads(text.decode() if len(text) <= LARGEST else "")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: wanted a calibration, as JSON: {error}") from None
-    if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
+        fault = error if len(text) <= LARGEST else f"it has more than {LARGEST:,} bytes"
+        raise InputError(f"{path}: wanted a calibration, as JSON: {fault}") from None
+    version = document.pop("format", None) if isinstance(document, dict) else None
+    if version not in (FORMAT, BEFORE):
         raise InputError(f'{path} is not a calibration of this version: wanted a JSON with "format": "{FORMAT}"')
-    digest = document.pop("digest", None)
-    if set(document) != set(Calibration._fields) or digest != _digest(document):
+    if not _is_as_written(document, [name for name in Calibration._fields if name != "trials" or version == FORMAT]):
         raise InputError(f"{path} was changed after it was written (its digest does not fit): calibrate anew")
-    return Calibration(*(_tuples(document[name]) for name in Calibration._fields))
+    calibration = Calibration(**{name: _tuples(value) for name, value in document.items()})
+    if fault := _fault(calibration):
+        raise InputError(f"{path} was not written by sv-score: {fault}: calibrate anew")
+    return calibration
+
+
+def _is_as_written(document: dict, names: Sequence[str]) -> bool:
+    """Return whether a document has these fields, and the digest of them, which is taken out."""
+    digest = document.pop("digest", None)
+    try:
+        return set(document) == set(names) and digest == _digest(document)
+    except RecursionError:
+        return False
+
+
+def _fault(calibration: Calibration) -> str:
+    """Say what no calibration has, whatever its digest; "" if there is nothing."""
+    k = len(calibration.columns) if isinstance(calibration.columns, tuple) else 0
+    wanted = {
+        "columns": lambda columns: k > 0 and _each(_is_line, columns),
+        "weights": lambda weights: _each(is_number, weights, k),
+        "ranges": lambda ranges: _each(lambda ends: _each(is_number, ends, 2), ranges, k),
+        "prior": lambda prior: is_number(prior) and 0 < prior < 1,
+        **dict.fromkeys(("offset", "cllr_before", "cllr_after"), is_number),
+        **dict.fromkeys(("n_target", "n_nontarget"), lambda count: not number_fault(count, at_least=1, whole=True)),
+        "lists": lambda lists: _each(lambda names: _each(lambda name: isinstance(name, str), names, 2), lists),
+        "notes": lambda notes: _each(_is_line, notes),
+        "trials": lambda trials: isinstance(trials, str) and learnt_trials.is_sample(trials),
+    }
+    odd = [name for name, fits in wanted.items() if not fits(getattr(calibration, name))]
+    return f"its {odd[0]} are not such as it writes" if odd else ""
+
+
+def _each(fits: Callable[[Any], bool], values: Any, count: int | None = None) -> bool:
+    """Return whether a value is a list of things that fit, and of so many."""
+    return isinstance(values, tuple) and all(map(fits, values)) and count in (None, len(values))
+
+
+def _is_line(value: Any) -> bool:
+    return isinstance(value, str) and not any(ord(character) < 32 for character in value)
 
 
 def _digest(fields: Mapping) -> str:

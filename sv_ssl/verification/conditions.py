@@ -209,6 +209,8 @@ def evaluate_each(
     _, cluster = _coded((names or trials.ids) if ci else [])
     rows = []
     for by, value, mask in conditions:
+        if np.shape(mask) != labels.shape or np.asarray(mask).dtype != bool:
+            raise InputError(f"{by} {value}: wanted True or False for each of {len(labels):,} trials")
         row = {"by": by, "value": value, **_rates(scores[mask], labels[mask], points)}
         if ci and row["eer"] is not None:
             sides = cluster[trials.enroll[mask]], cluster[trials.test[mask]]
@@ -236,7 +238,7 @@ def write_csv(path: str | os.PathLike, rows: Sequence[dict]) -> None:
     """Write rows of `evaluate_each`, or reports of a whole list, as a CSV: a line each, numbers to the last digit.
 
     Columns: by, value, n_target, n_nontarget, eer, min_dcf_0.01 and so on; if any row has intervals eer_low, eer_high,
-    min_dcf_0.01_low and so on; note.
+    min_dcf_0.01_low and so on; note, of a whole list all that its report notes.
     """
     flat = [_flat(row) for row in rows]
     header = list(dict.fromkeys(name for row in sorted(flat, key=len, reverse=True) for name in row))

@@ -13,7 +13,6 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import chain, islice
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +21,7 @@ from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import first_few
 from sv_ssl.embeddings.store import Embeddings, unit
 from sv_ssl.verification.columns import quoted, split
+from sv_ssl.verification.trial_lines import TrialText, read_text
 from sv_ssl.verification.trials import Trials
 
 ROLES = {  # of columns, by the names they have
@@ -57,8 +57,8 @@ class _Form(NamedTuple):
 def read_models(path: str | os.PathLike) -> dict[str, list[str]]:
     """Read the utterances of each model; bad lines are named by number and text.
 
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "models.tsv"
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "models.tsv"
     >>> _ = path.write_text("modelid\\tsegmentid\\tside\\nanna\\t1.wav\\ta\\nanna\\t2.wav\\ta\\notto\\t3.wav\\ta\\n")
     >>> read_models(path)
     {'anna': ['1.wav', '2.wav'], 'otto': ['3.wav']}
@@ -96,18 +96,8 @@ def _repeated(utterances: list[str], known: dict[str, int]) -> str:
 
 def _lines(path: str | os.PathLike) -> list[tuple[int, bytes]]:
     """Read the lines that are neither blank nor comments, with their numbers."""
-    try:
-        data = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf")
-        data.decode()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path}:{line}: not UTF-8 text: {WANTED}") from None
-    if b"\0" in data:
-        raise InputError(f"{path}: a binary file: {WANTED}")
-    every = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-    lines = [(i, text) for i, text in enumerate(every, 1) if text.strip() and text[:1] != b"#"]
+    name, data, _ = read_text(path, WANTED)
+    lines = list(chain(*TrialText(name, data).blocks()))
     if not lines:
         raise InputError(f"{path}: no models, the file is empty: {WANTED}")
     return lines

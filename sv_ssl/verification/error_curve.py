@@ -38,12 +38,11 @@ def check(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]
 
     (N,) numbers, (N,) of 0 or 1 -> (N,) float32 if they came so, else float64; (N,) bool
     """
+    scores = as_scores(scores)
     try:
-        scores, given = np.asarray(scores), np.asarray(labels)
-        if scores.dtype != np.float32:
-            scores = scores.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"scores must be numbers: {error}") from error
+        given = np.asarray(labels)
+    except ValueError as error:
+        raise InputError(f"labels must be 1 (target) or 0 (non-target): {error}") from error
     if scores.ndim != 1 or scores.shape != given.shape:
         raise InputError(f"one label a score is needed, but scores are {scores.shape} and labels {given.shape}")
     if not scores.size:
@@ -55,6 +54,19 @@ def check(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]
         if not (target == value).any():
             raise InputError(f"no {name} trial (label {value:d}): error rates need both kinds")
     return scores + np.float32(0), target  # + 0: -0.0 and 0.0 are one value
+
+
+def as_scores(scores: ArrayLike) -> np.ndarray:
+    """Return numbers as float32 if they came so, else as float64; anything else is an InputError."""
+    try:
+        scores = np.asarray(scores)
+        if scores.dtype == np.float32:
+            return scores
+        if scores.dtype.kind == "c":
+            raise TypeError("they are complex")
+        return scores.astype(np.float64)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise InputError(f"scores must be numbers: {error}") from error
 
 
 def _targets(labels: np.ndarray) -> np.ndarray:
@@ -169,10 +181,18 @@ def normalised_cost(p_miss: Any, p_fa: Any, point: Point) -> np.ndarray:
 
 def error_weights(point: Point) -> tuple[float, float]:
     """Return what P_miss and P_fa are multiplied by at an operating point."""
-    p, c_miss, c_fa = point
+    p, c_miss, c_fa = _three(point)
     if not (0 < p < 1 and 0 < c_miss < math.inf and 0 < c_fa < math.inf):
         raise InputError(f"p_target must lie between 0 and 1 and costs above 0, not {p:g}, {c_miss:g}, {c_fa:g}")
     return c_miss * p, c_fa * (1 - p)
+
+
+def _three(point: Point) -> Point:
+    try:
+        p, c_miss, c_fa = map(float, point)
+    except (OverflowError, TypeError, ValueError):
+        raise InputError(f"an operating point is p_target, c_miss, c_fa, three numbers, not {point!r:.80}") from None
+    return p, c_miss, c_fa
 
 
 def point_name(point: Point) -> str:
@@ -181,5 +201,5 @@ def point_name(point: Point) -> str:
     >>> point_name((0.01, 1, 1)), point_name((0.05, 10, 1))
     ('0.01', '0.05,10,1')
     """
-    p, c_miss, c_fa = point
+    p, c_miss, c_fa = _three(point)
     return f"{p:g}" if c_miss == c_fa == 1 else f"{p:g},{c_miss:g},{c_fa:g}"

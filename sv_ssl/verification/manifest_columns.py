@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.files import first_few
+from sv_ssl.core.files import check_ordinary, first_few
 
 Rows = Iterator[tuple[int, list[str]]]  # numbers of lines, their fields
 Keys = Callable[[list[str]], Iterable[str]]  # the names that a row answers to
@@ -89,6 +89,7 @@ def _matches(path: str | os.PathLike, ids: set[str], keys: Keys) -> dict[str, li
 
 def _rows(path: str | os.PathLike) -> Rows:
     """Yield the rows of a CSV, or of a TSV if its first line has a tab; refuse those of another width at the end."""
+    check_ordinary(path)
     width, bad, number = 0, [], 0
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:

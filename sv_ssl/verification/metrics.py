@@ -110,9 +110,17 @@ def cllr(scores: ArrayLike, labels: ArrayLike) -> float:
     >>> cllr([0.0, 0.0], [0, 1])
     1.0
     """
-    scores, target = check(scores, labels)
-    costs = np.logaddexp(0, -scores[target]).mean() + np.logaddexp(0, scores[~target]).mean()
-    return float(costs / (2 * math.log(2)))
+    return _cllr(operating_points(scores, labels))
+
+
+def _cllr(curve: Curve) -> float:
+    """Sum by distinct scores, in their order and in float64: the order of the trials changes no digit."""
+    scores = curve.threshold[:-1].astype(np.float64)
+    cost = 0.0
+    for counts, sign in ((np.diff(curve.misses), -1.0), (-np.diff(curve.false_alarms), 1.0)):
+        there = counts > 0
+        cost += (counts[there] / counts.sum() * np.logaddexp(0, sign * scores[there])).sum()
+    return float(cost / (2 * math.log(2)))
 
 
 def min_cllr(scores: ArrayLike, labels: ArrayLike) -> float:
@@ -160,7 +168,7 @@ def evaluate(scores: ArrayLike, labels: ArrayLike, points: Sequence[Point] = POI
         **_headline(curve, points),
         "eer_rocch": _rocch_eer(corners),
         "act_dcf": {point_name(point): act_dcf(scores, target, *point) for point in points},
-        "cllr": cllr(scores, target),
+        "cllr": _cllr(curve),
         "min_cllr": _min_cllr(corners),
         "auc": _auc(curve),
         "tied": 1 - (len(curve.threshold) - 1) / len(scores),  # share of trials whose score another one has already

@@ -16,18 +16,20 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 
 import numpy as np
 
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import first_few
+from sv_ssl.verification.trial_lines import TrialText, read_text
 from sv_ssl.verification.trials import Trials, speakers
 
 SIDES = {"z": ["enroll"], "t": ["test"], "s": ["enroll", "test"], "as": ["enroll", "test"]}  # whose statistics are used
 BLOCK = 256  # rows scored at once: memory does not grow with the list
 GROUPS = 4  # groups for each of the top_n highest: of 2 to 8 about the fastest
 LEAST_SD = 1e-6  # below it float32 cosines differ by rounding only
+WANTED = "wanted lines of `utterance speaker`"
 SHOWN = 3  # ids named in one message
 
 Moments = tuple[np.ndarray, np.ndarray]  # (N,), (N,) float64: mean and standard deviation
@@ -43,6 +45,8 @@ def normalise(scores: np.ndarray, trials: Trials, mean: np.ndarray, sd: np.ndarr
     >>> normalise(np.array([0.9]), trials, mean=np.array([0.1, 0.5]), sd=np.array([0.2, 0.1]), method="s")
     array([4.])
     """
+    if method not in SIDES:
+        raise InputError(f"scores are normalised by {', '.join(SIDES)}, not {method!r}")
     sides = [getattr(trials, side) for side in SIDES[method]]
     for side in sides:
         flat = side[sd[side] < LEAST_SD]
@@ -185,22 +189,14 @@ def speaker_means(
 
 def read_speakers(path: str | os.PathLike) -> dict[str, str]:
     """Read the speaker of each utterance from `utterance speaker` lines (Kaldi's utt2spk)."""
+    name, data, _ = read_text(path, WANTED)
     known: dict[str, str] = {}
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, 1):
-                fields = re.split("[ \t]+", line.strip(" \t\n"))
-                if fields == [""]:
-                    continue
-                if len(fields) != 2:
-                    raise InputError(f"{path}:{number}: {len(fields)} columns where `utterance speaker` are expected")
-                if known.setdefault(*fields) != fields[1]:
-                    above = known[fields[0]]
-                    raise InputError(f"{path}:{number}: {fields[0]} is of {fields[1]} here, of {above} above")
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text: wanted lines of `utterance speaker`") from None
+    for number, text in chain(*TrialText(name, data).blocks()):
+        fields = [field.decode() for field in text.split()]
+        if len(fields) != 2:
+            raise InputError(f"{path}:{number}: {len(fields)} columns where `utterance speaker` are expected")
+        if known.setdefault(*fields) != fields[1]:
+            raise InputError(f"{path}:{number}: {fields[0]} is of {fields[1]} here, of {known[fields[0]]} above")
     if not known:
-        raise InputError(f"{path}: empty: wanted lines of `utterance speaker`")
+        raise InputError(f"{path}: empty: {WANTED}")
     return known

@@ -51,7 +51,9 @@ class System(NamedTuple):
         enrolled = [utterance for i in trials.ids for utterance in (self.models or {}).get(i, ())]
         embedded, trials, factor = self._embedded(trials, enrolled)
         scores = scoring.cosine(embedded, trials)
-        if self.models is not None:
+        if self.models is None:
+            trials = trials.noted(scoring.same_recordings(embedded, trials, scores))
+        else:
             scores = scores * factor[trials.enroll]
         moments = None
         if self.cohort is not None:
@@ -100,7 +102,7 @@ class System(NamedTuple):
             note += f", the {top_n:,} nearest" if top_n <= len(rows) else f", the {len(rows):,} nearest (all there are)"
         units = embeddings.unit(embeddings.rows_of(embedded, trials.ids))
         mean, sd = normalise.statistics(units, rows, top_n)
-        return trials._replace(notes=[*trials.notes, note]), (mean * factor, sd * factor)
+        return trials.noted([note]), (mean * factor, sd * factor)
 
     def _qualities(
         self, embedded: Embeddings, trials: Trials, moments: normalise.Moments | None

@@ -19,19 +19,23 @@ from typing import NamedTuple
 import numpy as np
 
 from sv_ssl.core.errors import InputError
+from sv_ssl.core.files import check_ordinary
 from sv_ssl.verification.columns import WANTED, Layout, fault, quoted, split
 
 BLOCK = 1 << 24  # bytes read into lines at once
 SHOWN = 10  # bad lines named in one message
 
 
-def read_text(path: str | os.PathLike) -> tuple[str, bytes, str]:
-    """Return a file's name, its unpacked text with plain line ends, and the sha1 of it before; "-": standard input."""
+def read_text(path: str | os.PathLike, wanted: str = WANTED) -> tuple[str, bytes, str]:
+    """Return a file's name, its unpacked text with plain line ends, and the sha1 of it before; "-": standard input.
+
+    `wanted` says in messages what lines a file should have.
+    """
     name = "standard input" if str(path) == "-" else str(path)
     data = _unpacked(path, name)
-    _check_utf8(name, data)
+    _check_utf8(name, data, wanted)
     if b"\0" in data:
-        raise InputError(f"{name}: a binary file: {WANTED}")
+        raise InputError(f"{name}: a binary file: {wanted}")
     sha1 = hashlib.sha1(data).hexdigest()
     data = data.removeprefix(b"\xef\xbb\xbf")
     if b"\r" in data:
@@ -43,6 +47,8 @@ def _unpacked(path: str | os.PathLike, name: str) -> bytes:
     """Read a file or standard input, and unpack it if it is gzip."""
     if str(path) == "-" and sys.stdin is None:
         raise InputError("standard input is closed: give a file, or a list through a pipe")
+    if str(path) != "-":
+        check_ordinary(path)
     try:
         data = sys.stdin.buffer.read() if str(path) == "-" else Path(path).read_bytes()
         return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
@@ -52,7 +58,7 @@ def _unpacked(path: str | os.PathLike, name: str) -> bytes:
         raise InputError(f"cannot read {name}: {error.strerror}") from None
 
 
-def _check_utf8(name: str, data: bytes) -> None:
+def _check_utf8(name: str, data: bytes, wanted: str) -> None:
     """Raise InputError with the line where the text is not UTF-8; block by block, so that nothing large is decoded."""
     if data.isascii():
         return
@@ -62,7 +68,7 @@ def _check_utf8(name: str, data: bytes) -> None:
             decoder.decode(data[start : start + BLOCK], final=start + BLOCK >= len(data))
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, max(0, start + error.start)) + 1
-            raise InputError(f"{name}:{line}: not UTF-8 text: {WANTED}") from None
+            raise InputError(f"{name}:{line}: not UTF-8 text: {wanted}") from None
 
 
 class TrialText:

@@ -19,10 +19,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import atomic_write
 from sv_ssl.core.progress import watched
-from sv_ssl.verification.columns import ROLES, recognise
+from sv_ssl.verification import listed_pairs
+from sv_ssl.verification.columns import ROLES, check_columns, recognise
+from sv_ssl.verification.error_curve import as_scores
 from sv_ssl.verification.trial_lines import TrialText, parse, read_text
 from sv_ssl.verification.trial_lines_fast import parse_large
 
@@ -76,6 +80,10 @@ class Trials(NamedTuple):
             columns={name: np.array(values)[kept].tolist() for name, values in self.columns.items()},
         )
 
+    def noted(self, notes: Sequence[str]) -> Trials:
+        """Return the same trials with further notes."""
+        return self._replace(notes=[*self.notes, *notes])
+
     def summary(self) -> str:
         """Say in one line what was recognised."""
         kinds = ", no labels"
@@ -85,11 +93,14 @@ class Trials(NamedTuple):
         return f"{self.name}: {len(self.enroll):,} trials{kinds}, {len(self.ids):,} utterances; {self.form}{known}"
 
 
-def read_trials(path: str | os.PathLike, columns: Sequence[str] | None = None, keep: Sequence[str] = ()) -> Trials:
+def read_trials(
+    path: str | os.PathLike, columns: Sequence[str] | None = None, keep: Sequence[str] = (), sides_apart: bool = False
+) -> Trials:
     """Read a trial list or score file ("-": standard input); bad lines are named by number and text.
 
-    columns  the names of the columns, for a file that has no line of names and cannot be told without
-    keep     further columns to read, into Trials.columns; without a line of names the third is called c3
+    columns      the names of the columns, for a file that has no line of names and cannot be told without
+    keep         further columns to read, into Trials.columns; without a line of names the third is called c3
+    sides_apart  an id names one thing as an enrolment and another as a test, such as a model and an utterance
 
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "trials.txt"
@@ -103,15 +114,14 @@ def read_trials(path: str | os.PathLike, columns: Sequence[str] | None = None, k
         print(f"reading {name}: {len(data) / 1e6:,.0f} MB ...", file=sys.stderr)
     text = TrialText(name, data)
     first = text.first(PROBE)
-    layout = recognise(f"{name}:{first[0][0]}", [line for _, line in first], columns)
+    named = check_columns(columns) if columns else None
+    layout = recognise(f"{name}:{first[0][0]}", [line for _, line in first], named)
     if layout.header:
         text = text.after_line(first[0][0])
     keep = [column for column in dict.fromkeys(keep) if column in layout.names and column not in ROLES.values()]
-    lines = parse_large(text, layout, keep) if len(data) >= LARGE else None
-    ids, enroll, test, labels, scores, further = lines or parse(text, layout, keep)
-    trials = Trials(name, sha1, layout.form(), ids, enroll, test, labels, scores, [], further)
-    trials.notes.extend([*_repeats(text, trials), *_oddities(data)])
-    return trials
+    lines = (parse_large(text, layout, keep) if len(data) >= LARGE else None) or parse(text, layout, keep)
+    notes = [*listed_pairs.check(text, lines, sides_apart), *_oddities(data)]
+    return Trials(name, sha1, layout.form(), *lines[:5], notes, lines.columns)
 
 
 def _oddities(data: bytes) -> list[str]:
@@ -124,32 +134,14 @@ def _oddities(data: bytes) -> list[str]:
     return notes
 
 
-def _repeats(text: TrialText, trials: Trials) -> list[str]:
-    """Return a note if pairs are listed twice; with another label or score that is an InputError."""
-    pair = trials.enroll.astype(np.int64) * len(trials.ids) + trials.test
-    ordered = np.sort(pair)
-    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    if not len(repeated):
-        return []
-    place = np.searchsorted(repeated, pair)
-    every = np.flatnonzero(np.append(repeated, -1)[place] == pair)
-    order = every[np.argsort(pair[every], kind="stable")]
-    same = pair[order[1:]] == pair[order[:-1]]
-    before = dict(zip(order[1:][same].tolist(), order[:-1][same].tolist()))
-    for values, what in ((trials.labels, "the other label"), (trials.scores, "another score")):
-        clash = {i for i, j in before.items() if values is not None and values[i] != values[j]}
-        if clash:
-            numbers = [number for block in text.blocks() for number, _ in block]
-            reason = f"the pair has {what} on line "
-            raise text.bad_lines(lambda i, line: f"{reason}{numbers[before[i]]}" if i in clash else "")
-    return [f"{len(before):,} trials are listed more than once, and count as often"]
-
-
 # --- writing, and what ids tell -------------------------------------------------------------------------------------
 
 
-def write_scores(path: str | os.PathLike, trials: Trials, scores: np.ndarray) -> None:
+def write_scores(path: str | os.PathLike, trials: Trials, scores: ArrayLike) -> None:
     """Write lines `enroll test score [target|nontarget]` for (N,) scores; float32 and float64 read back exactly."""
+    scores = as_scores(scores)
+    if scores.shape != trials.enroll.shape or np.isnan(scores).any():
+        raise InputError(f"scores of shape {scores.shape} for {len(trials.enroll):,} trials: wanted a number for each")
     separator = "\t" if any(len(i.split()) != 1 for i in trials.ids) else " "
     # Always with a decimal point, so that a score of 1 is not taken for a label.
     form = separator.join(["%s", "%s", "%#.9g" if scores.dtype == np.float32 else "%r"])

@@ -284,6 +284,97 @@ def test_a_truncated_wav_is_named_by_its_header_or_by_stop(tmp_path):
     assert len(audio.read(tmp_path / "cut.wav", 0, 16000)) == 16000
 
 
+def patched(path, at, new):
+    """Overwrite bytes of a file."""
+    content = bytearray(Path(path).read_bytes())
+    content[at : at + len(new)] = new
+    Path(path).write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("rate", [0, 1, 999, 384_001, 4_999_999, 2**31, 2**32 - 1])
+def test_a_rate_that_no_recording_has_is_refused_before_it_is_resampled(tmp_path, rate):
+    path = patched(save(tmp_path / "a.wav", speechlike(1.0)), 24, struct.pack("<I", rate))
+    assert kind_of(path) == "unreadable"
+    with pytest.raises(AudioError, match="its header gives a (sample )?rate of"):
+        audio.info(path)
+    with pytest.raises(AudioError, match="its header gives a (sample )?rate of"):
+        audio.crops(io.BytesIO(Path(path).read_bytes()), 0, 16000, [0.5], 800)
+
+
+@pytest.mark.parametrize("rate", [1000, 384_000])
+def test_the_ends_of_the_rates_are_read(tmp_path, rate):
+    assert len(audio.read(save(tmp_path / "a.wav", speechlike(0.5, rate), rate))) == 8000
+
+
+@pytest.mark.parametrize("channels", [0, 257, 1025, 65_535])
+def test_more_channels_than_any_microphones_have_are_refused(tmp_path, channels):
+    path = patched(
+        save(tmp_path / "a.wav", speechlike(1.0)), 22, struct.pack("<HIIH", channels, RATE, 0, 2 * channels % 2**16)
+    )
+    assert kind_of(path) == "unreadable"
+
+
+@pytest.mark.parametrize("bits", [0, 64, 65_535])
+def test_sample_sizes_that_are_none_are_refused(tmp_path, bits):
+    assert kind_of(patched(save(tmp_path / "a.wav", speechlike(1.0)), 34, struct.pack("<H", bits))) == "unreadable"
+
+
+def test_a_flac_that_promises_more_than_its_bytes_can_hold_is_refused_unread(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.flac", speechlike(1.0))
+    content = bytearray(Path(path).read_bytes())
+    content[21:26] = bytes([content[21] | 0xF, 0xFF, 0xFF, 0xFF, 0xFF])  # 2^36 - 1 samples
+    Path(path).write_bytes(content)
+    monkeypatch.setattr(soundfile.SoundFile, "read", lambda *_, **__: pytest.fail("memory was taken for 2^36 samples"))
+    for source in (path, io.BytesIO(content)):
+        for stop in (None, 2**36 - 1):
+            (part,) = audio.parts(source, [(0, stop)])
+            assert part.kind == "truncated" and "promises 68,719,476,735 samples" in str(part)
+
+
+def test_an_ogg_whose_last_page_is_moved_far_away_is_refused(tmp_path):
+    path = save(tmp_path / "a.ogg", speechlike(1.0))
+    content = bytearray(Path(path).read_bytes())
+    page = content.rindex(b"OggS")
+    content[page + 6 : page + 14] = struct.pack("<Q", 2**45)
+    content[page + 22 : page + 26] = struct.pack(
+        "<I", ogg_checksum(content[page : page + 22] + bytes(4) + content[page + 26 :])
+    )
+    Path(path).write_bytes(content)
+    assert kind_of(path) == "truncated"
+
+
+def ogg_checksum(page):
+    """CRC-32 of polynomial 0x04C11DB7, from 0 and not reflected."""
+    total = 0
+    for byte in page:
+        total ^= byte << 24
+        for _ in range(8):
+            total = (total << 1 ^ (0x04C11DB7 if total >> 31 else 0)) & 0xFFFFFFFF
+    return total
+
+
+def test_an_hour_of_silence_in_few_bytes_is_no_false_promise(tmp_path):
+    with soundfile.SoundFile(tmp_path / "a.flac", "w", RATE, 1) as sound:
+        for _ in range(3600):
+            sound.write(np.zeros(RATE, np.int16))
+    assert audio.info(tmp_path / "a.flac").frames == 3600 * RATE
+
+
+def test_samples_for_which_there_is_no_memory_are_one_bad_file(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", fail)
+    assert kind_of(save(tmp_path / "a.wav", speechlike(1.0))) == "long"
+
+
+def test_what_is_no_ordinary_file_is_never_opened(tmp_path):
+    os.mkfifo(tmp_path / "a.wav")
+    os.symlink("/dev/zero", tmp_path / "b.wav")
+    assert kind_of(tmp_path / "a.wav") == kind_of(tmp_path / "b.wav") == "unreadable"
+
+
 @pytest.mark.parametrize("promise", [0xFFFFFFFF, 0x7FFFF000])
 def test_a_wav_written_into_a_pipe_promises_nothing(tmp_path, promise):
     content = Path(save(tmp_path / "a.wav", speechlike(1.0))).read_bytes()

@@ -36,11 +36,16 @@ def test_its_help_has_examples_of_itself(capsys, name, module):
     assert max(map(len, out.splitlines())) <= 120
 
 
-@pytest.mark.parametrize("name, module", commands().items())
-def test_a_wrong_option_is_one_line(capsys, name, module):
+TABLES = {"python -m sv_ssl.study": "sv_ssl.study.__main__", "python -m sv_ssl.results": "sv_ssl.results"}
+
+
+@pytest.mark.parametrize("name, module", {**commands(), **TABLES}.items())
+@pytest.mark.parametrize("started", ["-c", "lib/__main__.py"])
+def test_a_wrong_option_is_one_line_by_the_name_of_the_command(capsys, monkeypatch, name, module, started):
+    monkeypatch.setattr(sys, "argv", [started])
     assert import_module(module).main(["--no-such-option"]) == 2
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "--help" in said
+    assert said.count("\n") == 1 and "--help" in said and said.startswith(f"{name}: ")
 
 
 def test_nothing_slow_is_imported_before_the_arguments_are_read():

@@ -135,6 +135,13 @@ def test_what_cannot_be_read_is_listed_and_the_rest_done(call, meetings, tmp_pat
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["meeting1.rttm", "skipped.csv"]
 
 
+def test_where_none_can_be_read_nothing_was_done(call, tmp_path):
+    (tmp_path / "empty.wav").write_bytes(b"")
+    code, _, err = call([tmp_path / "empty.wav"])
+    assert code == 2 and "none of 1 recordings could be diarized; the first: " in err and "is empty" in err
+    assert "next: " not in err
+
+
 def test_blanks_in_names(call, meetings, tmp_path):
     (tmp_path / "my meeting.wav").write_bytes((meetings / "meeting1.wav").read_bytes())
     assert call([tmp_path / "my meeting.wav"])[0] == 0

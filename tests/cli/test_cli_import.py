@@ -21,6 +21,7 @@ def old(tmp_path_factory):
     """The model folders of version 0.1.0, unpacked."""
     place = tmp_path_factory.mktemp("old")
     shutil.copytree(GOLDEN / "model_plain", place / "model_plain")
+    shutil.copy(GOLDEN / "commands.json", place)
     for path in GOLDEN.glob("*.tar.xz"):
         with tarfile.open(path) as archive:
             archive.extractall(place, filter="data")
@@ -87,6 +88,7 @@ def test_the_python_of_the_card_is_true(old, tmp_path, monkeypatch):
         (["model_plain", "--kind", "sslsv"], "is a model folder of sv_ssl, which has no --kind"),
         (["nothing"], "is not a model folder of sv_ssl: pass --kind"),
         (["model_plain", "--out", "model_fast"], "is there already"),
+        (["model_plain", "--out", "commands.json/new"], "--out: cannot write commands.json/new"),
     ],
 )
 def test_what_is_refused(old, monkeypatch, capsys, arguments, reason):

@@ -1,11 +1,12 @@
 """The guard of outputs: what a command reads, or writes elsewhere, is not replaced."""
 
 import os
+import tempfile
 
 import pytest
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.core.guard import check_outputs
+from sv_ssl.core.guard import check_outputs, check_room
 
 
 @pytest.fixture
@@ -46,6 +47,30 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(here, monkeypatc
     ):
         with pytest.raises(InputError, match=words):
             check_outputs([], [("--out", path)])
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
-    with pytest.raises(InputError, match="cannot be written to"):
+    monkeypatch.setattr(tempfile, "TemporaryFile", denied)  # root may write anywhere
+    with pytest.raises(InputError, match="folder cannot be written to .Permission denied."):
         check_outputs([], [("--out", "folder/c.txt")])
+
+
+def denied(dir):
+    raise PermissionError(13, "Permission denied", dir)
+
+
+def test_to_look_at_a_place_leaves_nothing_there(here):
+    check_outputs([], [("--out", "folder/c.txt"), ("--json", "folder/new/d.txt")])
+    assert os.listdir("folder") == ["b.txt"]
+
+
+def test_a_disk_must_have_room_for_what_will_be_written(here, monkeypatch):
+    class Disk:
+        f_frsize, f_blocks, f_bavail, f_bfree = 512, 1000, 2, 2
+
+    monkeypatch.setattr(os, "statvfs", lambda path: Disk)
+    check_room("--out", "folder/new/c.npz", 1024)
+    with pytest.raises(InputError, match="--out: cannot write c.npz: 1,025 bytes are needed, the disk has 1,024 left"):
+        check_room("--out", "c.npz", 1025)
+    Disk.f_bavail = Disk.f_bfree = 0
+    with pytest.raises(InputError, match="--out: cannot write c.npz: the disk is full"):
+        check_outputs([], [("--out", "c.npz")])
+    Disk.f_blocks = 0  # a file system that does not count
+    check_outputs([], [("--out", "c.npz")])

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from sv_ssl import audio
+from sv_ssl.core.errors import InputError
 from sv_ssl.data import manifest
-from sv_ssl.data.manifest import ManifestError
 
 HEADER = "ID,duration,wav,start,stop,spk_id\n"
 LINE = "u{0},2.0,$data_root/u{0}.wav,0,32000,s{0}\n"
@@ -28,7 +28,7 @@ def table(tmp_path):
 
 def refusal(call, *arguments):
     """The one line with which a call refuses its input."""
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(InputError) as caught:
         call(*arguments)
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -111,12 +111,28 @@ def test_a_file_that_is_no_manifest_is_refused(table, text, fault):
 
 
 def test_absent_folder_and_foreign_encodings_are_refused(table, tmp_path):
-    assert (
-        refusal(manifest.read, tmp_path / "no.csv")
-        == f"cannot read the manifest {tmp_path}/no.csv: No such file or directory"
-    )
-    assert "Is a directory" in refusal(manifest.read, tmp_path)
+    assert refusal(manifest.read, tmp_path / "no.csv") == f"cannot read {tmp_path}/no.csv: No such file or directory"
+    assert "this is a folder" in refusal(manifest.read, tmp_path)
     assert "not UTF-8 text" in refusal(manifest.read, table(HEADER + "é", encoding="latin-1"))
+
+
+@pytest.mark.parametrize(
+    "text, fault",
+    [
+        (HEADER + 'u1,2.0,"a\nb.wav",0,9,s\n', r"""train.csv:3: column "wav" is 'a\\nb.wav', which has a line break"""),
+        (HEADER + '"a\r",2.0,b.wav,0,9,s\n', r"""train.csv:\d: column "ID" is 'a\\r', which has a line break"""),
+        (HEADER + 'u1,2.0,a.wav,0,9,"s\nu2,2.0,b.wav,0,9,s\n', "train.csv:3: not CSV: unexpected end of data"),
+        (HEADER + "u1,2.0,a\0.wav,0,9,s\n", "train.csv: not UTF-8 text: a zero byte"),
+        (HEADER + "u1,2.0" + ",x" * 100_000 + "\n", r"train.csv:2: 100002 fields, want 6 \(ID,duration"),
+        ("ID,duration" + ",x" * 100_000, 'train.csv:1: no column "wav", "start", "stop": want the header'),
+        (HEADER[:-1] + ",x" * 100_000, 'train.csv:1: column "x" twice'),
+        (HEADER + "u1," + "9" * 9999 + "x,a.wav,0,9,s\n", 'train.csv:2: column "duration" is "9{90}...", want'),
+        (HEADER + "u1,2.0,a.wav,0," + "9" * 9999 + ",s\n", 'train.csv:2: column "stop" is "9{90}...", want'),
+    ],
+)
+def test_what_a_stranger_may_have_written_is_told_in_one_short_line(table, text, fault):
+    said = refusal(manifest.read, table(text))
+    assert re.search(fault, said) and len(said) < 600
 
 
 def test_write_then_read_gives_the_same(tmp_path):

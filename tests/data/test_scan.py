@@ -1,5 +1,6 @@
 """Manifests of folders: what a scan makes of trees, of plain files and of Kaldi's tables."""
 
+import os
 import re
 
 import numpy as np
@@ -7,13 +8,13 @@ import pandas as pd
 import pytest
 
 from sv_ssl import audio
+from sv_ssl.core.errors import InputError
 from sv_ssl.data import manifest, scan
-from sv_ssl.data.manifest import ManifestError
 
 
 def refusal(call, *arguments):
     """The one line with which a call refuses its input."""
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(InputError) as caught:
         call(*arguments)
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -80,6 +81,26 @@ def test_scan_leaves_out_what_cannot_be_used_and_says_why(tmp_path):
     assert sorted(reasons) == ["cut.wav", "short.wav", "text.wav"]
     assert "truncated" in reasons["cut.wav"] and "too short" in reasons["short.wav"]
     assert reasons["text.wav"].startswith(f"{tmp_path}/text.wav: not readable")
+
+
+def test_names_that_a_manifest_cannot_hold_are_left_out(tmp_path):
+    for name in (b"good.wav", b"two\nlines.wav", b"caf\xe9.wav"):
+        voice(tmp_path / "x.wav")
+        os.rename(tmp_path / "x.wav", os.fsencode(tmp_path) + b"/" + name)
+    frame = scan.scan(tmp_path)
+    manifest.write(frame, tmp_path / "train.csv")
+    assert manifest.read(tmp_path / "train.csv")["ID"].tolist() == ["good.wav"]
+    assert [(one.kind, one.reason) for one in frame.attrs["skipped"]] == [
+        ("misnamed", r"'caf\udce9.wav' is not UTF-8 text: rename it"),
+        ("misnamed", r"'two\nlines.wav' has a line break: rename it"),
+    ]
+
+
+def test_a_loop_of_links_makes_no_further_recordings(tmp_path):
+    voice(tmp_path / "a" / "1.wav")
+    (tmp_path / "a" / "loop").symlink_to(".")
+    (tmp_path / "b").symlink_to("a")
+    assert scan.scan(tmp_path)["ID"].tolist() == ["a/1.wav"]
 
 
 def test_scan_without_any_usable_file_is_refused(tmp_path):
@@ -149,6 +170,9 @@ def test_kaldi_segments_are_turned_into_the_files_samples(kaldi):
         (dict(wav_scp="u1 x.wav\n", segments="s1 u1 0.5 end\n"), 'segments:1: want "id recording start end"'),
         (dict(wav_scp="u1 x.wav\n", segments="s1 u9 0 1\n"), 'segments:1: recording "u9" is not in wav.scp'),
         (dict(wav_scp="u1 x.wav\n", segments="s1 u1 0.5 0.5\n"), "segments:1: from 0.5 to 0.5 s is no segment"),
+        (dict(wav_scp="u1 x.wav\n", segments="s1 u1 1e306 1e307\n"), "segments:1: from 1e306 to 1e307 s is no segment"),
+        (dict(wav_scp="u1 x\0.wav\n"), "wav.scp: not UTF-8 text: a zero byte"),
+        (dict(wav_scp="u1" + "x" * 3_000_000), "wav.scp:1: a line of more than"),
     ],
 )
 def test_kaldi_faults_are_named(kaldi, tables, fault):

@@ -270,6 +270,16 @@ def test_a_shard_that_is_gone_or_short_is_told_at_once(packed, tmp_path, break_i
         ShardReader(manifest.read(tmp_path / "copy" / "train.csv"), 16000)
 
 
+@pytest.mark.parametrize(
+    "name, value", [("offset", "-512"), ("size", "0"), ("first", "-1"), ("size", str(2**63 - 1)), ("offset", "9" * 30)]
+)
+def test_a_place_that_no_file_has_is_refused(frame, name, value):
+    rows = frame.assign(**{name: frame[name].astype(str)})
+    rows.loc[1, name] = value
+    with pytest.raises(InputError, match=f'(column "{name}" of the manifest of shards has|is no number)'):
+        ShardReader(rows, 16000)
+
+
 def test_an_offset_that_is_no_number_is_refused(frame):
     with pytest.raises(InputError, match="a column of the manifest of shards is no number: .*'x'"):
         ShardReader(frame.assign(offset="x"), 16000)

@@ -99,6 +99,22 @@ def test_a_name_that_is_no_text(speech, tmp_path):
     assert len(sources.windows(found, 1, 1)[0]) == 2 and sources.seconds(found) == [2.0]
 
 
+def test_a_name_with_a_line_break_is_refused_before_anything_is_embedded(speech, tmp_path):
+    os.rename(speech("a/x.wav"), tmp_path / "a" / "x\n1.wav")
+    for inputs in ([str(tmp_path / "a")], [str(tmp_path / "a" / "x\n1.wav")]):
+        with pytest.raises(InputError, match=r"^'.*x\\n1.wav' has a line break, and ids are written one a line"):
+            sources.find(inputs)
+
+
+def test_standard_input_that_is_closed_or_endless_is_refused(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(InputError, match="standard input is closed"):
+        sources.find(["-"])
+    monkeypatch.setattr(sys, "stdin", open("/dev/zero"))
+    with pytest.raises(InputError, match="-: not UTF-8 text: a zero byte"):
+        sources.find(["-"])
+
+
 def test_seconds_are_those_of_the_headers(speech):
     a, b = str(speech("a.wav", 2.0)), str(speech("b.wav", 0.5, rate=8000))
     listed = [Utterance("a", a), Utterance("x", a, 8000, 16000), Utterance("y", "gone.wav"), Utterance("b", b, 2000)]

@@ -381,7 +381,7 @@ def test_speakers_are_dealt_to_folds(tmp_path, capsys):
             "no utterances are listed",
         ),
         ("speech_commands", {"testing_list.txt": "", "validation_list.txt": ""}, "no utterances are listed"),
-        ("speech_commands", {"testing_list.txt": "\udcff", "validation_list.txt": ""}, "not text in UTF-8"),
+        ("speech_commands", {"testing_list.txt": "\udcff", "validation_list.txt": ""}, "not UTF-8 text"),
     ],
 )
 def test_nothing_and_no_text_are_one_line(tmp_path, capsys, corpus, files, wanted):

@@ -1,5 +1,6 @@
 """Packing: what a shard holds, that packing goes on where it stopped, and what is refused."""
 
+import io
 import json
 import os
 import tarfile
@@ -151,7 +152,7 @@ def test_loud_float_segments_are_not_cut(tmp_path):
             lambda source, out: shards.prepare(source, source),
             "holds the train.csv to pack: give another folder with --out",
         ),
-        (lambda source, out: shards.prepare(source / "nothing", out), "cannot read the manifest .*nothing"),
+        (lambda source, out: shards.prepare(source / "nothing", out), "cannot read .*nothing"),
         (
             lambda source, out: shards.prepare(source, out, utterances=3),
             "holds other utterances than would be packed now",
@@ -167,6 +168,43 @@ def test_what_is_refused(source, tmp_path, prepare, fault):
     shards.prepare(source, out, utterances=2)
     with pytest.raises(InputError, match=f"^[^\n]*{fault}[^\n]*$"):
         prepare(source, out)
+
+
+def bent(path, change):
+    """Write a shard anew with its first note changed."""
+    with tarfile.open(path) as tar:
+        members = [(member, tar.extractfile(member).read()) for member in tar]
+    with tarfile.open(path, "w") as tar:
+        for i, (member, content) in enumerate(members):
+            if i == 1:
+                content = change(member) or content
+                member.size = len(content) if member.isreg() else 0
+            tar.addfile(member, io.BytesIO(content) if member.isreg() else None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda note: setattr(note, "type", tarfile.CHRTYPE),
+        lambda note: setattr(note, "type", tarfile.SYMTYPE) or setattr(note, "linkname", "000000000.flac"),
+        lambda note: setattr(note, "type", tarfile.LNKTYPE) or setattr(note, "linkname", "/etc/passwd"),
+        lambda note: b" " * 2**21 + b"{}",
+        lambda note: b"[" * 100_000,
+        lambda note: b"[]",
+    ],
+)
+def test_a_shard_with_other_members_than_were_packed_is_refused(source, tmp_path, change):
+    shards.prepare(source, tmp_path / "out", utterances=2)
+    bent(tmp_path / "out" / "shard-000000.tar", change)
+    with pytest.raises(InputError, match="^[^\n]*shard-000000.tar: not a shard of this command[^\n]*$"):
+        shards.prepare(source, tmp_path / "out", utterances=2)
+
+
+def test_a_shard_that_is_a_pipe_is_not_waited_for(source, tmp_path):
+    (tmp_path / "out").mkdir()
+    os.mkfifo(tmp_path / "out" / "shard-000000.tar")
+    with pytest.raises(InputError, match="this is a FIFO"):
+        shards.prepare(source, tmp_path / "out", utterances=2)
 
 
 def test_only_damaged_files_are_no_shards(source, tmp_path):

@@ -10,6 +10,7 @@ import sys
 import zipfile
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -487,6 +488,43 @@ def test_a_web_page_in_place_of_a_zip_is_named(tmp_path, capsys):
     assert "vox1_test_wav.zip: the zip has no end" in capsys.readouterr().err
 
 
+def test_an_archive_that_becomes_far_more_than_it_is_is_refused_unread(tmp_path, capsys):
+    for name, member in (("vox1_test_wav.zip", "wav/id10270/s/1.wav"), ("vox1_dev_wav.zip", "notes.txt")):
+        with zipfile.ZipFile(tmp_path / name, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(member, bytes(80_000_000))
+        assert prepare(tmp_path, "--out", tmp_path / "out") == 2
+        said = capsys.readouterr().err
+        assert f"{name}: claims to hold 80,000,000 bytes in" in said and said.count("\n") == 1
+        (tmp_path / name).unlink()
+
+
+def test_a_member_that_becomes_far_more_than_it_is_is_listed(tmp_path):
+    path = tmp_path / "vox1_dev_wav.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("wav/id10001/s/1.wav", bytes(80_000_000))
+        archive.writestr("wav/id10001/s/2.wav", np.random.default_rng(0).bytes(1_000_000))
+    archive = archives.Archive([str(path)])
+    with pytest.raises(InputError, match="claims to hold 80,000,000 bytes in"):
+        archive.read(archive.members[0])
+    assert len(archive.read(archive.members[1])) == 1_000_000
+
+
+def test_members_stay_below_the_folder_of_their_speaker(tmp_path):
+    for name in ("../../../evil", "id10001/../1", "id10001/./1", "/id10001/../../1"):
+        packed(tmp_path / "vox1_dev_wav.zip", {f"{name}.wav": wav_bytes(500), "wav/id10001/s/1.wav": wav_bytes(500)})
+        _, found = parts(tmp_path)
+        assert list(found.utterances) == ["id10001/s/1"] and len(found.problems) == 1
+
+
+def test_pipes_are_not_waited_for(tmp_path, ffmpeg, capsys):
+    os.mkfifo(tmp_path / "a.m4a")
+    [fault] = decode.decode([(str(tmp_path / "a.m4a"), str(tmp_path / "a.flac"))], tmp_path)
+    assert "this is a FIFO" in fault
+    os.mkfifo(tmp_path / "vox1_dev_wav.zip")
+    assert prepare(tmp_path, "--out", tmp_path / "out") == 2
+    assert "vox1_dev_wav.zip: wanted an ordinary file, this is a FIFO" in capsys.readouterr().err
+
+
 def test_a_damaged_member_is_listed_with_its_part(archived, tmp_path, ffmpeg):
     part = archived / "vox1_dev_wav_partaa"
     data = bytearray(part.read_bytes())
@@ -550,25 +588,34 @@ def test_published_lists_are_told_by_content(tmp_path):
 
 
 # ------------------------------------------------------------------------------------------------- the published counts
-def test_a_full_tree_has_the_published_counts(tmp_path):
-    """All 1,281,762 names: empty files for one speaker's utterances, shared by links, and links for speakers."""
+class Listed(NamedTuple):
+    """An entry of a walk through files that are not there."""
+
+    path: str
+    name: str
+
+    def is_symlink(self):
+        return False
+
+
+def test_a_full_tree_has_the_published_counts(tmp_path, monkeypatch):
+    """All 1,281,762 names, which nobody wants on a disk."""
     kinds = {
         "vox1_dev": ("voxceleb1/dev/wav", ".wav", [n for n in range(10001, 11252) if not 10270 <= n <= 10309]),
         "vox1_test": ("voxceleb1/test/wav", ".wav", range(10270, 10310)),
         "vox2_dev": ("voxceleb2/dev/aac", ".m4a", range(12, 12 + 5994)),
         "vox2_test": ("voxceleb2/test/aac", ".m4a", range(8000, 8118)),
     }
-    for part, (folder, suffix, numbers) in kinds.items():
-        utterances, speakers = voxceleb.PUBLISHED[part]
-        least, more = divmod(utterances, speakers)
-        for count in (least, least + 1):
-            template = tmp_path / "templates" / part / str(count) / "session"
-            template.mkdir(parents=True)
-            for i in range(count):
-                (template / f"{i:05d}{suffix}").touch()
-        (tmp_path / "in" / folder).mkdir(parents=True)
-        for i, number in enumerate(numbers):
-            (tmp_path / "in" / folder / f"id{number:05d}").symlink_to(template.parents[1] / str(least + (i < more)))
+
+    def walk(root):
+        for part, (folder, suffix, numbers) in kinds.items():
+            utterances, speakers = voxceleb.PUBLISHED[part]
+            least, more = divmod(utterances, speakers)
+            for i, number in enumerate(numbers):
+                for name in (f"{k:05d}{suffix}" for k in range(least + (i < more))):
+                    yield Listed(f"{root}/{folder}/id{number:05d}/session/{name}", name)
+
+    monkeypatch.setattr(vox_sources, "walk", walk)
     divided, found = parts(tmp_path / "in")
     counts = voxceleb.tally(found.utterances, divided)
     assert counts == voxceleb.PUBLISHED

@@ -23,6 +23,16 @@ def test_by_hand():
     assert der.mapping(TRUE, FOUND) == {"a": "A", "b": "B", "c": "C"}
 
 
+@pytest.mark.parametrize("times", [(5, 1), (0, np.nan), (np.nan, 1), (0, np.inf), (-np.inf, 1)])
+def test_times_that_are_no_part_of_a_recording_are_refused(times):
+    """The errors of a turn that ends before it begins would vanish."""
+    for parts in (([Turn(*times, "A")], FOUND), (TRUE, [Turn(*times, "a")]), (TRUE, FOUND, [Region(*times)])):
+        for measure in (der.errors, der.mapping):
+            with pytest.raises(InputError, match="wanted numbers, the start before the end"):
+                measure(*parts)
+    assert der.errors([Turn(3, 3, "A")], []).total == 0
+
+
 def test_overlap_counts_each_speaker_or_not_at_all():
     assert der.errors(OVERLAPPED, FOUND).total == 34
     assert der.errors(OVERLAPPED, FOUND, skip_overlap=True).total == 32

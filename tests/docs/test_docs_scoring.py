@@ -51,7 +51,7 @@ def folder(tmp_path_factory):
     for name in ["a.wav", "b.wav", "c.wav", *(f"wav/{i}" for i in ids[:32])]:
         (made / name).parent.mkdir(parents=True, exist_ok=True)
         audio.write(made / name, 0.1 * rng.standard_normal(4000), 16000)
-    (made / "pairs.txt").write_text("1 a.wav b.wav\n1 b.wav c.wav\n0 a.wav c.wav\n0 c.wav b.wav\n")
+    (made / "pairs.txt").write_text("1 a.wav b.wav\n1 b.wav a.wav\n0 a.wav c.wav\n0 c.wav b.wav\n")
     return made
 
 

@@ -166,7 +166,10 @@ def test_what_shrinks_well_is_read(tmp_path):
     assert store.read(tmp_path / "e.parquet")[0] == ids
 
 
-def test_bfloat16_of_safetensors_becomes_float32(tmp_path):
+@pytest.mark.parametrize("taught", [False, True])
+def test_bfloat16_of_safetensors_becomes_float32(tmp_path, taught):
+    if taught:
+        pytest.importorskip("ml_dtypes", reason="it comes with the extra onnx")
     from safetensors.torch import save_file
 
     save_file({"a": torch.tensor([1.5, 2]).bfloat16()}, tmp_path / "e.safetensors")

@@ -1,11 +1,14 @@
 import csv
+import hashlib
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
 import tracemalloc
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +21,12 @@ from sv_ssl.cli import extract, score
 from sv_ssl.core.errors import InputError
 from sv_ssl.data import sources
 from sv_ssl.data.sources import Utterance
-from sv_ssl.embeddings import extraction
+from sv_ssl.embeddings import extraction, held_file
 from sv_ssl.embeddings.extraction import Options
 from sv_ssl.embeddings.extractor import HELD, WAITING, Extractor
 from sv_ssl.embeddings.workers import PIECE, blocks
 from sv_ssl.models import folder as model
+from sv_ssl.models.ecapa import ECAPA
 from sv_ssl.models.embedder import Embedder, FrameStatistics
 from sv_ssl.models.features import LogMel
 from sv_ssl.models.resnet import FastResNet34
@@ -115,7 +119,8 @@ def test_a_kind_travels_with_what_is_skipped(embedder, speech, tmp_path, workers
 
 
 def test_readers_that_go_ahead_change_nothing(embedder, mixed):
-    made = Extractor(embedder, Options(batch=2), None)
+    made = Extractor(embedder, Options(), None)
+    made.batch = 2  # as on a GPU
     plain, ahead = ({one.index: one.result for one in made(mixed, readers)} for readers in (0, 3))
     assert plain.keys() == ahead.keys() == set(range(len(mixed)))
     assert all(np.array_equal(plain[i], ahead[i]) for i in plain if i != 3)
@@ -131,7 +136,9 @@ def test_waves_do_not_wait_for_ever_for_others_of_their_length(embedder, speech)
                 started.append(utterance.id)
                 yield utterance
 
-    first = next(Extractor(embedder, Options(batch=2), None)(Lazy(utterances)))
+    made = Extractor(embedder, Options(), None)
+    made.batch = 2  # as on a GPU
+    first = next(made(Lazy(utterances)))
     assert len(started) == WAITING * 2 + 1 and isinstance(first.result, np.ndarray)
 
 
@@ -311,6 +318,97 @@ def test_trials_of_a_skipped_recording_are_left_out_of_the_scores(folder, speech
     code, _ = extracted(folder, "a.wav", "b.wav", "c.wav", "--crops", 2, "--score", "t.txt", "--out", "e.npz")
     assert code == 3 and len(read_trials("e.scores.txt").scores) == 1
     assert "left out: 1 of 2 trials" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("encoder", [FastResNet34(40, "small", dim=16), ECAPA(40, "small", 16)])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_on_a_cpu_a_batch_does_not_change_one_bit(encoder, precision, speech):
+    """Of recordings of one length, which a batch could hold."""
+    utterances = [Utterance(str(i), str(speech(f"{i}.wav", 0.6001, seed=i))) for i in range(9)]
+    made = Embedder(LogMel(40), encoder).eval()
+    one, *others = (
+        extraction.extract(made, utterances, Options(precision, batch), progress=False).rows for batch in (1, 2, 8)
+    )
+    assert all(np.array_equal(one, other) for other in others)
+
+
+@pytest.mark.parametrize("seconds, grid", [(0.5, 0), (0.95, 0), (0.95, 0.5)])
+def test_what_was_kept_of_a_recording_that_is_too_long_is_left_out(folder, speech, tmp_path, capsys, seconds, grid):
+    """As it would be without a cache, and not one sample earlier."""
+    wav, out = speech("a.wav", 1.0), tmp_path / "e.npz"
+    more = ["--length-grid", grid]
+    assert extracted(folder, wav, "--out", out, *more)[0] == 0
+    assert extract.main([folder, str(wav), "--out", str(out), "--longest", str(seconds), *map(str, more)]) == 2
+    assert f"1 s is too long, want at most {seconds} s: use --window" in capsys.readouterr().err
+    assert extracted(folder, wav, "--out", out, "--longest", 1.0, *more)[0] == 0
+    assert "kept from before" in capsys.readouterr().out
+
+
+def test_what_was_kept_of_crops_is_of_recordings_of_any_length(folder, speech, tmp_path, capsys):
+    wav, out = speech("a.wav", 1.0), tmp_path / "e.npz"
+    for _ in range(2):
+        assert extracted(folder, wav, "--out", out, "--crops", 2, "--crop-seconds", 0.9, "--longest", 0.5)[0] == 0
+    assert "kept from before" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_damaged_rows_are_told_once_and_made_anew(folder, speech, tmp_path, capsys, workers):
+    for i in range(5):
+        speech(f"many/{i}.wav", 0.3, seed=i)
+    out = tmp_path / "e.npz"
+    rows = []
+    for damaged in (0, 3, 0):
+        with database(tmp_path) as kept:
+            for (key,) in kept.execute("SELECT key FROM rows LIMIT ?", (damaged,)).fetchall():
+                kept.execute("UPDATE rows SET row = zeroblob(length(row)) WHERE key = ?", (key,))
+        capsys.readouterr()
+        _, found = extracted(folder, tmp_path / "many", "--out", out, "--workers", workers)
+        rows.append(found["embeddings"])
+        told = f"note: {damaged} embeddings kept from before were damaged: they are made anew\n" if damaged else ""
+        assert capsys.readouterr().err == told
+    assert all(np.array_equal(rows[0], other) for other in rows)
+
+
+@contextmanager
+def database(tmp_path):
+    """The file of the cache; an empty one where there is none yet."""
+    paths = list((tmp_path / "cache" / "sv_ssl" / "embeddings").glob("*.sqlite"))
+    kept = sqlite3.connect(paths[0] if paths else ":memory:")
+    with kept:
+        if not paths:
+            kept.execute("CREATE TABLE rows (key, row)")
+        yield kept
+    kept.close()
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_what_is_kept_under_a_content_was_decoded_of_it(embedder, speech, tmp_path, monkeypatch, in_place, in_memory):
+    """A file that is exchanged, or written over, between hash and decoder."""
+    paths = [speech(f"{i}.wav", 0.5, seed=i) for i in range(2)]
+    waves = {hashlib.sha1(path.read_bytes()).hexdigest(): audio.read(path) for path in paths}
+    there = tmp_path / "there.wav"
+    shutil.copy(paths[0], there)
+    os.utime(there, (1, 1))
+    if not in_memory:
+        monkeypatch.setattr(held_file, "AT_ONCE", 100)
+    parts = audio.parts
+
+    def exchanged(*arguments, **more):
+        shutil.copy(paths[1], there if in_place else tmp_path / "new.wav")
+        if not in_place:
+            os.replace(tmp_path / "new.wav", there)
+        return parts(*arguments, **more)
+
+    monkeypatch.setattr(audio, "parts", exchanged)
+    utterances, kept = [Utterance("there", str(there))], extraction.cache_of(embedder)
+    (found,) = extraction.extract(embedder, utterances, kept=kept, progress=False).rows[:, 0]
+    own = {content: extraction.embed_wave(embedder, wave) for content, wave in waves.items()}
+    rows = {content: kept.get(f"{content} (0, None) {Options().key()}") for content in waves}
+    there_are = {content: row for content, row in rows.items() if row is not None}
+    assert all(np.array_equal(row, own[content]) for content, row in there_are.items())
+    assert len(there_are) == in_memory  # of a large file that changed, nothing is kept
+    assert any(np.array_equal(found, row) for row in own.values())
 
 
 def test_a_second_run_embeds_nothing(folder, speech, tmp_path, capsys):

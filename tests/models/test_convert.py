@@ -1,6 +1,8 @@
 """Imported encoders give the embeddings of the toolkits that they come from, computed here from the same tensors."""
 
+import os
 import pickle
+import zipfile
 
 import pytest
 import torch
@@ -230,6 +232,77 @@ def test_what_does_not_fit_is_refused(tmp_path, capsys, change, kind, reason):
     with pytest.raises(InputError, match=reason) as caught:
         convert.read(tmp_path / "a.pt", kind)
     assert "\n" not in str(caught.value) and "code was run" not in capsys.readouterr().out
+
+
+FC, CONV, COUNT = "fc.conv.weight", "blocks.0.conv.conv.weight", "asp_bn.norm.num_batches_tracked"
+WINDOW, BANDS = "encoder.features_extractor.0.spectrogram.window", "encoder.features_extractor.0.mel_scale.fb"
+
+
+@pytest.mark.parametrize(
+    "changes, kind, reason",
+    [
+        ({CONV: torch.ones(128)}, "speechbrain", r"conv.weight is \(128,\): wanted 3 dimensions"),
+        ({CONV: torch.tensor(1.0)}, "speechbrain", r"conv.weight is \(\): wanted 3 dimensions"),
+        ({FC: torch.ones(0, 768, 1)}, "speechbrain", r"is \(0, 768, 1\): .* none of them 0"),
+        ({CONV: torch.ones(128, 4000, 5)}, "speechbrain", "n_mels is 4000: wanted 2048 at most"),
+        ({"conv1.weight": torch.ones(8), "seg_1.weight": torch.ones(3)}, "wespeaker", r"conv1.weight is \(8,\)"),
+        (
+            {"conv1.weight": torch.ones(8, 1, 3, 3), "seg_1.weight": torch.ones(3)},
+            "wespeaker",
+            r"seg_1.weight is \(3,\)",
+        ),
+        ({WINDOW: torch.tensor(1.0), BANDS: torch.tensor(1.0)}, "sslsv", r"a window of shape \(\) and bands of shape"),
+        ({WINDOW: torch.ones(400), BANDS: torch.ones(257, 9000)}, "sslsv", "n_mels is 9000: wanted 2048 at most"),
+        ({FC: torch.ones(192, 768, 1, dtype=torch.complex64)}, "speechbrain", "is torch.complex64 of shape"),
+        ({FC: torch.ones(192, 768, 1, dtype=torch.int64)}, "speechbrain", "is torch.int64 of shape"),
+        ({FC: torch.full((192, 768, 1), 1e300, dtype=torch.float64)}, "speechbrain", "not finite"),
+        ({FC: torch.eye(3).to_sparse()}, "speechbrain", "'fc.conv.weight' is no plain tensor .torch.sparse_coo"),
+        ({FC: torch.empty(2**40, 768, 1, device="meta")}, "speechbrain", "is no plain tensor .*meta"),
+        ({FC: torch.ones(1).expand(10**9, 768, 1)}, "speechbrain", "which is more than the file holds"),
+        ({"a\nb": torch.ones(1)}, "speechbrain", "'a.nb' is no name of a tensor"),
+        ({f"module.{FC}": torch.ones(1)}, "speechbrain", "tensors of one name, with and without `module.`"),
+    ],
+)
+def test_a_tensor_that_cannot_be_is_one_line(tmp_path, changes, kind, reason):
+    torch.save({**ecapa().state_dict(), **changes}, tmp_path / "a.pt")
+    with pytest.raises(InputError, match=reason) as caught:
+        convert.read(tmp_path / "a.pt", kind)
+    assert str(caught.value).startswith(str(tmp_path / "a.pt")) and "\n" not in str(caught.value)
+
+
+def test_a_counter_may_be_the_mean_of_several(tmp_path):
+    torch.save({**ecapa().state_dict(), COUNT: torch.tensor(2.5)}, tmp_path / "a.pt")
+    assert convert.read(tmp_path / "a.pt", "speechbrain").embedder.dim == 192
+
+
+def test_a_packed_archive_is_one_line(tmp_path):
+    torch.save(ecapa().state_dict(), tmp_path / "a.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "a.pt") as stored,
+        zipfile.ZipFile(tmp_path / "b.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for entry in stored.infolist():
+            packed.writestr(entry.filename, stored.read(entry))
+    with pytest.raises(InputError, match="b.pt is a compressed archive"):
+        convert.read(tmp_path / "b.pt", "speechbrain")
+
+
+def test_a_fifo_is_one_line(tmp_path):
+    os.mkfifo(tmp_path / "a.pt")
+    with pytest.raises(InputError, match="this is a FIFO"):
+        convert.read(tmp_path / "a.pt", "speechbrain")
+
+
+@pytest.mark.parametrize("variable", ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_WEIGHTS_ONLY_LOAD"])
+def test_no_code_is_run_whatever_the_environment_says(tmp_path, monkeypatch, capsys, variable):
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    monkeypatch.setenv(variable, "1")
+    torch.save({"a": Evil()}, tmp_path / "a.pt")
+    with pytest.raises(InputError, match="no code is run to read it"):
+        convert.read(tmp_path / "a.pt", "speechbrain")
+    assert "code was run" not in capsys.readouterr().out
+    torch.save(ecapa().state_dict(), tmp_path / "b.pt")
+    assert convert.read(tmp_path / "b.pt", "speechbrain").embedder.dim == 192
 
 
 @pytest.mark.parametrize("content", [b"", b"text", pickle.dumps({"a": 1}), b"\x80\x04nonsense"])

@@ -61,7 +61,7 @@ def test_statistics_are_the_mean_and_the_deviation():
 
 
 def test_wrong_sizes_are_named():
-    with pytest.raises(InputError, match="ECAPA has no size 256: choose one of 1024, 512, small"):
+    with pytest.raises(InputError, match="ECAPA has no size 'c256': choose one of c1024, c512, small"):
         ECAPA(40, 256)
     with pytest.raises(InputError, match="encoder wants 80 mel bands but the features have 40"):
         Embedder(LogMel(40), FastResNet34(80, "small"))

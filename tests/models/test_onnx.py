@@ -1,4 +1,6 @@
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -125,6 +127,24 @@ def test_the_command(small, tmp_path, capsys):
     assert command.main([folder, "--torchscript", str(tmp_path / "a.pt")]) == 0
     assert "differ from PyTorch's by at most" in capsys.readouterr().out and (tmp_path / "a.pt").is_file()
     assert command.main([folder]) == 2 and "pass --onnx" in capsys.readouterr().err
+
+
+FULL = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit fails, as on a full disk
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+from sv_ssl.cli import export
+sys.exit(export.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("option, name", [("--torchscript", "a.pt"), ("--onnx", "a.onnx")])
+def test_a_full_disk_is_one_line_and_leaves_nothing(small, tmp_path, onnx_file, option, name):
+    folder = model.save(tmp_path / "m", small, {})
+    arguments = [sys.executable, "-c", FULL, str(folder), option, str(tmp_path / "out" / name)]
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.endswith(f": cannot write {tmp_path / 'out' / name}: File too large\n")
+    assert done.stderr.count("\n") == 1 and not list((tmp_path / "out").iterdir())
 
 
 def test_sv_extract_takes_an_onnx_file(tmp_path, speech):

@@ -17,6 +17,7 @@ MARKERS = [
     ("training/test_experiment.py::test_five_kills", "processes"),
     ("training/test_experiment.py::test_ctrl_c", "processes"),
     ("training/test_experiment_options.py", "slow"),
+    ("training/test_methods_run.py", "slow"),
     ("training/test_labelled_clips.py::test_probes_learn", "slow"),
     ("training/test_run_folder.py::test_threads_decide_and_not_the_environment", "slow"),
     ("training/test_run_folder.py::test_a_run_is_resumed_with_the_threads_that_it_was_begun_with", "slow"),
@@ -52,6 +53,7 @@ MARKERS = [
     ("embeddings/test_extract_exact.py::test_a_kill", "processes"),
     ("embeddings/test_extraction.py::test_neither_batch_nor_workers", "slow"),
     ("embeddings/test_extraction.py::test_windows_and_scored_crops_in_parts", "slow"),
+    ("embeddings/test_extraction.py::test_damaged_rows_are_told_once_and_made_anew[1]", "slow"),
     ("embeddings/test_extraction.py::test_after_a_kill", "slow processes"),
     ("embeddings/test_extraction.py::test_ctrl_c", "slow processes"),
     ("embeddings/test_extraction.py::test_a_worker_that_dies", "processes"),
@@ -65,15 +67,20 @@ MARKERS = [
     ("data_prep/test_other_corpora.py::test_each_is_a_command", "slow processes"),
     ("data_prep/test_prepared_clips.py::test_each_is_a_command", "slow processes"),
     ("cli/test_cli_score.py::test_a_closed_pipe", "processes"),
+    # Commands that draw, several times.
+    ("cli/test_outputs_are_kept.py::test_on_a_full_disk_the_old_stays_and_nothing_is_left[sv-score", "slow"),
+    ("cli/test_outputs_are_kept.py::test_on_a_full_disk_the_old_stays_and_nothing_is_left[sv-analyze", "slow"),
     # Thousands of cases, or sizes at which time and memory are measured.
     ("verification/test_fuzz_scoring.py::test_damage", "slow"),
     ("verification/test_fuzz_scoring.py::test_a_file_that_ends_within_a_line", "slow"),
     ("verification/test_fuzz_scoring.py::test_a_gzip_file_that_lost_its_end", "slow"),
     ("verification/test_fuzz_scoring.py::test_odd_surroundings", "processes"),
+    ("fuzz/test_fuzz.py", "slow processes"),
     ("diarization/test_cluster.py::test_an_hour", "slow"),
     ("diarization/test_cluster.py::test_memory", "slow"),
     # Exports to ONNX.
     ("models/test_onnx.py", "slow"),
+    ("models/test_onnx.py::test_a_full_disk", "processes"),
     # The recordings and lists of ../shared.
     ("audio/test_io.py::test_opus_seeking", "shared"),
     ("audio/test_noise.py::test_the_noises_and_rooms_at_hand", "shared"),

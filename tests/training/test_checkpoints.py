@@ -56,6 +56,14 @@ def test_a_damaged_one_is_replaced_by_the_one_before(checkpointer, layer, capsys
         assert str(path.parent) in line and "the one before takes its place" in line
 
 
+@pytest.mark.parametrize("text", ["[]", "[" * 100_000, '{"a":' * 900 + "1" + "}" * 900])
+def test_checksums_that_are_none_are_damage(checkpointer, capsys, text):
+    path = folders(checkpointer)[-1].path
+    (path / "sums.json").write_text(text)
+    assert checkpointer.recover_if_possible().path != path
+    assert "the one before takes its place" in capsys.readouterr().out
+
+
 def test_nothing_whole_is_a_new_start(checkpointer, capsys):
     for checkpoint in folders(checkpointer):
         (checkpoint.path / "layer.ckpt").write_bytes(b"PK")

@@ -18,11 +18,17 @@ from safetensors.numpy import load_file
 from data_prep import shards as pack
 from sv_ssl import audio
 from sv_ssl.core.errors import InputError
+from sv_ssl.data import manifest
 from sv_ssl.models import folder as model
+from sv_ssl.models import training_list
 from sv_ssl.training import experiment, speaker_scores, watch
+from sv_ssl.verification.trials import read_trials
 
 ROOT = Path(__file__).parents[2]
 SIMCLR, MOCO = (ROOT / "recipes" / "voxceleb" / f"train_{name}_am.py" for name in ("simclr", "moco"))
+TRAIN = ROOT / "recipes" / "voxceleb" / "train.py"
+SSPS = ["--start=2", "--clusters=4", "--positives_queue=24", "--clean_seconds=0.5"]
+SHORT = ["--n_short=2", "--short_seconds=0.3", "--hidden=16", "--bottleneck=8", "--prototypes=8", "--dim=32"]
 SMALL = [
     "--encoder_size=small",
     "--batch_size=4",
@@ -81,6 +87,9 @@ def test_a_run_leaves_all_that_it_promises(tiny, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "EER of the same encoder, untrained" in said and "next: sv-extract" in said
     assert f"{result['test']['eer']:.2%}" in (out / "model" / "README.md").read_text()
+    kept = training_list.read(out / "model")
+    assert training_list.known(kept, manifest.read(tiny / "train.csv").ID.tolist()).all()
+    assert not training_list.known(kept, read_trials(tiny / "trials.txt").ids).any()
 
 
 def test_the_same_command_again_changes_nothing(tiny, tmp_path):
@@ -119,8 +128,11 @@ def finish(arguments, kills, seed):
     [
         (SIMCLR, "hparams/am.yaml", []),
         (MOCO, "hparams/moco_am.yaml", ["--queue_size=10", "--ema=0.9", "--grad_accumulation_factor=2"]),
+        (TRAIN, "hparams/dino.yaml", [*SHORT, "--average_last=0"]),
+        (TRAIN, "hparams/sdpn.yaml", [*SHORT, "--average_last=0", "--clean_seconds=0.5"]),
+        (TRAIN, "hparams/ssps.yaml", [*SSPS, "--near=1"]),
     ],
-    ids=["simclr", "moco"],
+    ids=["simclr", "moco", "dino", "sdpn", "ssps"],
 )
 def test_five_kills_change_no_bit(tiny, tmp_path, script, yaml, more):
     same = ["--ckpt_interval_steps=3", "--epochs=10", "--valid_every=4", "--num_workers=1", *more]

@@ -13,6 +13,7 @@ from sv_ssl.cli import score
 from sv_ssl.core.seeds import stream
 from sv_ssl.data import manifest
 from sv_ssl.embeddings import store
+from sv_ssl.models import training_list
 from sv_ssl.training import checkpoints, dataset
 from sv_ssl.training.settings import SpeakerSettings
 
@@ -169,6 +170,7 @@ def test_a_share_needs_speakers(tiny, tmp_path, capsys):
 def test_it_starts_from_a_model_folder(tiny, tmp_path, capsys):
     assert run(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path)) == 0
     model = tmp_path / "out" / "model"
+    training_list.write(model, training_list.of(["elsewhere/s/1"], []))
     again = [
         *options(tiny, tmp_path),
         f"--output_folder={tmp_path / 'again'}",
@@ -181,11 +183,16 @@ def test_it_starts_from_a_model_folder(tiny, tmp_path, capsys):
     old, new = (load_file(folder / "model.safetensors") for folder in (model, tmp_path / "again" / "model"))
     weights = [name for name in old if name.endswith("weight")]
     assert weights and all(np.allclose(old[name], new[name], atol=1e-6) for name in weights)
+    learnt_from = [*manifest.read(tiny / "train.csv").ID, "elsewhere/s/1"]  # by the one and by the other
+    assert training_list.known(training_list.read(tmp_path / "again" / "model"), learnt_from).all()
     capsys.readouterr()
     assert run(SIMCLR, "hparams/am.yaml", *again[:-1], "--n_mels=30", f"--output_folder={tmp_path / 'third'}") == 2
     assert failed(capsys, "--init_from", "n_mels")
     assert run(SIMCLR, "hparams/am.yaml", *again[:-1], f"--init_from={tmp_path}") == 2
     assert failed(capsys, "is not a model folder")
+    (model / training_list.FILE).write_bytes(b"cut")
+    assert run(SIMCLR, "hparams/am.yaml", *again[:-1], f"--output_folder={tmp_path / 'fourth'}") == 2
+    assert failed(capsys, "trained_on.hashes is damaged")
 
 
 def test_short_crops_are_learnt_from(tiny, tmp_path):

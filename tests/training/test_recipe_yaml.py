@@ -1,5 +1,6 @@
 """YAMLs that extend others, their keys as plain values, and what is said of broken ones."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,83 @@ def test_a_broken_yaml_is_one_line(tmp_path, text):
     assert "\n" not in str(caught.value)
 
 
+ALIASES = "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 30))
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("a0: &a0 [1]\n" + ALIASES, "more than 10,000 values, aliases counted at each place"),
+        ("a: &a [*a]\n", "line 1: the value holds itself, by an alias"),
+        ("a: " + "[" * 1000 + "]" * 1000, "more than 50 values within each other"),
+        ("a: " + "{b: " * 100 + "1" + "}" * 100, "line 1: more than 50 values within each other"),
+        ("a: 1\n" * 20_000, "more than 65,536 bytes: wanted a YAML"),
+        ("a: 1\nb: 2\na: 3\n", "line 3: the key 'a' is there twice: leave one out"),
+        ("a: !new:torch.nn.Linear\n  x: 1\n  x: 2\n", "line 3: the key 'x' is there twice"),
+        ("1: 2\n", "line 1: the key '1' is no name"),
+        ("a: 1\nnull: 2\n", "line 2: the key 'null' is no name"),
+        ("? [a, b]\n: 2\n", "line 1: a key is a list or a mapping"),
+        ("width: 1\nb: !ref <widht>\n", "b refers to <widht>, which is no key of it: did you mean width?"),
+        ("a: !ref <b>\nb: [!ref <c>]\nc: !ref 2 * <a>\n", r"a refers to itself \(a -> b -> c -> a\)"),
+        ("extends: [base.yaml]\n", "extends is to be the name of one YAML"),
+        ("", "holds no `key: value` lines"),
+        ("- 1\n", "holds no `key: value` lines"),
+    ],
+)
+def test_a_yaml_that_hangs_or_means_something_else_is_one_line(tmp_path, text, reason):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=f"bad.yaml.*{reason}") as caught:
+        recipe_yaml.read(path, ())
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("a: !new:no.such.Class\n", "There is no such class as no.such.Class"),
+        ("a: !new:torch.nn.Linear\n  x: 1\n", "Invalid argument to class torch.nn.Linear: .* argument 'x'"),
+        ("a: !new:torch.nn.Linear [100000000000, 100000]\n", "can't allocate memory"),
+        ("a: !apply:operator.floordiv [1, 0]\n", "integer division or modulo by zero"),
+        ("a: !apply:operator.getitem [[1], 5]\n", "list index out of range"),
+        ("a: !apply:os.listdir [/nowhere]\n", "No such file or directory"),
+        ("a: 1\nb: !ref <a> // 0\n", "integer division or modulo by zero"),
+        ("a: 2020-99-99\n", "month must be in 1..12"),
+    ],
+)
+def test_what_its_classes_refuse_is_one_line(tmp_path, text, reason):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=f"bad.yaml cannot be built: .*{reason}") as caught:
+        build(recipe_yaml.read(path, ()))
+    assert "\n" not in str(caught.value)
+
+
+def test_print_config_refuses_in_one_line_too(tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text("a: 1\nb: !ref <a> // 0\n")
+    with pytest.raises(InputError, match="bad.yaml cannot be built: integer division or modulo by zero"):
+        recipe_yaml.resolved(path, recipe_yaml.read(path, ()).text, {})
+
+
+@pytest.mark.parametrize("text", ["2020-99-99", "9" * 5000, "[" * 3000])
+def test_what_no_yaml_reads_stays_text(text):
+    assert recipe_yaml.typed(text) == text
+
+
+def test_an_alias_and_a_reference_beside_another_are_taken(tmp_path):
+    path = tmp_path / "good.yaml"
+    path.write_text("a: &a [1, 2]\nb: *a\nc: !ref <a>\nm: {x: 1}\nd: !ref <m[x]> + 2\ne: !ref exp/<d>\n")
+    built = build(recipe_yaml.read(path, ()))
+    assert (built["b"], built["c"], built["d"], built["e"]) == ([1, 2], [1, 2], 3, "exp/3")
+
+
+def test_a_fifo_is_one_line(tmp_path):
+    os.mkfifo(tmp_path / "bad.yaml")
+    with pytest.raises(InputError, match="bad.yaml: wanted an ordinary file, this is a FIFO"):
+        recipe_yaml.read(tmp_path / "bad.yaml", ())
+
+
 def test_a_recipe_may_have_demo_sizes_of_its_own():
     folder = Path(__file__).parents[2] / "recipes" / "audio_probes"
     keys = {"epochs", "batch_size", "margin"}
@@ -117,3 +195,24 @@ def test_a_yaml_that_is_not_utf8_is_one_line(tmp_path):
     with pytest.raises(InputError, match="bad.yaml: .*wanted a YAML in UTF-8") as caught:
         recipe_yaml.read(tmp_path / "bad.yaml", ())
     assert "\n" not in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------- sizes for the built-in corpus
+def test_sizes_of_the_demo_are_inherited_and_no_key_of_the_yaml(tmp_path):
+    (tmp_path / "below.yaml").write_text(
+        "size: 5\nheads: 2\nkept: !new:builtins.dict {a: !ref <size>, b: !ref <heads>}\ndemo:\n  size: 1\n  heads: 1\n"
+    )
+    (tmp_path / "above.yaml").write_text(
+        "extends: below.yaml\nkept: !new:builtins.dict {a: !ref <size>}\ndemo:\n  size: 3\n"
+    )
+    below = recipe_yaml.read(tmp_path / "below.yaml", {"kept"})
+    above = recipe_yaml.read(tmp_path / "above.yaml", {"kept"})
+    assert below.demo == {"size": 1, "heads": 1} and above.demo == {"size": 3}  # heads is read no more
+    assert "demo" not in below.written and "demo" not in above.text
+    assert recipe_yaml.build(above.path, above.text, above.demo)["kept"] == {"a": 3}
+
+
+def test_sizes_of_the_demo_are_a_mapping(tmp_path):
+    (tmp_path / "bad.yaml").write_text("size: 5\ndemo: 3\n")
+    with pytest.raises(InputError, match="demo is no mapping: wanted sizes for the built-in corpus"):
+        recipe_yaml.read(tmp_path / "bad.yaml", {"size"})

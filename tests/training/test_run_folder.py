@@ -65,6 +65,48 @@ def test_a_value_that_an_object_refuses_is_named_as_an_option(tiny, tmp_path, ca
     assert "--margin is -1" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "option, place", [("output_folder", "file"), ("output_folder", "file/out"), ("results_folder", "file")]
+)
+def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(tiny, tmp_path, capsys, option, place):
+    (tmp_path / "file").write_text("mine")
+    words = [*options(tiny, tmp_path), f"--{option}={tmp_path / place}"]
+    assert run(SIMCLR, "hparams/am.yaml", *words) == 2
+    printed = capsys.readouterr()
+    assert f"--{option}: cannot write" in printed.err and "is no folder" in printed.err and not printed.out
+    assert [path.name for path in tmp_path.iterdir()] == ["file"] and (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("option, wrong", [("room_folder", "no audio files"), ("noise_folder", "no audio files")])
+def test_noises_and_rooms_that_are_none_are_refused_before_anything_is_written(tiny, tmp_path, capsys, option, wrong):
+    (tmp_path / "empty").mkdir()
+    assert run(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path), f"--{option}={tmp_path / 'empty'}") == 2
+    assert f"{tmp_path / 'empty'}: {wrong}" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+@pytest.mark.parametrize(
+    "word, reason",
+    [
+        ("--lr_every=0", "the learning rate of epoch 1 cannot be computed: every is 0, wanted a number above 0"),
+        ("--lr_every=-1", "every is -1, wanted a number above 0"),
+        ("--dim=10000000000", "--dim is 10000000000: wanted 65536 at most"),
+        ("--encoder=[1]", "--encoder is [1]: choose one of FastResNet34"),
+        ("--n_mels=1000000", "--n_mels is 1000000: wanted 2048 at most"),
+        ("--epochs=1000000000000", "--epochs is 1000000000000: wanted 100000 at most"),
+        ("--n_views=100000000", "--n_views is 100000000: wanted 1000 at most"),
+        ("--crop_seconds=1e12", "--crop_seconds is 1000000000000.0: wanted 3600 at most"),
+        ("--num_workers=100000", "--num_workers is 100000: wanted 1024 at most"),
+        ("--threads=100000", "--threads is 100000: wanted 1024 at most"),
+        ("--seed=99999999999999999999999", "--seed is 99999999999999999999999: wanted"),
+    ],
+)
+def test_a_value_that_hangs_or_fills_the_memory_is_one_line(tiny, tmp_path, capsys, word, reason):
+    assert run(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path), word) == 2
+    refused(capsys, reason)
+    assert not list(tmp_path.iterdir())
+
+
 # -------------------------------------------------------------------------------------------------------------- threads
 def test_threads_decide_and_not_the_environment(tiny, tmp_path):
     found = []
@@ -141,7 +183,7 @@ def test_a_run_of_version_1_with_a_yaml_of_its_own_is_refused_for_its_streams(tm
     assert "its random streams (version 1) are gone" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", "[" * 100_000, "\x80"])
+@pytest.mark.parametrize("text", ["{", "[1]", "[" * 100_000, "\x80", '{"threads": "x"}', '{"threads": 1e9}'])
 def test_damaged_settings_are_one_line(tmp_path, text):
     (tmp_path / "settings.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match="settings.json is damaged .*choose another --output_folder"):

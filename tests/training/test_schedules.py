@@ -18,6 +18,12 @@ def test_stepped_is_the_learning_rate_of_the_paper():
     assert rate(149) == pytest.approx(1e-3 * 0.95**29)
 
 
+@pytest.mark.parametrize("every", [0, -1])
+def test_steps_are_some_epochs_apart(every):
+    with pytest.raises(ValueError, match=f"every is {every}, wanted a number above 0"):
+        stepped(1, start=1e-3, factor=0.95, every=every)
+
+
 def test_cosine_ends_where_it_should():
     momentum = partial(cosine, total=100, start=0.99, end=1.0)
     assert [momentum(0), momentum(50), momentum(100), momentum(500)] == pytest.approx([0.99, 0.995, 1.0, 1.0])

@@ -147,4 +147,4 @@ def test_the_whole_yaml_is_printed_as_it_would_be_run(tmp_path):
     assert text.count("m: 0.3") == 1 and "margin.angular" in text
     (tmp_path / "again.yaml").write_text(text)
     again = recipe_yaml.read(tmp_path / "again.yaml", ())
-    assert recipe_yaml.top_level(recipe_yaml.resolved(again.text, {}), again.path) == again.written
+    assert recipe_yaml.top_level(recipe_yaml.resolved(again.path, again.text, {}), again.path) == again.written

@@ -1,6 +1,8 @@
+import hashlib
 import json
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.verification import calibrate, metrics
+from sv_ssl.verification import calibrate, logistic_regression, metrics
 from sv_ssl.verification.calibrate import Calibration, fit
 from sv_ssl.verification.trials import Trials, read_trials
 
@@ -112,6 +114,15 @@ def test_the_order_of_trials_and_of_columns_changes_nothing():
     assert second.offset == pytest.approx(first.offset, rel=1e-9)
 
 
+def test_the_order_of_trials_changes_no_digit():
+    columns, labels = gaussian(k=2)
+    columns[:500] = columns[:500].round(1)  # ties
+    first = fit(columns, labels, names="ab")
+    for seed in range(10):
+        order = np.random.default_rng(seed).permutation(len(labels))
+        assert fit(columns[order], labels[order], names="ab") == first
+
+
 def test_a_prior_moves_the_fit_towards_its_own_threshold():
     rng = np.random.default_rng(0)
     labels = np.arange(20_000) % 2 == 0
@@ -162,7 +173,7 @@ def test_scores_that_know_nothing_give_ratios_of_one():
 
 @pytest.mark.parametrize("prior", [0.5, 1e-6, 1 - 1e-6])
 def test_heavy_tails_and_extreme_priors_converge(prior, monkeypatch):
-    monkeypatch.setattr(calibrate, "STEPS", 60)
+    monkeypatch.setattr(logistic_regression, "STEPS", 60)
     for seed in range(50):
         rng = np.random.default_rng(seed)
         labels = np.arange(60) < rng.integers(1, 60)
@@ -271,6 +282,139 @@ def test_a_calibration_changed_by_hand_is_refused(tmp_path, old, new):
     path.write_text(text.replace(old, new))
     with pytest.raises(InputError, match=r"cal.json was changed after it was written"):
         calibrate.read(path)
+
+
+def signed_again(path, **changes):
+    """Change fields of a file as whoever makes a new digest can; a change to ... takes the field out."""
+    document = {**json.loads(path.read_text()), **changes}
+    kept = {name: value for name, value in document.items() if value is not ... and name not in ("format", "digest")}
+    digest = hashlib.sha1(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps({"format": document["format"], **kept, "digest": digest}))
+
+
+NOT_WRITTEN = {
+    "not finite": {"offset": math.nan},
+    "infinite": {"weights": [math.inf]},
+    "text": {"offset": "1"},
+    "text of a list": {"weights": "1"},
+    "true": {"offset": True},
+    "nothing": {"prior": None},
+    "huge": {"weights": [10**400]},
+    "prior": {"prior": 1},
+    "one weight too many": {"weights": [1.0, 2.0]},
+    "no columns": {"columns": [], "weights": [], "ranges": []},
+    "columns": {"columns": 3},
+    "column": {"columns": ["\x1b[2Jscore"]},
+    "ranges": {"ranges": [[0.0]]},
+    "count": {"n_target": 0},
+    "count with a point": {"n_nontarget": 2.5},
+    "lists": {"lists": [["a.txt"]]},
+    "notes": {"notes": ["one\ntwo"]},
+    "deep": {"notes": [[[[[]]]]]},
+    "trials": {"trials": "odd"},
+    "trials as a list": {"trials": ["00" * 8]},
+}
+
+
+@pytest.mark.parametrize("changes", NOT_WRITTEN.values(), ids=NOT_WRITTEN)
+def test_what_is_signed_again_is_no_calibration_all_the_same(tmp_path, changes):
+    path = tmp_path / "cal.json"
+    calibrate.write(path, fit(*gaussian()))
+    signed_again(path, **changes)
+    name = next(iter(changes))
+    with pytest.raises(InputError) as caught:
+        calibrate.read(path)
+    assert f"cal.json was not written by sv-score: its {name} are not such as it writes" in str(caught.value)
+
+
+@pytest.mark.parametrize("changes", [{"offset": ...}, {"more": 1}])
+def test_fields_that_are_missing_or_too_many(tmp_path, changes):
+    calibrate.write(tmp_path / "cal.json", fit(*gaussian()))
+    signed_again(tmp_path / "cal.json", **changes)
+    with pytest.raises(InputError, match=r"cal.json was changed after it was written"):
+        calibrate.read(tmp_path / "cal.json")
+
+
+def test_ratios_that_are_no_numbers_are_refused():
+    vast = fit(*gaussian())._replace(weights=(1e308,))
+    with pytest.raises(InputError, match="the log-likelihood ratio of trial 2 is no finite number: calibrate anew"):
+        calibrate.apply(vast, [0.5, 100.0])
+
+
+def test_a_file_too_large_is_not_read(tmp_path):
+    with open(tmp_path / "cal.json", "wb") as file:
+        file.truncate(10**9)
+    with pytest.raises(InputError, match="wanted a calibration, as JSON: it has more than 1,048,576 bytes"):
+        calibrate.read(tmp_path / "cal.json")
+
+
+def test_a_file_of_version_0_1_is_read(tmp_path):
+    old = Path(__file__).parents[1] / "golden" / "v1" / "calibration.json"
+    found = calibrate.read(old)
+    assert found.trials == "" and (found.n_target, found.n_nontarget) == (4, 24)
+    (tmp_path / "cal.json").write_text(old.read_text().replace("calibration 1", "calibration 1.1"))
+    with pytest.raises(InputError, match="was changed after it was written"):
+        calibrate.read(tmp_path / "cal.json")
+
+
+# --- what flatters ----------------------------------------------------------------------------------------------------
+
+
+def doubts(tmp_path, learnt, measured):
+    """What is said of a calibration that was learnt from one text and is applied to the trials of another."""
+    dev, test = trials(learnt, tmp_path, "dev.txt"), trials(measured, tmp_path, "test.txt")
+    calibrate.write(tmp_path / "cal.json", fit(dev.scores, dev.labels, lists=[dev]))
+    return calibrate.doubts(calibrate.read(tmp_path / "cal.json"), test)
+
+
+LEARNT = "a b 0.5 target\na c 0.4 nontarget\nb c 0.7 nontarget\nb d 0.9 target\n"
+FLATTERS = "the calibration was learnt from {}, so the numbers look better than they are: measure on others"
+
+
+def test_a_calibration_on_its_own_trials_is_told_whatever_their_order_form_and_scores(tmp_path):
+    assert doubts(tmp_path, LEARNT, LEARNT) == [FLATTERS.format("these very trials")]
+    other = "enroll,test,score,label\nd,b,3,1\nc,b,1,0\nb,a,2,1\nc,a,4,0\n"
+    assert doubts(tmp_path, LEARNT, other) == [FLATTERS.format("these very trials")]
+
+
+def test_a_share_of_them_is_told_and_none_is_not(tmp_path):
+    more = "".join(f"a x{i} 0.1 nontarget\n" for i in range(4))
+    assert doubts(tmp_path, LEARNT, LEARNT + more) == [FLATTERS.format("about 50.0% of these trials")]
+    assert doubts(tmp_path, LEARNT, more) == []
+
+
+def test_an_old_file_knows_its_list_by_the_text_alone(tmp_path):
+    dev = trials(LEARNT, tmp_path)
+    old = fit(dev.scores, dev.labels, lists=[dev])._replace(trials="")
+    assert calibrate.doubts(old, dev) == [FLATTERS.format("these very trials")]
+    assert calibrate.doubts(old, trials(LEARNT + "x y 1 target\n", tmp_path)) == []
+
+
+def test_a_ratio_that_falls_is_told():
+    columns, labels = gaussian()
+    (note,) = calibrate.doubts(fit(-columns, labels))
+    assert note.startswith("the ratio falls as the score rises")
+    assert calibrate.doubts(fit(columns, labels)) == []
+    assert calibrate.doubts(fit(np.hstack([-columns, columns**2]), labels, names="ab")) == []  # of one system alone
+
+
+def test_thresholds_that_are_out_of_reach_are_told():
+    ratios = np.array([-1.0, 0.0, 2.0])
+    assert calibrate.out_of_reach(ratios, [(0.5, 1, 1), (0.2, 1, 1)]) == []
+    assert calibrate.out_of_reach(ratios, [(0.1, 1, 1), (0.8, 1, 1), (0.01, 10, 1)]) == [
+        "no score reaches the Bayes threshold 2.197 of p_target 0.1: all trials are refused",
+        "all scores reach the Bayes threshold -1.386 of p_target 0.8: none is refused",
+        "no score reaches the Bayes threshold 2.293 of p_target 0.01,10,1: all trials are refused",
+    ]
+
+
+def test_a_threshold_beyond_all_cosines_is_told():
+    found = fit(*gaussian())._replace(weights=(6.0,), offset=-4.0)
+    assert calibrate.cosine_threshold(found, 0.5) == (pytest.approx(2 / 3), [])
+    cosine, notes = calibrate.cosine_threshold(found, 0.001)
+    assert cosine == pytest.approx((math.log(999) + 4) / 6)
+    assert notes == ["at p_target 0.001 the threshold is a cosine of 1.818, which none can reach: all is refused"]
+    assert "all exceed: all is accepted" in calibrate.cosine_threshold(found, 1 - 1e-7)[1][0]
 
 
 def test_a_calibration_laid_out_anew_is_the_same(tmp_path):

@@ -99,8 +99,8 @@ def test_files_without_models(read, text):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    for path in (tmp_path / "none", tmp_path):
-        with pytest.raises(InputError, match="cannot read"):
+    for path, why in ((tmp_path / "none", "cannot read"), (tmp_path, "wanted an ordinary file, this is a folder")):
+        with pytest.raises(InputError, match=why):
             read_models(path)
 
 

@@ -104,8 +104,8 @@ def test_bad_tables(file, text, message):
 
 
 def test_a_manifest_that_is_not_there(tmp_path):
-    for path in (tmp_path / "none.csv", tmp_path):
-        with pytest.raises(InputError, match="cannot read"):
+    for path, why in ((tmp_path / "none.csv", "cannot read"), (tmp_path, "wanted an ordinary file")):
+        with pytest.raises(InputError, match=why):
             read_manifest(path, ["a"])
 
 

@@ -113,3 +113,33 @@ def test_a_report_without_labels_or_speakers(tmp_path):
     inverted = scoring.report(listed(tmp_path, "1 a1 a2\n0 b1 b2\n1 a1 a3\n0 b1 b3\n"), np.array([0, 1, 0, 1]), ci=True)
     assert inverted["ci"]["resampled"] == "utterances"
     assert inverted["min_dcf_threshold"]["0.01"] == "inf"
+
+
+# --- what flatters ------------------------------------------------------------------------------------------------
+
+
+def test_two_names_of_one_recording_are_noted(many):
+    ids, embeddings, trial_list = many
+    scores = scoring.cosine((ids, embeddings), trial_list)
+    assert scoring.same_recordings((ids, embeddings), trial_list, scores) == []  # pairs of an id with itself aside
+    near = embeddings.copy()
+    near[3] = embeddings[2] + np.float32(1e-6)  # almost the same is not the same
+    assert scoring.same_recordings((ids, near), trial_list, scoring.cosine((ids, near), trial_list)) == []
+    copied = embeddings.copy()
+    copied[3] = copied[17] = embeddings[2]
+    pairs = [(trial_list.ids[e], trial_list.ids[t]) for e, t in zip(trial_list.enroll, trial_list.test)]
+    same = [pair for pair in pairs if pair[0] != pair[1] and set(pair) <= {ids[2], ids[3], ids[17]}]
+    (note,) = scoring.same_recordings((ids, copied), trial_list, scoring.cosine((ids, copied), trial_list))
+    assert note.startswith(f"{len(same)} trials compare two ids of one embedding, so of one recording")
+    assert note.endswith(f"the first: {same[0][0]} {same[0][1]}")
+
+
+def test_what_the_numbers_make_suspicious_is_in_the_report(tmp_path):
+    swapped = listed(tmp_path, "1 a1 a2\n0 b1 b2\n1 a1 a3\n0 b1 b3\n")
+    report = scoring.report(swapped, np.array([0, 1, 0, 1]), ci=True)
+    assert [note.split(":")[0] for note in report["notes"]] == [
+        "the ids do not tell the speakers, so the intervals are too narrow",
+        "targets score lower than non-targets",
+        "50.0% of the scores are repeated ones",
+    ]
+    assert scoring.report(swapped._replace(labels=None), np.array([0, 1, 0, 1]))["notes"] == []

@@ -280,7 +280,7 @@ def test_what_is_no_list_is_refused(read, data, message):
 def test_missing_files_and_folders(tmp_path):
     with pytest.raises(InputError, match="cannot read .*none.txt: No such file"):
         trials.read_trials(tmp_path / "none.txt")
-    with pytest.raises(InputError, match="cannot read .*: Is a directory"):
+    with pytest.raises(InputError, match="wanted an ordinary file, this is a folder"):
         trials.read_trials(tmp_path)
 
 

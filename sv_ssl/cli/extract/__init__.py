@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,9 @@ from sv_ssl.core import host
 from sv_ssl.core.command import run
 from sv_ssl.core.errors import InputError, Skipped
 from sv_ssl.core.files import atomic_write
-from sv_ssl.core.guard import check_outputs
+from sv_ssl.core.guard import check_outputs, check_room
+
+BATCH = 32  # waves that pass together on a GPU
 
 if TYPE_CHECKING:
     from sv_ssl.embeddings.parts import Part
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return run(lambda: _extract(arguments.check(arguments.parser().parse_intermixed_args(argv))))
+    return run(lambda: _extract(arguments.check(arguments.parser().parse_intermixed_args(argv))), "sv-extract")
 
 
 def _extract(given: argparse.Namespace) -> int:
@@ -68,7 +71,7 @@ def _written(given: argparse.Namespace) -> Iterator[tuple[str, str | Path]]:
     if given.shard:
         yield "--out", parts.path_of(given.out, *given.shard)
         return
-    yield from (("--out", path) for path in store.new_files(given.out))
+    yield from (("--out", path) for path in store.new_files(given.out) or [Path(given.out, "0.npy")])  # of a folder
     endings = {".skipped.csv": True, ".windows.csv": given.window, ".scores.txt": given.score}
     yield from (("--out", _beside(given.out, ending)) for ending, wanted in endings.items() if wanted)
 
@@ -112,12 +115,13 @@ def _embed(given: argparse.Namespace, work: Plan, shard: int, shards: int) -> Pa
     embedder = folder.load(given.model, device)
     options = extraction.Options(
         precision=given.precision,
-        batch=given.batch or (1 if device == "cpu" else 32),
+        batch=given.batch or BATCH,
         grid=given.length_grid,
         crops=given.crops or 0,
         crop_seconds=given.crop_seconds or 3.5,
         longest=given.longest,
     )
+    check_room("--out", given.out, 4 * embedder.dim * len(work.utterances) * max(1, options.crops) // shards)
     kept = None if given.no_cache else extraction.cache_of(embedder)
     workers = given.workers
     if workers is None:
@@ -160,11 +164,20 @@ def _write(out: str, part: Part, listed: Trials | None, started: float) -> int:
     if listed and not part.crops:
         raise InputError("--score wants parts of --crops")
     skipped = part.unplanned + part.skipped
+    rows = part.rows.reshape(-1, part.rows.shape[2])
+    tables: dict[str, list[tuple]] = {
+        ".skipped.csv": [("id", "reason"), *((one.id, one.reason) for one in skipped)],
+        ".windows.csv": [("id", "recording", "start", "stop"), *part.windows],
+    }
+    with ExitStack() as beside:  # all of them are written before one takes the place of an earlier one
+        for ending, table in tables.items():
+            if table[1:]:
+                _write_csv(beside.enter_context(atomic_write(_beside(out, ending))), table)
+        if part.ids:
+            store.write(out, plan.crop_ids(part.ids, part.crops), rows)
     _report_skipped(_beside(out, ".skipped.csv"), skipped)
     if not part.ids:
         raise InputError(f"none of {len(skipped):,} recordings could be embedded; the first: {skipped[0].reason}")
-    rows = part.rows.reshape(-1, part.rows.shape[2])
-    store.write(out, plan.crop_ids(part.ids, part.crops), rows)
     elapsed = time.perf_counter() - started
     pace = f"{part.seconds:,.1f} s of audio embedded in {elapsed:.1f} s, {part.seconds / elapsed:.0f} x real time"
     print(
@@ -172,7 +185,6 @@ def _write(out: str, part: Part, listed: Trials | None, started: float) -> int:
         f"{pace if part.seconds else 'all of them were kept from before'}"
     )
     if part.windows:
-        _write_csv(_beside(out, ".windows.csv"), [("id", "recording", "start", "stop"), *part.windows])
         print(f"wrote {_beside(out, '.windows.csv')}: when they start and stop")
     if listed:
         _write_scores(_beside(out, ".scores.txt"), listed, part)
@@ -195,12 +207,13 @@ def _beside(out: str, ending: str) -> Path:
 
 
 def _report_skipped(path: Path, skipped: list[Skipped]) -> None:
-    path.unlink(missing_ok=True)  # of an earlier run
+    """Say what was skipped and where it is listed; take away the list of an earlier run."""
+    if not skipped:
+        path.unlink(missing_ok=True)
+        return
     _show_skipped(skipped)
-    if skipped:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in Counter(one.kind for one in skipped).most_common())
-        print(f"skipped {len(skipped):,} recordings, listed in {path}: {kinds}", file=sys.stderr)
-        _write_csv(path, [("id", "reason"), *((one.id, one.reason) for one in skipped)])
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in Counter(one.kind for one in skipped).most_common())
+    print(f"skipped {len(skipped):,} recordings, listed in {path}: {kinds}", file=sys.stderr)
 
 
 def _show_skipped(skipped: list[Skipped]) -> None:
@@ -222,8 +235,5 @@ def _write_scores(path: Path, listed: Trials, part: Part) -> None:
 
 
 def _write_csv(path: Path, rows: Iterable[tuple[str, ...]]) -> None:
-    with (
-        atomic_write(path) as temporary,
-        open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
-    ):
+    with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         csv.writer(file).writerows(rows)

@@ -32,7 +32,7 @@ OUT has its form by its ending:
   .pt          {"ids": [...], "embeddings": (N, D)}: torch.load(OUT)
   /            a new folder of one .npy an id
 What is damaged, silent or shorter than 0.1 s is left out, named on the screen and listed with the reason in OUT's
-.skipped.csv; the exit code is then 3.
+.skipped.csv; the exit code is then 3, or 2 where nothing could be embedded.
 
 windows (--window)
   Ids are the utterance's, or for an .rttm the recording's, and the seconds in the recording, such as
@@ -44,8 +44,10 @@ crops (--crops)
   N crops, evenly spaced, with ids like a.wav/0 to a.wav/9; an utterance shorter than a crop is repeated up to it. The
   score of two utterances is the mean of the N x N cosines: --score writes it for a trial list, to OUT's .scores.txt.
 
-Nothing is padded, so numbers do not depend on --workers, --batch and shards. What was embedded is kept, by content,
-below ~/.cache/sv_ssl (XDG_CACHE_HOME): after a stop the same command goes on where it was.
+Nothing is padded, and on a CPU each recording passes alone: --batch and shards do not change one bit. The order of sums
+depends on how many threads a process has (one with --workers 1 and more), and on a GPU on --batch: an embedding then
+differs by less than 1e-6 of its length. What was embedded is kept with a checksum, by content, below ~/.cache/sv_ssl
+(XDG_CACHE_HOME): after a stop the same command goes on where it was. What is damaged there is told and made anew.
 
 several processes, GPUs or machines
   Under torchrun each process embeds a shard, and the first merges them into OUT. Shards are neighbours of equal total
@@ -86,7 +88,7 @@ def parser() -> Parser:
         type=int,
         help="processes on a CPU, threads that read for a GPU (default: one a core; 0: none)",
     )
-    add("--batch", metavar="N", type=int, help="waves of equal length that pass together (default 1, on a GPU 32)")
+    add("--batch", metavar="N", type=int, help="waves of equal length that pass together on a GPU (default 32)")
     add(
         "--length-grid",
         metavar="SECONDS",

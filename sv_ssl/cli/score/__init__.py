@@ -13,7 +13,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from sv_ssl.core.command import run
 
     words = sys.argv[1:] if argv is None else argv
-    return run(lambda: _score(words))
+    return run(lambda: _score(words), "sv-score")
 
 
 def _score(words: Sequence[str]) -> None:

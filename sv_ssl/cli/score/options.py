@@ -57,6 +57,8 @@ DEFAULTS = {"device": "cpu", "combine": "embeddings", "top_n": 300, "prior": 0.5
 READ = (
     "trials",
     "embeddings",
+    "model",
+    "made_by",
     "enroll",
     "cohort",
     "cohort_speakers",
@@ -82,6 +84,11 @@ def parser() -> Parser:
         type=lambda text: text.split(","),
         help="its columns, where they cannot be told: enroll,test,label,score or others",
     )
+    root.add_argument(
+        "--sides-apart",
+        action="store_true",
+        help="of scores: an id means one thing as enrolment, another as test, as models may (--enroll implies it)",
+    )
     add = root.add_argument_group("where scores come from").add_argument
     add(
         "--embeddings",
@@ -91,6 +98,7 @@ def parser() -> Parser:
     )
     add("--model", metavar="DIR", help="model folder: embeds the recordings that TRIALS names, below --audio")
     add("--audio", metavar="ROOT", help="folder of the recordings")
+    add("--made-by", metavar="DIR", help="model folder that made --embeddings: was it trained on what TRIALS names?")
     add("--device", help="for --model: cpu (default), cuda, cuda:1")
     add("--allow-missing", action="store_true", help="leave out trials without an embedding, and say so")
     add("--enroll", metavar="MODELS", help="utterances of each enrolment model: lines of `model utt ...`")
@@ -203,9 +211,9 @@ def _refuse_idle(arguments: argparse.Namespace) -> None:
             raise InputError(f"{_option(name)} needs {' or '.join(map(_option, needs))} as well")
     if arguments.top_n is not None and arguments.norm != "as":
         raise InputError(f"--top-n is for --norm as: {arguments.norm} takes all cohort scores")
-    for first, second in (("embeddings", "model"), ("calibrate", "calibration")):
+    for first, second in (("embeddings", "model"), ("calibrate", "calibration"), ("model", "made_by")):
         if getattr(arguments, first) and getattr(arguments, second):
-            raise InputError(f"--{first} and --{second} exclude each other")
+            raise InputError(f"{_option(first)} and {_option(second)} exclude each other")
     systems, lists = 1 + len(arguments.fuse), len(arguments.calibrate)
     if lists and lists != systems:
         raise InputError(f"{systems} systems but {lists} --calibrate: pass one for each")

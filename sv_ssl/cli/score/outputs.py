@@ -31,14 +31,15 @@ def write(arguments: argparse.Namespace, scored: Scored, report: dict, rows: lis
         return
     if arguments.csv:
         every = {key: report[key] for key in ("n_target", "n_nontarget", "eer", "min_dcf", "ci") if key in report}
-        conditions.write_csv(arguments.csv, [{"by": "all", "value": "", **every}, *rows])
+        whole = {"by": "all", "value": "", **every, "note": "; ".join(report["notes"])}
+        conditions.write_csv(arguments.csv, [whole, *rows])
         print(f"wrote {arguments.csv}: {1 + len(rows)} conditions")
     if arguments.plot:
         _plot(Path(arguments.plot), scored, report)
     if arguments.report:
         from sv_ssl.reporting import scores_page  # which imports matplotlib
 
-        scores_page.write(arguments.report, listed, scores, report, rows, notes=listed.notes, command=command)
+        scores_page.write(arguments.report, listed, scores, report, rows, notes=report["notes"], command=command)
         print(f"wrote {arguments.report}: open it in a browser")
     _hint(arguments)
 

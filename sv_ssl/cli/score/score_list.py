@@ -7,12 +7,11 @@ import shlex
 from collections.abc import Sequence
 
 from sv_ssl.cli.score import options, outputs, table
-from sv_ssl.cli.score.score_sources import Scored, read_list, scores_of
+from sv_ssl.cli.score.score_sources import Scored, read_list, read_scores, scores_of
 from sv_ssl.core.errors import InputError
-from sv_ssl.verification import bootstrap, conditions, score_columns, scoring
+from sv_ssl.verification import bootstrap, conditions, scoring
 from sv_ssl.verification.error_curve import POINTS, Point, error_weights, point_name
 from sv_ssl.verification.manifest_columns import read_manifest
-from sv_ssl.verification.trials import read_trials
 
 
 def score_list(arguments: argparse.Namespace, command: Sequence[str]) -> None:
@@ -62,7 +61,7 @@ def _conditions(arguments: argparse.Namespace, scored: Scored, points: Sequence[
 def _against(arguments: argparse.Namespace, scored: Scored, points: Sequence[Point]) -> dict:
     """Test the scores against those of another system."""
     trials = scored.trials
-    other = score_columns.join([read_trials(arguments.against)], trials)[:, 0]
+    other = read_scores(arguments, [arguments.against], trials)[:, 0]
     sides, _ = scoring.clusters(trials)
     assert trials.labels is not None
     return bootstrap.compare(scored.scores, other, trials.labels, *sides, points)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -11,9 +12,9 @@ import numpy as np
 from sv_ssl.cli.score.options import usual_embeddings
 from sv_ssl.core.errors import InputError
 from sv_ssl.embeddings import store
+from sv_ssl.models import training_list
 from sv_ssl.verification import calibrate, enroll, normalise, score_columns
 from sv_ssl.verification.calibrate import Calibration
-from sv_ssl.verification.columns import check_columns
 from sv_ssl.verification.system import QUALITIES, Cohort, System
 from sv_ssl.verification.trials import Trials, read_trials
 
@@ -38,28 +39,63 @@ class Columns(NamedTuple):
 
 def read_list(arguments: argparse.Namespace, path: str) -> Trials:
     """Read a list with the columns that --columns names and --by wants."""
-    columns = check_columns(arguments.columns) if arguments.columns else None
-    return read_trials(path, columns, keep=[name for by in arguments.by for name in (by, by.split(":")[0])])
+    keep = [name for by in arguments.by for name in (by, by.split(":")[0])]
+    return read_trials(path, arguments.columns, keep, sides_apart=_sides_apart(arguments))
+
+
+def read_scores(arguments: argparse.Namespace, paths: Sequence[str], reference: Trials) -> np.ndarray:
+    """Read the scores that K other systems gave to the T trials of a list: (T, K)."""
+    return score_columns.join([read_trials(path, sides_apart=_sides_apart(arguments)) for path in paths], reference)
+
+
+def _sides_apart(arguments: argparse.Namespace) -> bool:
+    return bool(arguments.sides_apart or arguments.enroll)
 
 
 def scores_of(arguments: argparse.Namespace, listed: Trials) -> Scored:
     """Score a list, and calibrate the scores if that is asked for."""
     system, origin = _system(arguments, listed)
+    notes = _trained_on(arguments, listed, system)
     own = _columns(listed, system, origin)
-    if not (arguments.calibrate or arguments.calibration):
-        return Scored(own.trials, own.values[:, 0], own.origin, arguments.llr)
-    values, names = own.values, own.names
-    if arguments.fuse:
-        others = score_columns.join([read_trials(path) for path in arguments.fuse], own.trials)
-        values = np.column_stack([values, others])
-        names = [*names, *(f"score {i}" for i in range(2, 2 + len(arguments.fuse)))]
-    calibration = _calibration(arguments, system, origin, names)
-    trials = own.trials._replace(notes=[*own.trials.notes, *calibration.notes])
-    origin = f"log-likelihood ratios from {', '.join([own.origin, *arguments.fuse])}"
-    return Scored(trials, calibrate.apply(calibration, values), origin, True)
+    own = own._replace(trials=own.trials.noted(notes))
+    if arguments.calibrate or arguments.calibration:
+        scored = _calibrated(arguments, listed, system, own)
+    else:
+        scored = Scored(own.trials, own.values[:, 0], own.origin, arguments.llr)
+    if not scored.are_ratios:
+        return scored
+    return scored._replace(trials=scored.trials.noted(calibrate.out_of_reach(scored.scores, arguments.p_target)))
+
+
+def _trained_on(arguments: argparse.Namespace, listed: Trials, system: System | None) -> list[str]:
+    """Return a note if the model that is known was trained on utterances of the list."""
+    model = arguments.model or arguments.made_by
+    if arguments.made_by and not os.path.isfile(os.path.join(model, "config.json")):
+        raise InputError(f"--made-by {model} is not a model folder: it has no config.json")
+    kept = training_list.read(model) if model else None
+    if kept is None:
+        return [f"what {model} was trained on is not known"] if arguments.made_by else []
+    models = (system.models if system else None) or {}
+    ids = list(dict.fromkeys(utterance for i in listed.ids for utterance in (i, *models.get(i, ()))))
+    paths = [os.path.abspath(os.path.join(arguments.audio, i)) for i in ids] if arguments.audio else []
+    count = int(training_list.known(kept, ids, paths).sum())
+    what = f"utterances of {listed.name} have the names of utterances that {model} was trained on"
+    return [f"{count:,} of {len(ids):,} {what}, so the numbers look better than they are"] if count else []
 
 
 # --- calibration ----------------------------------------------------------------------------------------------------
+
+
+def _calibrated(arguments: argparse.Namespace, listed: Trials, system: System | None, own: Columns) -> Scored:
+    """Turn a list's columns, and those of other systems, into ratios; `listed` is the list as it was read."""
+    values, names = own.values, own.names
+    if arguments.fuse:
+        values = np.column_stack([values, read_scores(arguments, arguments.fuse, own.trials)])
+        names = [*names, *(f"score {i}" for i in range(2, 2 + len(arguments.fuse)))]
+    calibration = _calibration(arguments, system, own.origin, names)
+    ratios = calibrate.apply(calibration, values)
+    origin = f"log-likelihood ratios from {', '.join([own.origin, *arguments.fuse])}"
+    return Scored(own.trials.noted(calibrate.doubts(calibration, listed)), ratios, origin, True)
 
 
 def _calibration(arguments: argparse.Namespace, system: System | None, origin: str, names: list[str]) -> Calibration:
@@ -107,6 +143,10 @@ def _system(arguments: argparse.Namespace, listed: Trials) -> tuple[System | Non
                 name = option.replace("_", "-")
                 raise InputError(f"{listed.name} has scores already, so --{name} would do nothing: pass --embeddings")
         return None, ""
+    if arguments.sides_apart and not arguments.enroll:
+        raise InputError(
+            "--sides-apart: an embedding is found by its id, which is one on both sides: pass --enroll too"
+        )
     source, origin = _model(arguments) if arguments.model else _file(arguments, listed)
     cohort = _cohort(arguments) if arguments.norm else None
     if unknown := [name for name in arguments.quality if name not in QUALITIES]:

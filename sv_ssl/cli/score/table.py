@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-FEW = 300_000  # distinct scores; of more, float32 repeats some by chance
+from sv_ssl.verification import scoring
+
 Rows = list[tuple[str, str, str, str]]  # name, value, interval, conventions
 
 
@@ -57,17 +58,11 @@ def _interval(ends: Sequence[float] | None, factor: float, form: str) -> str:
 
 
 def notes(report: Mapping) -> list[str]:
-    """Return what a reader of the numbers should know."""
+    """Return what a reader of the numbers should know, but for the notes on the list, which stand above them."""
     lines = []
     if "ci" in report:
         lines.append("[ ]: 95 % interval, {n:,} resamplings of {clusters:,} {resampled}".format(**report["ci"]))
-        if report["ci"]["resampled"] == "utterances":
-            lines.append("note: the ids do not tell the speakers, so the intervals are too narrow")
-    if report["eer"] > 0.55:
-        lines.append("note: targets score lower than non-targets: are the scores distances, or the labels swapped?")
-    if report["tied"] > 0.01 and (1 - report["tied"]) * report["n_trials"] < FEW:
-        lines.append(f"note: {report['tied']:.1%} of the scores are repeated ones: were they rounded?")
-    return lines
+    return [*lines, *(f"note: {doubt}" for doubt in scoring.doubts(report))]
 
 
 def breakdown(rows: Sequence[Mapping], points: Sequence[str]) -> str:

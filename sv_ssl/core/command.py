@@ -68,7 +68,7 @@ class _Terminal:
 
 def _shown() -> contextlib.AbstractContextManager:
     """Guard a terminal; files and pipes get what is printed as it is, for other programs."""
-    if sys.stdout is None or not sys.stdout.isatty():
+    if not getattr(sys.stdout, "isatty", bool)():  # of what stands in for it, too
         return contextlib.nullcontext()
     return contextlib.redirect_stdout(_Terminal(sys.stdout))  # type: ignore[type-var]
 

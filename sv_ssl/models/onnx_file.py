@@ -125,7 +125,7 @@ def _described(model: Any, path: str | os.PathLike) -> dict[str, Any]:
         raise InputError(f"{path} was not written by sv-export of this version: its sample rate is unknown")
     try:
         check_number("dim", described.get("dim"), at_least=1, whole=True)
-        check_rate(described.get("sample_rate"))
+        check_rate(described.get("sample_rate", 0))
     except InputError as error:
         raise InputError(f"{path}: in its metadata {error}") from error
     for part in ("features", "encoder"):

@@ -140,3 +140,21 @@ def test_a_leak_is_seen(program, tmp_path, monkeypatch, capsys):
     assert float(last[2].split()[0]) > 1.2 and float(last[3].split()[0]) == pytest.approx(1, abs=0.2)
     assert len(rows) > 5 and "memory of the last third" in capsys.readouterr().out
     assert "exit code 3" in refused(program, monkeypatch, capsys, "soak", "--", sys.executable, "-c", "exit(3)")
+
+
+def test_methods_are_measured_by_their_passes_and_positives_by_an_epoch(program, rows, monkeypatch):
+    module = program("methods")
+    for name, small in {
+        "BATCH": 4,
+        "REPEATS": 1,
+        "UTTERANCES": 200,
+        "PUBLISHED": 0.1,
+        "LONG": 0.3,
+        "SHORT": 0.2,
+    }.items():
+        monkeypatch.setattr(module, name, small)
+    for name, small in {"CLEAN": 0.3, "WIDE_K": 2048, "WIDE_BATCH": 4}.items():
+        monkeypatch.setattr(module, name, small)
+    found = rows("methods")
+    assert [row["what"].split(":")[0] for row in found] == ["SimCLR", "SimCLR + SSPS", "DINO", "SDPN", "SSPS", "DINO"]
+    assert all(float(row["measured"].split()[0].rstrip("%")) > 0 for row in found)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sv_ssl.core.errors import InputError
+from sv_ssl.core.errors import InputError, printable
 from sv_ssl.core.files import atomic_write
 from sv_ssl.core.text_file import csv_rows
 
@@ -128,7 +128,7 @@ def _complaint(path: str | os.PathLike) -> str:
     bad = (f"{path}:{number}: {fault}" for number, fault in faults if fault)
     shown = list(islice(bad, SHOWN))
     more = sum(1 for _ in bad)
-    return "; ".join(shown) + (f"; and {more} more: {len(shown) + more} bad lines in all" if more else "")
+    return printable("; ".join(shown)) + (f"; and {more} more: {len(shown) + more} bad lines in all" if more else "")
 
 
 def _fault(header: list[str], row: list[str], seen: dict[str, int], number: int) -> str | None:

@@ -15,6 +15,7 @@ from sv_ssl.core.errors import InputError, Skipped, is_number
 from sv_ssl.core.files import atomic_write, check_ordinary, first_few
 from sv_ssl.embeddings.numpy_files import read_arrays
 
+MOST = 100_000  # parts of a run
 Row = tuple[str, str, str, str]  # of OUT's .windows.csv
 
 
@@ -95,7 +96,7 @@ def _check(part: Part) -> None:
     if not (
         all(isinstance(text, str) for text in texts)
         and all(type(number) is int for number in numbers)
-        and 1 <= part.shard <= part.shards
+        and 1 <= part.shard <= part.shards <= MOST
         and rows.shape[1:2] == (max(1, part.crops),)
         and is_number(part.seconds)
         and (rows.dtype, rows.ndim, len(rows)) == (np.float32, 3, len(part.ids))

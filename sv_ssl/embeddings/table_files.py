@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
@@ -113,7 +114,9 @@ def torch_load(path: Path) -> Any:
 
     try:
         _check_pt(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch's, on forms that it no longer likes
+            return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception:

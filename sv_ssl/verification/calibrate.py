@@ -267,7 +267,7 @@ def _fault(calibration: Calibration) -> str:
     wanted = {
         "columns": lambda columns: k > 0 and _each(_is_line, columns),
         "weights": lambda weights: _each(is_number, weights, k),
-        "ranges": lambda ranges: _each(lambda ends: _each(is_number, ends, 2), ranges, k),
+        "ranges": lambda ranges: _each(lambda ends: _each(is_number, ends, 2) and ends[0] <= ends[1], ranges, k),
         "prior": lambda prior: is_number(prior) and 0 < prior < 1,
         **dict.fromkeys(("offset", "cllr_before", "cllr_after"), is_number),
         **dict.fromkeys(("n_target", "n_nontarget"), lambda count: not number_fault(count, at_least=1, whole=True)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import hashlib
+import io
 import os
 import sys
 import zlib
@@ -22,6 +23,7 @@ from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import check_ordinary
 from sv_ssl.verification.columns import WANTED, Layout, fault, quoted, split
 
+RATIO = 100  # of a gzip file's text to its own size: lists have 5 to 30
 BLOCK = 1 << 24  # bytes read into lines at once
 SHOWN = 10  # bad lines named in one message
 
@@ -51,11 +53,21 @@ def _unpacked(path: str | os.PathLike, name: str) -> bytes:
         check_ordinary(path)
     try:
         data = sys.stdin.buffer.read() if str(path) == "-" else Path(path).read_bytes()
-        return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+        return _decompressed(data, name) if data[:2] == b"\x1f\x8b" else data
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{name}: a damaged gzip file: {error}") from None
     except OSError as error:
         raise InputError(f"cannot read {name}: {error.strerror}") from None
+
+
+def _decompressed(data: bytes, name: str) -> bytes:
+    """Unpack gzip; a list is text, which becomes no more than so many times smaller."""
+    most = RATIO * len(data) + BLOCK
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+        unpacked = file.read(most + 1)
+    if len(unpacked) > most:
+        raise InputError(f"{name}: a gzip file that unpacks to more than {RATIO} times its size: no list does")
+    return unpacked
 
 
 def _check_utf8(name: str, data: bytes, wanted: str) -> None:

@@ -65,7 +65,7 @@ def faulty():
     [
         ("takes", "accepted", ""),
         ("refuses", "refused", ""),
-        ("shows control characters", "failed", "the message of a refusal has a control character, '\\x1b'"),
+        ("shows control characters", "refused", ""),  # `InputError` spells them out
         ("waits", "failed", "took too long at "),
         ("heeds nothing", "failed", "did not come back"),
         ("holds", "failed", "took more than 1 GB"),

@@ -53,7 +53,8 @@ def prepare(source: str | os.PathLike, out: str | os.PathLike, workers: int | No
 
 
 def _below(root: Path, folder: str) -> list[str]:
-    return [f"{folder}/{file}" for file in audio.find(root / folder)]
+    """Return the audio files of one part of the download, none where the part is not there: finish() tells what lacks."""
+    return [f"{folder}/{file}" for file in audio.find(root / folder)] if (root / folder).is_dir() else []
 
 
 def _noises(folder: Path, files: Sequence[str]) -> list[str]:

@@ -110,7 +110,7 @@ def quality(labels: ArrayLike, clusters: ArrayLike, beta: float = 1.0) -> dict[s
 
     _, y = np.unique(np.asarray(labels), return_inverse=True)
     _, k = np.unique(np.asarray(clusters), return_inverse=True)
-    counts = metrics.cluster.contingency_matrix(y, k)
+    counts = metrics.cluster.contingency_matrix(y, k, sparse=True)  # recordings times clusters may be gigabytes
     homogeneity, completeness, v = metrics.homogeneity_completeness_v_measure(y, k, beta=beta)
     return {
         "nmi": float(metrics.normalized_mutual_info_score(y, k)),

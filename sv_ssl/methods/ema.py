@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from sv_ssl.core.errors import InputError
+from sv_ssl.core.errors import InputError, check_number
 
 BUFFERS = ("own", "copy", "ema")
 
@@ -29,6 +29,8 @@ class Ema:
     def __init__(self, weight: float | Callable[[float], float], buffers: str = "own"):
         if buffers not in BUFFERS:
             raise InputError(f"buffers is {buffers!r}: choose {', '.join(BUFFERS[:-1])} or {BUFFERS[-1]}")
+        if not callable(weight):
+            check_number("ema, the weight of the slow copy,", weight, at_least=0, at_most=1)
         self.weight = weight
         self.buffers = buffers
 

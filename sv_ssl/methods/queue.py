@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sv_ssl.core.distributed import gather_batch
+from sv_ssl.core.errors import check_number
 from sv_ssl.core.seeds import torch_stream
 
 
@@ -22,6 +23,7 @@ class Queue(nn.Module):
 
     def __init__(self, size: int, dim: int, lanes: int = 1, seed: int = 0):
         super().__init__()
+        check_number("the size of the queue", size, at_least=1, whole=True)
         start = torch.randn(lanes, size, dim, generator=torch_stream(seed, "queue"))
         self.register_buffer("rows", F.normalize(start, dim=-1))
         self.register_buffer("labels", torch.full((size,), -1))

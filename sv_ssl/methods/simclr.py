@@ -50,6 +50,11 @@ class SimCLR(Method):
             raise InputError(
                 "positives are sampled where labels are unknown: pass --labels utterance, or leave them out"
             )
+        if positives is not None and (mixup is not None or getattr(loss, "takes_rows", False)):
+            raise InputError(
+                "positives take the place of rows of z alone: leave mixup out, and losses of embeddings, which "
+                f"{type(loss).__name__} may have"
+            )
         self.embedder = embedder
         self.loss = loss
         self.head = head or nn.Identity()

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from sv_ssl.core.errors import InputError
 from sv_ssl.methods.queue import Queue, enqueue
 
 
@@ -34,6 +35,12 @@ def test_lanes_start_with_random_rows_that_belong_to_nobody():
     torch.testing.assert_close(queue.rows.norm(dim=2), torch.ones(2, 5))
     assert not torch.equal(queue.rows[0], queue.rows[1]) and not torch.equal(queue.rows, other.rows)
     assert torch.equal(queue.rows, Queue(5, 3, lanes=2).rows)
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, "8"])
+def test_a_queue_has_a_size(size):
+    with pytest.raises(InputError, match="the size of the queue is .*: wanted a whole number of at least 1"):
+        Queue(size, 2)
 
 
 def test_keys_wait_until_they_are_pushed():

@@ -26,6 +26,7 @@ class Clusters(nn.Module):
 
     counts      clusters of each clustering
     iterations  of k-means, which starts from rows drawn by `seed`
+    start       epochs before the first clustering
     online      in place of k-means: after each step the centroids move to its rows, by this weight of the old ones
     """
 
@@ -33,8 +34,16 @@ class Clusters(nn.Module):
     written: Tensor
     assignments: Tensor
 
-    def __init__(self, counts: Sequence[int], iterations: int = 10, online: float | None = None, seed: int = 0):
+    def __init__(
+        self,
+        counts: Sequence[int],
+        iterations: int = 10,
+        online: float | None = None,
+        seed: int = 0,
+        start: int = 0,
+    ):
         super().__init__()
+        check_number("start of the clusters", start, at_least=0, whole=True)
         if not counts:
             raise InputError("counts is empty: name the number of clusters, such as [1000]")
         for count in counts:
@@ -45,6 +54,7 @@ class Clusters(nn.Module):
         self.iterations = iterations
         self.online = online
         self.seed = seed
+        self.start = start
         self.waiting: list[tuple[Tensor, Tensor]] = []
         self.known: dict[str, np.ndarray] = {}
 
@@ -100,10 +110,16 @@ class Clusters(nn.Module):
     # --------------------------------------------------------------------------------------------------- once an epoch
     @torch.no_grad()
     def refresh(self, epoch: int) -> dict[str, float]:
-        """Cluster what was written in this epoch; return how well the first clustering fits what is known."""
+        """Cluster what was written in this epoch; return its share of all rows, and how well it fits what is known.
+
+        Of fewer rows than clusters nothing is made, and all are unknown: old clusters are of another network.
+        """
+        if epoch < self.start:
+            return {}
         fresh = torch.nonzero(self.written == epoch)[:, 0]
         if len(fresh) < max(self.counts):
-            return {}  # the first epoch of a resumed run without a bank: everything stays as it is
+            self.assignments.fill_(-1)
+            return {"clustered": 0.0}
         if self.online is None:
             self._kmeans(fresh, epoch)
         else:
@@ -130,7 +146,7 @@ class Clusters(nn.Module):
 
     def _figures(self, fresh: Tensor) -> dict[str, float]:
         clusters = self.assignments[0, fresh].cpu().numpy()
-        figures: dict[str, float] = {}
+        figures = {"clustered": len(fresh) / len(self.written)}
         for name, labels in self.known.items():
             of_row = labels[fresh.cpu().numpy()]
             if (of_row >= 0).any():

@@ -20,12 +20,13 @@ class DeepCluster(Method):
     """Learn clusters of the epoch before: loss(cosines with their centroids, clusters). Step.z is (V * B, P).
 
     Caron et al. 2018 and the second version of 2020, https://arxiv.org/abs/2006.09882; hparams/deepcluster.yaml. The
-    first epoch has no clusters: its loss is 0, and the bank is filled.
+    first epoch has no clusters: its loss is 0, and the bank is filled. It holds the first long crop of each recording;
+    all crops learn the clusters.
 
     counts  clusters of each clustering
     """
 
-    needs = Needs(views=2)
+    needs = Needs(views=2, short=True)
 
     def __init__(
         self,
@@ -52,15 +53,16 @@ class DeepCluster(Method):
     def forward(self, batch: Batch) -> Step:
         views = batch.views
         h = self.embedder(views.flatten(0, 1))
-        z = self.head(h)
+        crops = [h] if batch.short is None else [h, self.embedder(batch.short.flatten(0, 1))]
+        z = self.head(torch.cat(crops))  # ((V + S) * B, P)
         rows = unit(z)
-        scores = [cosines(rows, c).unflatten(0, views.shape[:2]) for c in self._centroids()]
+        scores = [cosines(rows, c).unflatten(0, (-1, views.shape[1])) for c in self._centroids()]
         assigned = self.clusters.of(batch.rows)
         loss = self.loss(scores, assigned)
         if self.training:
             self.clusters.wait(batch.rows, z[: views.shape[1]])
         figures = {"assigned": (assigned[0] >= 0).float().mean()}
-        return Step(loss, z.detach(), batch.rows.repeat(len(views)), figures, h.detach())
+        return Step(loss, z[: len(h)].detach(), batch.rows.repeat(len(views)), figures, h.detach())
 
     def _centroids(self) -> list[torch.Tensor]:
         return [self.clusters.centroids(place) for place in range(len(self.clusters.counts))]

@@ -27,7 +27,7 @@ class Positives(nn.Module):
     clusters    K: more than the speakers and fewer than the recordings, so that a cluster is larger than a recording
                 and smaller than a speaker. N / sqrt(utterances per recording * utterances per speaker) is a start.
     near        a positive is of one of so many clusters nearest to the row's own, that one excluded; 0: of its own
-    start       epochs of ordinary training before
+    start       epochs of ordinary training before, and at least one, in which the bank is filled
     queue_size  positives that can be drawn; default: 2 K, so that 86 % of even clusters have an entry
     skip_empty  draw among the clusters that have an entry
     codebook    "kmeans" once an epoch, or "online": centroids that move with each step
@@ -54,7 +54,7 @@ class Positives(nn.Module):
             raise InputError(f"near is {near}, of {clusters} clusters: wanted fewer than those beside the row's own")
         self.near = near
         self.start = start
-        self.queue_size = queue_size or 2 * clusters
+        self.queue_size = 2 * clusters if queue_size is None else queue_size
         self.skip_empty = skip_empty
         self.seed = seed
         self.epoch = 1
@@ -76,7 +76,7 @@ class Positives(nn.Module):
     @property
     def active(self) -> bool:
         """Return whether positives are replaced in this epoch."""
-        return self.epoch > self.start
+        return self.epoch > max(self.start, 1)
 
     @torch.no_grad()
     def look(self, embedder: nn.Module, batch: Batch) -> None:
@@ -133,13 +133,15 @@ class Positives(nn.Module):
         return torch.where((sizes > 0) & (own >= 0), places, -1)
 
     def _figures(self, rows: Tensor, places: Tensor, found: Tensor) -> dict[str, Tensor]:
-        """Return the share of rows with a sampled positive; of those, with known labels, the shares that are alike."""
-        figures = {"coverage": found.float().mean()}
+        """Return the share of rows with a sampled positive, how many steps old those are, and what share is alike."""
+        n_found = found.sum().clamp(min=1)
+        steps = (self.queue.position - 1 - places) % self.queue_size // (world_size() * len(rows)) + 1
+        figures = {"coverage": found.float().mean(), "age": (steps * found).sum() / n_found}
         sampled = self.queue.labels[places.clamp(min=0)]
         for name, labels in self.known.items():
-            of_row = labels.to(rows.device)
+            self.known[name] = of_row = labels.to(rows.device)
             equal = (of_row[rows] == of_row[sampled]) & (of_row[rows] >= 0)
-            figures[f"same_{name}"] = (equal & found).sum() / found.sum().clamp(min=1)
+            figures[f"same_{name}"] = (equal & found).sum() / n_found
         return figures
 
     def push(self) -> None:

@@ -22,10 +22,13 @@ class PrototypeTerm(Clusters):
     counts       clusters of each clustering
     temperature  the mean of the concentrations
     weight       of the term
+    start        epochs before the first clustering; the authors' code has 20
     """
 
-    def __init__(self, counts: Sequence[int], temperature: float = 0.2, weight: float = 1.0, seed: int = 0):
-        super().__init__(counts, seed=seed)
+    def __init__(
+        self, counts: Sequence[int], temperature: float = 0.2, weight: float = 1.0, seed: int = 0, start: int = 0
+    ):
+        super().__init__(counts, seed=seed, start=start)
         check_number("temperature of the prototypes", temperature, at_least=1e-6)
         check_number("weight of the prototypes", weight, at_least=0)
         self.temperature = temperature

@@ -79,7 +79,7 @@ class SwAV(Method):
         codes = self.loss.codes(scores, self._queued())
         loss = self.loss.compare(scores, codes)
         if self.queue is not None and self.training:
-            self.queue.wait(compared[:2].detach(), batch.rows)
+            self.queue.wait(z[:2].detach(), batch.rows)  # what was sampled is an old row, which was here before
         figures |= of_targets(codes, loss.detach())
         long = z[: len(views)].detach()
         return Step(loss, long.flatten(0, 1), batch.rows.repeat(len(views)), figures, h.detach())

@@ -19,6 +19,7 @@ SHOWN = {
     "usage": "usage {:.0f}",
     "target_entropy": "target entropy {:.2f}",
     "coverage": "{:.0%} sampled positives",
+    "age": "{:.0f} steps old",
     "same_speaker": "{:.0%} of them right",
     "same_recording": "{:.0%} of the same recording",
     "speaker_nmi": "clusters' NMI with speakers {:.2f}",
@@ -74,6 +75,13 @@ ALARMS = (
         math.inf,
         "few recordings find a sampled positive: raise the queue's size, lower the number of clusters, or pass "
         "--skip_empty True",
+    ),
+    Alarm(
+        "clustered",
+        0.5,
+        math.inf,
+        "most recordings have no cluster, since an epoch brings too few of them, and what fills no batch is left out: "
+        "lower the number of clusters, or --batch_size",
     ),
 )
 

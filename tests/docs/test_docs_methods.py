@@ -171,6 +171,7 @@ def test_the_limits_of_the_figures_are_those_that_warn():
         "usage": f"below {limits['usage_share'].low:.0%}",
         "target entropy": f"above {limits['entropy_share'].high:.0%}",
         "sampled positives": f"below {limits['coverage'].low:.0%}",
+        "clustered": f"below {limits['clustered'].low:.0%}",
     }
     assert len(limits) == len(wanted)
     for figure, text in wanted.items():

@@ -8,10 +8,14 @@ import torch
 from small_batches import Linear, batch, facts, waves
 from torch import nn
 
-from sv_ssl.losses import ACL, CLAR, DINOLoss, InfoNCE, NTXent, Penalised, Rows, SDPNLoss, rows
+from sv_ssl.losses import ACL, CLAR, DINOLoss, InfoNCE, NTXent, Penalised, Rows, SDPNLoss, SwAVLoss, rows
 from sv_ssl.methods import DINO, SDPN, Labelled, Method, MoCo, Needs, SimCLR, Step
 from sv_ssl.methods.base import Facts
+from sv_ssl.methods.clusters import Clusters
 from sv_ssl.methods.positives import Positives
+from sv_ssl.methods.predictive import Predictive
+from sv_ssl.methods.prototype_term import PrototypeTerm
+from sv_ssl.methods.swav import SwAV
 from sv_ssl.models.heads import Bottleneck, Prototypes
 
 ROOT = Path(__file__).parents[2] / "sv_ssl"
@@ -25,6 +29,11 @@ METHODS = {
     "SSPS": lambda: SimCLR(Linear(), NTXent(0.1), positives=Positives(2, near=0)),
     "DINO": lambda: DINO(Linear(), Bottleneck(8, 8, 8), Prototypes(8, 6), DINOLoss(6)),
     "SDPN": lambda: SDPN(Linear(), Bottleneck(8, 8, 8), Prototypes(8, 6), SDPNLoss()),
+    "SwAV": lambda: SwAV(Linear(), Prototypes(8, 6), SwAVLoss(), queue_size=6),
+    "BYOL": lambda: Predictive(Linear(), nn.Linear(8, 8), nn.Linear(8, 8)),
+    "SimSiam": lambda: Predictive(Linear(), nn.Linear(8, 8), nn.Linear(8, 8), ema=None),
+    "ProtoNCE": lambda: MoCo(Linear(), InfoNCE(0.1), queue_size=8, prototypes=PrototypeTerm([2, 3])),
+    "MoCo by cluster": lambda: MoCo(Linear(), InfoNCE(0.1), queue_size=8, clusters=Clusters([2])),
     "none": lambda: Labelled(Linear(), ACL(0.5), "none"),
     "semi": lambda: Labelled(Linear(), CLAR(NTXent(0.1)), "semi"),
     "full": lambda: Labelled(Linear(), Penalised(nn.functional.cross_entropy), "full"),

@@ -9,10 +9,12 @@ import torch.nn.functional as F
 from small_batches import Linear, batch, facts
 
 from sv_ssl.core.errors import InputError
-from sv_ssl.losses import NTXent
+from sv_ssl.losses import ACL, NTXent
 from sv_ssl.methods import SimCLR
 from sv_ssl.methods.base import Facts
+from sv_ssl.methods.mixup import Mixup
 from sv_ssl.methods.positives import Positives
+from sv_ssl.training import watch
 
 CASES = json.loads((Path(__file__).parents[1] / "golden" / "ssl.json").read_text())["cases"]
 N = 24
@@ -65,6 +67,7 @@ def test_golden_loss_and_gradient(case):
     z = torch.cat([inputs["z1"], inputs["z2"]]).requires_grad_()
     positives = Positives(2, near=0, queue_size=len(inputs["queue_z"]))
     positives.prepare(Facts(len(inputs["z1"]), None, 0, 1, 1, 0), 3, z.shape[1])
+    positives.start_epoch(2)
     positives.queue.rows = inputs["queue_z"][None]
     positives.sample = lambda rows, draws: inputs["places"].long()
     rows = torch.arange(len(inputs["z1"]))
@@ -195,7 +198,45 @@ def test_the_queue_keeps_true_positives_never_sampled_ones():
     made.on_step_end(2)
     behind = made.positives.queue.rows[0, 8:16]  # the 24 rows of the first epoch went round once
     assert behind.equal(step.z.chunk(2)[1])
-    assert set(step.log) == {"coverage"} and step.log["coverage"] > 0
+    assert set(step.log) == {"coverage", "age"} and step.log["coverage"] > 0
+
+
+def test_the_age_is_that_of_the_sampled_rows():
+    made, optimizer = method(start=1, queue_size=20)
+    train(made, optimizer, (1,))
+    made.on_epoch_start(2)
+    positives = made.positives
+    rows = torch.arange(8)
+    places = torch.tensor([3, 2, 4, -1, 12, 11, 4, 3])  # the next to be written is 4, of batches of 8: the oldest row
+    assert positives.queue.position == 4
+    log = positives._figures(rows, places, places >= 0)
+    assert log["age"].item() == pytest.approx((1 + 1 + 3 + 2 + 2 + 3 + 1) / 7)  # 3 and 2 are of the last step
+
+
+@pytest.mark.parametrize("start", [0, 1])
+@pytest.mark.parametrize("codebook", ["kmeans", "online"])
+def test_the_first_epoch_has_no_clusters_and_raises_no_alarm(start, codebook):
+    made, optimizer = method(start=start, near=0, skip_empty=True, codebook=codebook)
+    for epoch in (1, 2):
+        made.on_epoch_start(epoch)
+        logs = []
+        for crops in batches(epoch):
+            logs.append(made(crops).log)
+            made.on_step_end(epoch)
+        figures = made.on_epoch_end(epoch)
+        assert watch.alarms({name: float(value) for name, value in {**logs[-1], **figures}.items()}) == []
+        assert all(("coverage" in log) == (epoch == 2) for log in logs) and figures["clustered"] == 1
+
+
+def test_fewer_rows_than_clusters_raise_the_alarm():
+    made, _ = method(start=1)
+    made.on_epoch_start(1)
+    [crops, *_] = batches(1)
+    made(crops._replace(views=crops.views[:, :3], rows=crops.rows[:3], clean=crops.clean[:, :3]))
+    made.on_step_end(1)
+    [alarm] = watch.alarms(made.on_epoch_end(1))
+    assert "lower the number of clusters" in alarm
+    assert (made.positives.clusters.assignments == -1).all()
 
 
 def test_known_speakers_are_measured_and_never_used():
@@ -206,9 +247,13 @@ def test_known_speakers_are_measured_and_never_used():
     assert train(made, optimizer, (1, 2)) == train(other, optimizer_2, (1, 2))
     other.on_epoch_start(3)
     log = other(next(batches(3))).log
-    assert set(log) == {"coverage", "same_speaker", "same_recording"} and log["same_speaker"] >= log["same_recording"]
+    assert (
+        set(log) == {"coverage", "age", "same_speaker", "same_recording"}
+        and log["same_speaker"] >= log["same_recording"]
+    )
     other.on_step_end(3)
-    assert set(other.on_epoch_end(2)) == {"speaker_purity", "speaker_nmi", "recording_purity", "recording_nmi"}
+    known = {"speaker_purity", "speaker_nmi", "recording_purity", "recording_nmi"}
+    assert set(other.on_epoch_end(2)) == {"clustered"} | known
 
 
 def test_rows_that_an_epoch_left_out_have_no_cluster():
@@ -230,13 +275,14 @@ def test_rows_that_an_epoch_left_out_have_no_cluster():
         ({"codebook": "both"}, "choose kmeans or online"),
         ({"near": 4}, "near is 4, of 4 clusters"),
         ({"near": -1}, "near of the positives"),
+        ({"queue_size": 0}, "the size of the queue is 0"),
         ({"start": 0.5}, "start of the positives"),
         ({"momentum": 2.0, "codebook": "online"}, "weight of the old centroids"),
     ],
 )
 def test_what_is_refused(options, message):
     with pytest.raises(InputError, match=message):
-        Positives(4, **options)
+        Positives(4, **options).prepare(facts(n_rows=N), 4, 4)
 
 
 def test_positives_need_two_views_and_enough_utterances():
@@ -244,6 +290,9 @@ def test_positives_need_two_views_and_enough_utterances():
         Positives(4).prepare(facts(n_rows=3), 2, 2)
     with pytest.raises(InputError, match="--labels utterance"):
         SimCLR(Linear(), NTXent(0.2), labels="speaker", positives=Positives(4))
+    for options in ({"loss": ACL(0.5)}, {"loss": NTXent(0.2), "mixup": Mixup()}):
+        with pytest.raises(InputError, match="take the place of rows of z alone: leave mixup out"):
+            SimCLR(Linear(), positives=Positives(4), **options)
     made, _ = method()
     with pytest.raises(InputError, match="3 came: --n_views 2"):
         made(batch(3, 8, clean=torch.randn(1, 8, 16)))

@@ -115,9 +115,10 @@ class SimCLR(Method):
         if len(batch.views) != 2:
             raise InputError(f"positives take the place of the second view of 2, {len(batch.views)} came: --n_views 2")
         self.positives.look(self.embedder, batch)
-        first, second = z.chunk(2)
-        sampled, figures = self.positives.replace(second[None], batch.rows)
-        return torch.cat([first, sampled[0]]), figures
+        first, second = z.unflatten(0, (2, -1)).split(1)  # (1, B, P) each
+        sampled, figures = self.positives.replace(second, batch.rows)
+        # Where nothing was replaced z itself: a copy would change how its gradients are summed, and so their rounding.
+        return z if sampled is second else torch.cat([first[0], sampled[0]]), figures
 
     def _of_short_crops(self, short: Tensor, labels: Tensor, keys: Tensor, key_labels: Tensor) -> Tensor:
         if not self.needs.short:

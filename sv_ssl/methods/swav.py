@@ -89,8 +89,9 @@ class SwAV(Method):
         if self.positives is None:
             return z, {}
         self.positives.look(self.embedder, batch)
-        sampled, figures = self.positives.replace(z[1:2], batch.rows)
-        return torch.cat([z[:1], sampled, z[2:]]), figures
+        second = z[1:2]
+        sampled, figures = self.positives.replace(second, batch.rows)
+        return z if sampled is second else torch.cat([z[:1], sampled, z[2:]]), figures
 
     def _queued(self) -> Tensor | None:
         """Return the cosines of the rows that the queue holds, (2, M, K), or None."""

@@ -9,10 +9,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sv_ssl.core import distributed
 from sv_ssl.data.batch import Batch
-from sv_ssl.losses import DeepClusterLoss, DINOLoss, InfoNCE, NTXent, SDPNLoss, SwAVLoss
+from sv_ssl.losses import Barlow, DeepClusterLoss, DINOLoss, InfoNCE, NTXent, SDPNLoss, SwAVLoss, VICReg
 from sv_ssl.methods import DINO, SDPN, Facts, MoCo, Positives, SimCLR
 from sv_ssl.methods.clusters import Clusters
 from sv_ssl.methods.deepcluster import DeepCluster
+from sv_ssl.methods.predictive import Predictive
 from sv_ssl.methods.prototype_term import PrototypeTerm
 from sv_ssl.methods.swav import SwAV
 from sv_ssl.models.heads import Prototypes
@@ -47,6 +48,9 @@ def positives(**options):
 
 
 METHODS = {
+    "VICReg": lambda: SimCLR(Tiny(), VICReg()),
+    "Barlow": lambda: SimCLR(Tiny(), Barlow()),
+    "BYOL": lambda: Predictive(Tiny(), nn.Linear(DIM, DIM), nn.Linear(DIM, DIM), ema=0.9),
     "SSPS": lambda: SimCLR(Tiny(), NTXent(0.2), positives=positives()),
     "SSPS online": lambda: SimCLR(Tiny(), NTXent(0.2), positives=positives(codebook="online", skip_empty=True)),
     "DINO": lambda: DINO(Tiny(), Head(), Prototypes(5, 7, frozen_epochs=1), DINOLoss(7), ema=0.9),
@@ -58,6 +62,8 @@ METHODS = {
     "DeepCluster": lambda: DeepCluster(Tiny(), DeepClusterLoss(), counts=[3, 4]),
     "ProtoNCE": lambda: MoCo(Tiny(), InfoNCE(0.2), queue_size=12, ema=0.9, prototypes=PrototypeTerm([3, 4])),
     "MoCo by cluster": lambda: MoCo(Tiny(), InfoNCE(0.2), queue_size=12, ema=0.9, clusters=Clusters([4])),
+    "SwAV SSPS": lambda: SwAV(Tiny(), Prototypes(DIM, 7), SwAVLoss(), queue_size=12, positives=positives()),
+    "SDPN SSPS": lambda: SDPN(Tiny(), Head(), Prototypes(5, 7), SDPNLoss(), ema=0.9, positives=positives()),
     "MoCo SSPS": lambda: MoCo(Tiny(), InfoNCE(0.2), queue_size=12, ema=0.9, positives=positives()),
 }
 

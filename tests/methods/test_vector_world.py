@@ -53,7 +53,7 @@ LEARN = {
     "SDPN": (sdpn, 0.75),
 }
 COLLAPSES = {
-    "VICReg without variance": (partial(simclr, loss=VICReg(var=0, cov=0), head=True), "raise var_weight"),
+    "VICReg without variance": (partial(simclr, loss=VICReg(var=0), head=True), "raise var_weight"),
     "BYOL without stop-gradient": (partial(byol, ema=None, stop_gradient=False), "keep stop_gradient"),
     "DINO without a centre": (partial(dino, momentum=1.0), "centre the targets"),
     "DINO without sharpening": (partial(dino, teacher_temperature=0.1), "lower the teacher's temperature"),

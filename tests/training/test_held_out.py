@@ -1,5 +1,8 @@
 """Validation without labels: who is held out, and what is made of them."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +11,8 @@ from sv_ssl import audio
 from sv_ssl.audio import noise
 from sv_ssl.audio.transform import Pipeline
 from sv_ssl.core.errors import InputError
-from sv_ssl.training import held_out
+from sv_ssl.methods import Needs
+from sv_ssl.training import dataset, held_out
 from sv_ssl.verification.trials import read_trials
 
 
@@ -64,3 +68,29 @@ def test_a_damaged_utterance_is_passed_over_and_many_are_an_error(held, tmp_path
         open(path, "w").close()
     with pytest.raises(InputError, match="--valid_utterances 0"):
         held_out.write(held, tmp_path / "none", None, seed=0, rate=16000)
+
+
+@pytest.mark.parametrize("utterances, held", [(200, True), (0, False)])
+def test_the_test_list_never_chooses_the_epoch(tiny, tmp_path, monkeypatch, utterances, held):
+    """A folder with a test list and none for validation: utterances are held out, or nothing is validated."""
+    monkeypatch.setattr(dataset.held_out, "MOST_SHARE", 0.5)
+    monkeypatch.setattr(dataset.held_out, "LEAST_SECONDS", 0.5)
+    for name in ("wav", "train.csv", "trials.txt"):
+        (tmp_path / name).symlink_to(tiny / name)
+    unset = dict.fromkeys(("valid_trials", "test_trials", "audio_root", "train_csv", "transforms"))
+    settings = SimpleNamespace(
+        **unset,
+        data_folder=tmp_path,
+        output_folder=tmp_path / "out",
+        label_share=1.0,
+        valid_utterances=utterances,
+        seed=0,
+        embedder=SimpleNamespace(sample_rate=16000),
+        method=SimpleNamespace(needs=Needs()),
+    )
+    train, valid, [test] = dataset.read(settings)
+    assert test.stem == "trials" and (valid is not None) == held
+    names = set(train.wav.map(lambda path: Path(path).name))
+    assert not names & {Path(name).name for name in test.trials.ids}
+    if valid is not None:
+        assert not set(valid.trials.ids) & set(test.trials.ids) and valid.audio_root.parent == tmp_path / "out"

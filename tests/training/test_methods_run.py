@@ -1,8 +1,10 @@
 """Methods beyond SimCLR and MoCo as recipes: they start from a contrastive model, and leave one that all can load."""
 
+import io
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.numpy import load_file
@@ -12,6 +14,9 @@ import sv_ssl
 from sv_ssl import audio
 from sv_ssl.cli import export
 from sv_ssl.data import manifest
+from sv_ssl.models import folder
+from sv_ssl.training import dataset, held_out, speaker_scores
+from sv_ssl.verification import metrics
 
 ENCODER = ["--encoder=ECAPA", "--encoder_size=small", "--n_mels=40", "--dim=32"]
 HEAD = [*SHORT, "--average_last=0"]
@@ -55,6 +60,41 @@ def test_trains_logs_what_is_watched_and_leaves_a_model(tiny, tmp_path, name):
     if name in ("dino", "rdino", "sdpn", "ssps_swav"):
         assert log[0]["usage"] > 0 and 0 <= log[0]["entropy_share"] <= 1
     assert sv_ssl.load(tmp_path / "out" / "model").dim == 32
+    if name in ("dino", "sdpn"):
+        the_teacher_was_kept(tiny, tmp_path / "out", min(record["eer"] for record in log if "eer" in record))
+
+
+def the_teacher_was_kept(tiny, out, best_eer):
+    """The model folder is the teacher of the best epoch, and scores as it did while the run went on."""
+    kept = load_file(out / "model" / "model.safetensors")
+    epochs = []
+    for checkpoint in out.glob("save/CKPT*"):
+        state = torch.load(checkpoint / "method.ckpt", weights_only=True)
+        parts = ("teacher.0.", "embedder.")
+        epochs.append([all(np.array_equal(kept[key], state[part + key].numpy()) for key in kept) for part in parts])
+    assert [True, False] in epochs and not any(student for _, student in epochs)
+    listed = dataset.trial_list(tiny / "valid.txt", [], tiny / "wav")
+    [scores] = speaker_scores.scored(folder.load(out / "model"), [listed])
+    assert metrics.evaluate(scores, listed.labels)["eer"] == best_eer
+
+
+@pytest.mark.parametrize("name", ["ssps", "deepcluster", "sdpn"])
+def test_recordings_of_unknown_speakers_are_enough(tiny, tmp_path, name):
+    """Nothing is known of them, and no list is named: halves of utterances choose the epoch, nothing is tested."""
+    text = (tiny / "train.csv").read_text().replace("$data_root", str(tiny))
+    known = pd.read_csv(io.StringIO(text))
+    known.drop(columns=["spk_id", "session"]).to_csv(tmp_path / "unknown.csv", index=False)
+    unknown = [f"--train_csv={tmp_path / 'unknown.csv'}", f"--data_folder={tiny / 'wav'}", "--corpus=unknown"]
+    more = [*ENCODER, *METHODS[name], "--epochs=3"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(held_out, "MOST_SHARE", 0.5)
+        patch.setattr(held_out, "LEAST_SECONDS", 0.5)
+        assert run(TRAIN, f"hparams/{name}.yaml", *options(tiny, tmp_path), *more, *unknown) == 0
+    log = [json.loads(line) for line in (tmp_path / "out" / "train_log.jsonl").read_text().splitlines()]
+    assert all(np.isfinite(record["loss"]) and "eer" in record for record in log)
+    assert not any("speaker" in figure or "recording" in figure for record in log for figure in record)
+    assert name != "ssps" or "coverage" in log[2]
+    assert not (tmp_path / "results").exists()
 
 
 @pytest.mark.parametrize("name", ["dino", "sdpn", "ssps"])

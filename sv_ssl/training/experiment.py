@@ -231,7 +231,7 @@ def write(outcome: Outcome) -> None:
     folder = run_folder.results_folder(settings)
     for line in ["", *task.figures(result), ""]:
         print(line)
-    print(f"wrote {settings.output_folder}/{', '.join(['model', *task.files(result)])}")
+    print(f"wrote {settings.output_folder}/{', '.join(['model', 'watch.png', *task.files(result)])}")
     if result:
         print(f"result: {record.record(folder, result)}{task.tables(folder)}")
     for number, line in enumerate(task.next_steps()):

@@ -53,7 +53,7 @@ def prepare(source: str | os.PathLike, out: str | os.PathLike, workers: int | No
 
 
 def _below(root: Path, folder: str) -> list[str]:
-    """Return the audio files of one part of the download, none where the part is not there: finish() tells what lacks."""
+    """Return the audio files of a part of the download; none where it is not there, which `finish` tells."""
     return [f"{folder}/{file}" for file in audio.find(root / folder)] if (root / folder).is_dir() else []
 
 

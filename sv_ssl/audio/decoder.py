@@ -188,7 +188,10 @@ def read_samples(
         raise fault(path, reason, "truncated")
     if dtype == "int16":
         block = np.multiply(block, STEP, dtype=np.float32)
-    return block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
+    if block.shape[1] == 1:
+        return block[:, 0]
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is refused later, where it is used
+        return block.mean(axis=1)
 
 
 class Track:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from sv_ssl.core.errors import check_number
+
+ROWS = 2048  # of prototypes that are worked at once in the gradient: 2 MB for 256 dimensions
 
 
 def mlp(dim: int, hidden: int = 2048, out: int = 256, hidden_layers: int = 1, last_norm: bool = False) -> nn.Sequential:
@@ -91,16 +96,45 @@ class Prototypes(nn.Module):
         self.frozen = epoch <= self.frozen_epochs
 
     def forward(self, z: Tensor) -> Tensor:
-        weight = F.normalize(self.weight, dim=1)
-        if self.frozen:
-            weight = weight.detach() + 0.0 * weight
-        cosines = F.normalize(z.to(torch.promote_types(z.dtype, torch.float32)), dim=-1) @ weight.mT
-        return cosines.to(torch.promote_types(cosines.dtype, torch.float32))
+        rows = F.normalize(z.to(torch.promote_types(z.dtype, torch.float32)), dim=-1)
+        return _Cosines.apply(rows.reshape(-1, z.shape[-1]), self.weight, self.frozen).view(*z.shape[:-1], self.count)
 
     @torch.no_grad()
     def normalise(self) -> None:
         """Make the directions unit vectors again."""
         self.weight.copy_(F.normalize(self.weight, dim=1))
+
+
+class _Cosines(torch.autograd.Function):
+    """Compare unit rows with directions of any length, without a copy of these: (N, P), (K, P) -> (N, K).
+
+    65,536 directions of 256 numbers are 64 MB. Autograd would keep them once more at length 1, and make two gradients.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, frozen: bool) -> Tensor:
+        lengths = torch.linalg.vector_norm(weight, dim=1).clamp_min(1e-12)
+        ctx.save_for_backward(rows, weight, lengths)
+        ctx.frozen = frozen
+        cosines = rows @ weight.mT
+        return cosines.to(torch.promote_types(cosines.dtype, torch.float32)).div_(lengths)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        rows, weight, lengths = ctx.saved_tensors
+        of_rows, of_weight, _ = ctx.needs_input_grad
+        rows_gradient = torch.zeros_like(rows) if of_rows else None
+        weight_gradient = torch.zeros_like(weight) if of_weight else None
+        for block in (slice(begin, begin + ROWS) for begin in range(0, len(weight), ROWS)):
+            slope = upstream[:, block].to(weight.dtype) / lengths[block]
+            if rows_gradient is not None:
+                rows_gradient += slope @ weight[block]
+            if weight_gradient is not None and not ctx.frozen:
+                unit = weight[block] / lengths[block, None]
+                raw = slope.mT @ rows
+                weight_gradient[block] = raw - (raw * unit).sum(1, keepdim=True) * unit  # the length has no slope
+        return rows_gradient, weight_gradient, None
 
 
 def _check(**sizes: int) -> None:

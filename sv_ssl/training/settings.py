@@ -145,6 +145,8 @@ class SpeakerSettings(Settings):
     room_folder: str | None = setting(
         None, "rir.csv or a folder of impulse responses; default: the built-in rooms", machine=True
     )
+    built_in_speakers: int = setting(400, "training speakers of the built-in corpus, where that is used", at_least=2)
+    built_in_sessions: int = setting(2, "sessions of each of them, with two utterances each", at_least=2)
     label_share: float = setting(
         1.0,
         "part of the labels whose utterances are used; where a method takes all: whose speaker is known",

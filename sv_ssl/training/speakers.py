@@ -64,10 +64,11 @@ class SpeakerTask(Task):
             if value is not None and not Path(str(value)).exists():
                 raise InputError(f"{key} {value} does not exist: check --{key}")
         if None in named.values():
+            sizes = {"n_train": config.plain["built_in_speakers"], "sessions": config.plain["built_in_sessions"]}
             if is_main():
-                corpus.corpus()
+                corpus.corpus(**sizes)
             barrier()
-            named = {key: value or corpus.corpus() / FOLDERS[key] for key, value in named.items()}
+            named = {key: value or corpus.corpus(**sizes) / FOLDERS[key] for key, value in named.items()}
         name = config.plain["corpus"] or corpus_name(Path(named["data_folder"]))
         return {**{key: str(value) for key, value in named.items()}, "corpus": name}
 

@@ -14,7 +14,11 @@ def check(text: TrialText, lines: Lines, sides_apart: bool) -> list[str]:
     """
     enroll, test, size = lines.enroll, lines.test, len(lines.ids)
     swapped = np.zeros(len(enroll), bool) if sides_apart else enroll > test
-    pair = _number(np.where(swapped, test, enroll), np.where(swapped, enroll, test), size)
+    pair = (
+        _number(enroll, test, size)
+        if sides_apart
+        else _number(np.minimum(enroll, test), np.maximum(enroll, test), size)
+    )
     again, clashes = _repeats(pair, swapped, lines.labels)
     if clashes or again and lines.scores is not None:
         directed = _number(enroll, test, size)

@@ -28,8 +28,8 @@ def cosine(embeddings: Embeddings, trials: Trials) -> np.ndarray:
     ids, rows = embeddings
     if np.ndim(rows) != 2 or len(rows) != len(ids):
         raise InputError(f"{len(ids)} ids and embeddings of shape {np.shape(rows)}; wanted (N,) and (N, D)")
-    sides = np.concatenate([trials.enroll, trials.test])
-    if len(sides) and not (sides.min() >= 0 and sides.max() < len(trials.ids)):
+    sides = [side for side in (trials.enroll, trials.test) if len(side)]
+    if not all(side.min() >= 0 and side.max() < len(trials.ids) for side in sides):
         raise InputError(f"{trials.name}: a trial names an id beyond the {len(trials.ids):,} that there are")
     row = dict(zip(ids, range(len(ids))))
     missing = [i for i in trials.ids if i not in row]

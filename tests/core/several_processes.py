@@ -142,7 +142,7 @@ def train(method, labels, steps):
 
 def results():
     """-> what `train` finds by case, and the rows of the tallest matrix of cosines that was made."""
-    tallest, multiply = [0], contrastive.geometry.cosines
+    tallest, multiply, dense = [0], contrastive.geometry.cosines, contrastive.DENSE
 
     def watched(a, b):
         tallest[0] = max(tallest[0], len(a))
@@ -155,6 +155,7 @@ def results():
         found[name] = train(method, labels, STEPS if name in LONG else FEW)
     for module in (contrastive.geometry, blocks):
         module.cosines = multiply
+    contrastive.DENSE = dense
     return found, tallest[0]
 
 

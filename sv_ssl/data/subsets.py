@@ -1,4 +1,4 @@
-"""Choose the part of a labelled collection whose labels are used."""
+"""Choose the part of a labelled collection whose labels are used. More labels hold the fewer."""
 
 from __future__ import annotations
 
@@ -32,4 +32,19 @@ def subset(labels: ArrayLike, share: float, seed: int, groups: ArrayLike | None 
         place[members] = (np.arange(len(members)) + rng.random()) / len(members)
     kept = np.zeros(len(codes), dtype=bool)
     kept[np.argsort(place, kind="stable")[: max(1, round(share * len(codes)))]] = True
+    return kept
+
+
+def some_of_each(labels: ArrayLike, n: int, seed: int) -> np.ndarray:
+    """Choose `n` of each class, all of those that have no more: (N,) -> (N,) bool.
+
+    >>> some_of_each(["a", "b", "a", "a"], 2, seed=0).sum()
+    3
+    """
+    codes = np.unique(np.asarray(labels), return_inverse=True)[1]
+    order = stream(seed, "labelled of each").permutation(len(codes))
+    order = order[np.argsort(codes[order], kind="stable")]  # class by class, each in the order drawn
+    first = np.searchsorted(codes[order], codes[order])
+    kept = np.zeros(len(codes), dtype=bool)
+    kept[order[np.arange(len(codes)) - first < n]] = True
     return kept

@@ -17,11 +17,11 @@ from sv_ssl.losses.geometry import cosines, unit
 
 
 @torch.no_grad()
-def clean_noisy(sides: Sides, positive: Tensor, weight: float, n_views: int = 3) -> Tensor:
+def clean_noisy(sides: Sides, positive: Tensor, weight: float, n_views: int = 3, n_clean: int = 1) -> Tensor:
     """Weight the negatives of which one is clean and the other is not: (A, C) log of weights.
 
-    The last of `n_views` views is the clean one. After the asymmetric clean segments of Gan et al. (2023), whose
-    weights we do not know: this form is ours.
+    The last `n_clean` of `n_views` views are the clean ones. After the asymmetric clean segments of Gan et al. (2023),
+    whose weights we do not know: this form is ours.
 
     >>> rows, labels = torch.eye(4), torch.tensor([0, 1, 0, 1])
     >>> clean_noisy(Sides(rows, labels, rows, labels, 0), labels[:, None] == labels, weight=math.e, n_views=2)[0]
@@ -32,7 +32,7 @@ def clean_noisy(sides: Sides, positive: Tensor, weight: float, n_views: int = 3)
     if sides.own is None or n % n_views:
         raise InputError(f"clean_noisy weights pairs of {n_views} views: set symmetric and n_views, and no short crops")
     # The rows of each process are view by view.
-    clean = torch.arange(len(sides.keys), device=positive.device) % n >= n - n // n_views
+    clean = torch.arange(len(sides.keys), device=positive.device) % n >= n - n_clean * (n // n_views)
     mixed = (clean[:n, None] != clean) & ~positive
     weights = torch.zeros(mixed.shape, dtype=sides.rows.dtype, device=mixed.device)
     return weights.masked_fill_(mixed, math.log(weight) if weight else -math.inf)

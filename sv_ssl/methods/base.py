@@ -7,7 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor, nn
 
+from sv_ssl.core.errors import InputError
 from sv_ssl.data.batch import Batch
+from sv_ssl.models.embedder import Embedder
+from sv_ssl.models.frozen import Frozen
 
 
 class Needs(NamedTuple):
@@ -53,6 +56,7 @@ class Method(nn.Module):
 
     needs: Needs = Needs()
     embedder: Any  # a module, with `dim`
+    frozen: bool = False  # whether `freeze_encoder` was called
 
     def prepare(self, facts: Facts) -> None:
         """Size and fill what depends on the training manifest. Call it before the optimizer is made."""
@@ -75,7 +79,17 @@ class Method(nn.Module):
 
     def embedder_to_keep(self) -> nn.Module:
         """Return the embedder that is validated and saved."""
-        return self.embedder
+        return self.embedder.folded() if self.frozen else self.embedder
+
+    def freeze_encoder(self) -> None:
+        """Leave the encoder as it is from now on: a linear layer on its embeddings learns in its place."""
+        if self.needs.labels == "none" or sum(isinstance(part, Embedder) for part in self.modules()) > 1:
+            raise InputError(
+                f"--freeze_encoder True is for learning with speaker labels and one encoder, and {type(self).__name__} "
+                "has others here: leave it out"
+            )
+        self.embedder = Frozen(self.embedder)
+        self.frozen = True
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return groups for the optimizer; a group's "lr_scale" multiplies the scheduled rate."""

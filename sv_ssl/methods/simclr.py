@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sv_ssl.core.distributed import gather, gather_plain
-from sv_ssl.core.errors import InputError
+from sv_ssl.core.errors import InputError, check_number
 from sv_ssl.data.batch import Batch
 from sv_ssl.losses.rows import Loss, Rows, evaluate, logged, resize, set_progress
 from sv_ssl.methods.base import Facts, Method, Needs, Step
@@ -29,7 +29,8 @@ class SimCLR(Method):
 
     Short crops are compared with the long ones of all recordings, and never with each other; the loss needs a method
     `against`, as `NTXent` has. `mixup` mixes the rows, for a loss that takes SoftLabels. `positives` replaces the
-    second of two views: SSPS, ssps.yaml. The losses of `losses.vicreg` and `losses.lejepa` are used in the same way.
+    second of two views: SSPS, ssps.yaml. `clean_views` crops without noises and rooms are views too, the last ones
+    (Gan et al. 2023): clean_segments.yaml. The losses of `losses.vicreg` and `losses.lejepa` are used in the same way.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class SimCLR(Method):
         mixup: Mixup | None = None,
         labels: str = "utterance",
         positives: Positives | None = None,
+        clean_views: int = 0,
     ):
         super().__init__()
         if labels not in LABELS:
@@ -55,11 +57,15 @@ class SimCLR(Method):
                 "positives take the place of rows of z alone: leave mixup out, and losses of embeddings, which "
                 f"{type(loss).__name__} may have"
             )
+        check_number("clean_views", clean_views, at_least=0, whole=True)
+        if clean_views and (positives is not None or mixup is not None):
+            raise InputError("clean crops as views go with neither sampled positives nor mixup: pass --n_clean 0")
         self.embedder = embedder
         self.loss = loss
         self.head = head or nn.Identity()
         self.mixup = mixup
         self.positives = positives
+        self.clean_views = clean_views
         self.by_class = labels == "speaker"
         self.classes = Classes()
         # A classifier can do with one view of each recording.
@@ -67,7 +73,7 @@ class SimCLR(Method):
             views=1 if self.by_class else 2,
             short=hasattr(loss, "against"),
             labels="all" if self.by_class else "none",
-            clean=1 if positives is not None else 0,
+            clean=1 if positives is not None else clean_views,
         )
 
     def prepare(self, facts: Facts) -> None:
@@ -97,17 +103,26 @@ class SimCLR(Method):
 
     def forward(self, batch: Batch) -> Step:
         labels = self.classes(batch) if self.by_class else batch.rows
-        waves = batch.views.flatten(0, 1)
-        row_labels = mixed_labels = labels.repeat(len(batch.views))
+        parts = self._parts(batch)
+        row_labels = mixed_labels = labels.repeat(sum(map(len, parts)))
+        waves = [views.flatten(0, 1) for views in parts]
         if self.mixup is not None:
-            waves, mixed_labels = self.mixup(waves, row_labels)
-        h = self.embedder(waves)  # (V * B, dim): one pass of the encoder
+            waves[0], mixed_labels = self.mixup(waves[0], row_labels)
+        h = torch.cat([self.embedder(rows) for rows in waves])  # (V * B, dim)
         z = self.head(h)
         compared, figures = (z, {}) if self.positives is None else self._sampled(z, batch)
         loss = evaluate(self.loss, Rows(compared, mixed_labels, h=h))
         if batch.short is not None:
             loss = loss + self._of_short_crops(batch.short, labels, z, row_labels)
         return Step(loss, z.detach(), row_labels, {**logged(self.loss), **figures}, h.detach())
+
+    def _parts(self, batch: Batch) -> list[Tensor]:
+        """Return the views as they pass the encoder: all at once, but clean ones of another length by themselves."""
+        if not self.clean_views or batch.clean is None:
+            return [batch.views]
+        if batch.clean.shape[2] == batch.views.shape[2]:
+            return [torch.cat([batch.views, batch.clean])]
+        return [batch.views, batch.clean]
 
     def _sampled(self, z: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return z with its second view replaced by sampled positives, and what is to be logged of them."""

@@ -42,6 +42,11 @@ class ECAPA(nn.Module):
             if isinstance(layer, Conv1d) and layer.kernel_size == 1:
                 layer.padding = "valid"  # the same, without a copy of the input
 
+    @property
+    def last_layer(self) -> nn.Module:
+        """Return the linear layer that ends it."""
+        return self.tdnn.fc.conv
+
     def forward(self, frames: Tensor) -> Tensor:
         """Encode as `self.tdnn` does, in four fifths of the time: see `_pooled`."""
         x = frames.transpose(1, 2)

@@ -114,6 +114,11 @@ class FastResNet34(nn.Module):
         self.project = nn.Linear(widths[-1], dim)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster
 
+    @property
+    def last_layer(self) -> nn.Module:
+        """Return the linear layer that ends it."""
+        return self.project
+
     def forward(self, frames: Tensor) -> Tensor:
         x = self.blocks(self.stem(frames.transpose(1, 2).unsqueeze(1)))  # (B, C, F', T')
         return self.project(self.pooling(x.mean(dim=2).transpose(1, 2)))  # the mean over frequency first
@@ -139,6 +144,11 @@ class ResNet34(nn.Module):
         self.pooling = AttentiveStatistics(channels)
         self.project = nn.Linear(2 * channels, dim)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @property
+    def last_layer(self) -> nn.Module:
+        """Return the linear layer that ends it."""
+        return self.project
 
     def forward(self, frames: Tensor) -> Tensor:
         x = self.blocks(self.stem(frames.transpose(1, 2).unsqueeze(1)))  # (B, C, F/8, T/8)
@@ -166,6 +176,11 @@ class WeSpeakerResNet34(nn.Module):
         self.stem = nn.Sequential(nn.Conv2d(1, widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
         self.blocks = stages(widths, (3, 4, 6, 3), (1, 2, 2, 2), fast=False)
         self.project = nn.Linear(2 * widths[-1] * ((n_mels + 7) // 8), dim)
+
+    @property
+    def last_layer(self) -> nn.Module:
+        """Return the linear layer that ends it."""
+        return self.project
 
     def forward(self, frames: Tensor) -> Tensor:
         x = self.blocks(self.stem(frames.transpose(1, 2).unsqueeze(1))).flatten(1, 2)  # (B, C * F/8, T/8)

@@ -1,7 +1,7 @@
 """Numbers to tables, pictures and pages.
 
-Results are written and read by `record`, which `result_tables` makes tables of; `plots` and `class_plots` draw;
-`scores_page` makes the report of a trial list, from templates that `html` fills in.
+Results are written and read by `record`, which `result_tables` makes tables of; `plots`, `class_plots` and
+`watch_plots` draw; `scores_page` makes the report of a trial list, from templates that `html` fills in.
 """
 
 from sv_ssl.core.lazy import lazy
@@ -14,6 +14,7 @@ _HOMES = {
     "embedding_map": "class_plots",
     "markdown": "result_tables",
     "score_histogram": "plots",
+    "watched": "watch_plots",
     "streams_note": "record",
     "write_benchmark": "record",
 }

@@ -55,7 +55,8 @@ class SSLBrain(sb.Brain):
         self.epoch = 1
         # All crops of an epoch, short and clean ones included.
         self.crops = len(train) * train.batch_sampler.batch_size * train.dataset.n_crops
-        self.log = RunLog(Path(settings.output_folder), settings.epochs, self.crops, settings.tensorboard)
+        title = f"{settings.name}, seed {settings.seed}"
+        self.log = RunLog(Path(settings.output_folder), title, settings.epochs, self.crops, settings.tensorboard)
 
     # ---------------------------------------------------------------------------------------------- one step
     def compute_forward(self, batch: dict, stage: Any) -> Step:

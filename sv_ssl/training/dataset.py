@@ -16,6 +16,7 @@ from sv_ssl.core.distributed import barrier, is_main
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.seeds import stream
 from sv_ssl.data import manifest, scan
+from sv_ssl.data.subsets import some_of_each, subset
 from sv_ssl.training import held_out
 from sv_ssl.training.settings import SpeakerSettings
 from sv_ssl.verification.trials import Trials, read_trials, speakers
@@ -57,9 +58,9 @@ def read(settings: SpeakerSettings) -> Dataset:
     lists = [valid, *tests] if valid else tests
     train = everything[~judged(everything, [listed.trials for listed in lists], audio_root)].reset_index(drop=True)
     left_out = len(everything) - len(train)
-    train = labelled_part(train, settings)
     if valid is None:
-        train, valid = hold_out(train, settings)
+        train, valid = hold_out(train, settings)  # the same utterances whatever the share of labels
+    train = labelled_part(train, settings)
     if is_main():
         show(train, left_out, {"valid_trials": [valid] if valid else [], "test_trials": tests})
     return Dataset(train, valid, tests)
@@ -142,26 +143,48 @@ def judged(train: pd.DataFrame, lists: list[Trials], audio_root: Path) -> np.nda
 
 
 def labelled_part(train: pd.DataFrame, settings: SpeakerSettings) -> pd.DataFrame:
-    """Return the utterances that are learnt from: all, or those of a share of the speakers."""
-    if settings.label_share >= 1 or settings.method.needs.labels == "some":
+    """Return the utterances that are learnt from: all, or those whose speaker is known."""
+    everything = settings.label_share >= 1 and not settings.per_speaker_labels
+    if everything or settings.method.needs.labels == "some":
         return train
     return train[known_speakers(train, settings) >= 0].reset_index(drop=True)
 
 
 def known_speakers(train: pd.DataFrame, settings: SpeakerSettings) -> np.ndarray:
-    """Return the (N,) int64 numbers of a share of the speakers, -1 for the others and where spk_id is empty.
+    """Return the (N,) int64 numbers of the speakers that the settings make known, -1 where there is none.
 
-    A larger share with the same seed holds the smaller.
+    It is those of a share of the speakers or of the utterances, or of so many utterances of each speaker. With the same
+    seed more labels hold the fewer.
     """
+    share, share_of, each = settings.label_share, settings.label_share_of, settings.per_speaker_labels
+    chosen = f"--per_speaker_labels {each}" if each and share >= 1 else f"--label_share {share}"
     if "spk_id" not in train:
         raise InputError(
-            f"--label_share {settings.label_share} is of the speakers, and the training manifest has no "
-            "column spk_id: add it, or leave label_share out"
+            f"{chosen} chooses speakers or their utterances, and the training manifest has no column spk_id: add it, "
+            "or leave the option out"
         )
-    named = train.spk_id.fillna("").astype(str)
-    names = stream(settings.seed, "label share").permutation(np.unique(named[named != ""]))
-    kept = np.sort(names[: max(2, round(settings.label_share * len(names)))])
-    return np.where(named.isin(kept), np.searchsorted(kept, named), -1)
+    if share < 1 and each and share_of == "utterances":
+        raise InputError(
+            f"{chosen} of the utterances and --per_speaker_labels {each} both choose utterances: leave one of them out"
+        )
+    names = train.spk_id.fillna("").astype(str).to_numpy()
+    kept = named = names != ""
+    if share_of == "speakers":
+        order = stream(settings.seed, "label share").permutation(np.unique(names[named]))
+        kept = np.isin(names, order[: max(2, round(share * len(order)))])
+    elif share < 1:
+        kept = _among(named, subset(names[named], share, settings.seed))
+    if each:
+        kept = kept & _among(named, some_of_each(names[named], each, settings.seed))
+    speakers = np.unique(names[kept])
+    if len(speakers) < 2:
+        raise InputError(f"{chosen} leaves {kept.sum()} utterances of {len(speakers)} speakers: want two speakers")
+    return np.where(kept, np.searchsorted(speakers, names), -1)
+
+
+def _among(rows: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Return as an (N,) mask which of the M chosen rows are kept: (N,), (M,)."""
+    return np.isin(np.arange(len(rows)), np.flatnonzero(rows)[kept])
 
 
 def hold_out(train: pd.DataFrame, settings: SpeakerSettings) -> tuple[pd.DataFrame, Listed | None]:

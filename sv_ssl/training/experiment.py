@@ -152,6 +152,17 @@ def prepare_encoder(settings: Settings) -> None:
         model.fill(settings.embedder, settings.init_from)
         training_list.read(settings.init_from)  # which goes into the new model's folder: refuse a damaged one now
         settings.method.weights_loaded()
+    if getattr(settings, "freeze_encoder", False):
+        freeze(settings)
+
+
+def freeze(settings: Settings) -> None:
+    """Leave the encoder as the model folder has it; what would train it has no meaning then."""
+    if not settings.init_from:
+        raise InputError("--freeze_encoder True keeps an encoder as it is: name its model folder with --init_from")
+    if settings.spec_augment or settings.compiled:
+        raise InputError("--spec_augment and --compiled are for an encoder that learns: leave out --freeze_encoder")
+    settings.method.freeze_encoder()
 
 
 def check_rates(settings: Settings) -> None:
@@ -231,7 +242,7 @@ def write(outcome: Outcome) -> None:
     folder = run_folder.results_folder(settings)
     for line in ["", *task.figures(result), ""]:
         print(line)
-    print(f"wrote {settings.output_folder}/{', '.join(['model', *task.files(result)])}")
+    print(f"wrote {settings.output_folder}/{', '.join(['model', 'watch.png', *task.files(result)])}")
     if result:
         print(f"result: {record.record(folder, result)}{task.tables(folder)}")
     for number, line in enumerate(task.next_steps()):

@@ -1,4 +1,5 @@
-"""What a run shows while it trains: a bar, a line an epoch for people and one for machines, curves, notes on files."""
+"""What a run shows while it trains: a bar, a line an epoch for people and one for machines, a picture of its figures,
+curves, notes on files."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from tqdm import tqdm
 from sv_ssl.core.distributed import is_main
 from sv_ssl.core.errors import InputError
 from sv_ssl.core.files import atomic_write, write_table
+from sv_ssl.reporting import watch_plots
 from sv_ssl.training import watch
 from sv_ssl.training.journal import Journal
 
@@ -18,8 +20,9 @@ from sv_ssl.training.journal import Journal
 class RunLog:
     """The log of a run in its output folder; of several processes the first one writes."""
 
-    def __init__(self, folder: Path, epochs: int, crops: int, curves: bool):
+    def __init__(self, folder: Path, title: str, epochs: int, crops: int, curves: bool):
         self.folder = folder
+        self.title = title  # of the picture
         self.epochs = epochs
         self.crops = crops  # of an epoch
         self.board: Any = tensorboard(folder / "tensorboard") if curves and is_main() else None
@@ -68,6 +71,8 @@ class RunLog:
             for key, value in record.items():
                 if isinstance(value, float):
                     self.board.add_scalar(key, value, record["epoch"])
+        if "eer" in record:
+            self._draw()
 
     def _append(self, name: str, line: str, epoch: int) -> None:
         """Add an epoch's line; lines of epochs that a kill made us repeat are dropped first."""
@@ -82,8 +87,18 @@ class RunLog:
         more = [(outcome, f"and {count} more", "") for outcome, count in journal.more.items()]
         write_table(self.folder / "files.csv", [("outcome", "wav", "reason"), *rows, *more])
 
+    def _draw(self) -> None:
+        """Draw watch.png, the figures of train_log.jsonl by epoch."""
+        path = self.folder / "train_log.jsonl"
+        if path.exists():
+            records = [json.loads(line) for line in path.read_text().splitlines()]
+            limits = {alarm.figure: (alarm.low, alarm.high) for alarm in watch.ALARMS}
+            watch_plots.watched(self.folder / "watch.png", records, limits, self.title)
+
     def close(self) -> None:
-        """End the bar and the curves."""
+        """End the bar and the curves, and draw all epochs, whatever ended the run."""
+        if is_main():
+            self._draw()
         for shown in (self.bar, self.board):
             if shown is not None:
                 shown.close()

@@ -149,9 +149,16 @@ class SpeakerSettings(Settings):
     built_in_sessions: int = setting(2, "sessions of each of them, with two utterances each", at_least=2)
     label_share: float = setting(
         1.0,
-        "part of the speakers whose utterances are used; where a method takes all: whose name is known",
+        "part of the labels whose utterances are used; where a method takes all: whose speaker is known",
         at_least=1e-9,
         at_most=1,
+    )
+    label_share_of: str = setting(
+        "speakers", "it is one of the speakers or of the utterances", choices=("speakers", "utterances")
+    )
+    per_speaker_labels: int = setting(0, "labelled utterances of a speaker that are used; 0: all", at_least=0)
+    freeze_encoder: bool = setting(
+        False, "keep the encoder of init_from as it is, and learn a linear layer on its embeddings"
     )
     n_speakers: int | None = setting(None, "of a classifier; default: those in training, times the speeds", at_least=1)
     per_speaker: int = setting(0, "utterances of a speaker in a batch; 1: never two; 0: as they come", at_least=0)

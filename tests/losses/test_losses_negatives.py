@@ -49,6 +49,12 @@ def test_negatives_of_clean_and_noisy_rows_are_weighted(weight):
     assert loss(rows(), LABELS).item() == pytest.approx(expected, rel=1e-9)
 
 
+def test_two_of_the_views_may_be_clean():
+    loss = NTXent(0.2, n_views=3, negative_weights=partial(clean_noisy, weight=3.0, n_clean=2))
+    expected = weighted(rows(), LABELS, lambda i, j: 3 if (i >= 3) != (j >= 3) else 1)
+    assert loss(rows(), LABELS).item() == pytest.approx(expected, rel=1e-9)
+
+
 def test_negatives_are_weighted_by_their_classes():
     z, tau = rows(7), 0.5
     means = {c: F.normalize(F.normalize(z)[c == SPEAKERS].mean(0), dim=0) for c in (0, 1, 2)}

@@ -11,7 +11,9 @@ from sv_ssl.core.errors import InputError
 from sv_ssl.data.batch import Batch
 from sv_ssl.losses import ACL, CLAR, AngularPrototypical, InfoNCE, MarginSoftmax, NTXent, Penalised, Rows
 from sv_ssl.losses.margin import additive
+from sv_ssl.losses.negatives import clean_noisy
 from sv_ssl.methods import SimCLR
+from sv_ssl.methods.mixup import Mixup
 from sv_ssl.models.embedder import Embedder
 from sv_ssl.models.features import LogMel, SpecAugment
 from sv_ssl.models.heads import mlp
@@ -27,6 +29,40 @@ def test_simclr_is_its_loss(n_views):
     assert torch.allclose(step.loss, NTXent(0.1, n_views=n_views)(z, given.rows.repeat(n_views)))
     assert step.z.shape == (4 * n_views, 8) and not step.z.requires_grad
     assert torch.equal(step.labels, given.rows.repeat(n_views))
+
+
+@pytest.mark.parametrize("norm, together", [(True, True), (False, False)])
+def test_clean_crops_are_the_last_views(norm, together):
+    """Of the views' length they share the encoder's pass and its statistics with them."""
+    torch.manual_seed(0)
+    clean = waves(1, seed=1) if together else waves(1, seed=1).repeat(1, 1, 2)
+    embedder = Linear(norm) if together else Halves()
+    method = SimCLR(embedder, NTXent(0.1, n_views=3, negative_weights=partial(clean_noisy, weight=2.0)), clean_views=1)
+    assert method.needs.clean == 1
+    given = batch(clean=clean)
+    step = method(given)
+    if together:
+        z = embedder(torch.cat([given.views, clean]).flatten(0, 1))
+    else:
+        z = torch.cat([embedder(given.views.flatten(0, 1)), embedder(clean[0])])
+    expected = NTXent(0.1, n_views=3, negative_weights=partial(clean_noisy, weight=2.0))(z, given.rows.repeat(3))
+    torch.testing.assert_close(step.loss, expected)
+    assert torch.equal(step.labels, given.rows.repeat(3)) and len(step.z) == 12
+    assert step.loss != SimCLR(embedder, NTXent(0.1))(given).loss  # which has no use for them
+
+
+class Halves(Linear):
+    """Embed waves of any number of 16 samples by their mean."""
+
+    def forward(self, wave):
+        return super().forward(wave.unflatten(1, (-1, 16)).mean(1))
+
+
+def test_what_clean_crops_as_views_do_not_go_with():
+    with pytest.raises(InputError, match="neither sampled positives nor mixup"):
+        SimCLR(Linear(), NTXent(0.1), mixup=Mixup(), clean_views=1)
+    with pytest.raises(InputError, match="clean_views is -1"):
+        SimCLR(Linear(), NTXent(0.1), clean_views=-1)
 
 
 def test_simclr_with_a_real_encoder_learns_to_tell_a_batch_apart():

@@ -18,6 +18,7 @@ MARKERS = [
     ("training/test_experiment.py::test_ctrl_c", "processes"),
     ("training/test_experiment_options.py", "slow"),
     ("training/test_methods_run.py", "slow"),
+    ("training/test_few_labels.py", "slow"),
     ("training/test_labelled_clips.py::test_probes_learn", "slow"),
     ("training/test_run_folder.py::test_threads_decide_and_not_the_environment", "slow"),
     ("training/test_run_folder.py::test_a_run_is_resumed_with_the_threads_that_it_was_begun_with", "slow"),

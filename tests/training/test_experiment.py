@@ -73,6 +73,7 @@ def test_a_run_leaves_all_that_it_promises(tiny, tmp_path, capsys):
         "scores.txt",
         "train_log.txt",
         "train_log.jsonl",
+        "watch.png",
         "hyperparams.yaml",
         "settings.json",
         "save",
@@ -86,6 +87,7 @@ def test_a_run_leaves_all_that_it_promises(tiny, tmp_path, capsys):
     assert result["baselines"].keys() == {"no_learning", "untrained"}
     said = capsys.readouterr().out
     assert "EER of the same encoder, untrained" in said and "next: sv-extract" in said
+    assert "/model, watch.png, det.png" in said
     assert f"{result['test']['eer']:.2%}" in (out / "model" / "README.md").read_text()
     kept = training_list.read(out / "model")
     assert training_list.known(kept, manifest.read(tiny / "train.csv").ID.tolist()).all()
@@ -239,9 +241,11 @@ def test_bf16(tiny, tmp_path, script, yaml):
 def test_collapse_stops_and_names_the_last_good_checkpoint(tiny, tmp_path, capsys, monkeypatch):
     assert run(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path, "--epochs=1")) == 0
     capsys.readouterr()
+    (tmp_path / "out" / "watch.png").unlink()
     monkeypatch.setattr(watch, "COLLAPSED", 2.0)  # no spread is as wide
     assert run(SIMCLR, "hparams/am.yaml", *options(tiny, tmp_path, "--epochs=2")) == 2
     refused(capsys, "have collapsed to one point", "The last good checkpoint is", "CKPT")
+    assert (tmp_path / "out" / "watch.png").exists()
 
 
 def test_speakers_of_the_lists_are_left_out(tiny, tmp_path, capsys):

@@ -71,6 +71,24 @@ def test_the_audio_papers_losses(tiny, tmp_path):
     assert weights["loss.main.weight"].shape == (6, 512)
 
 
+def test_class_aware_weights_beside_a_classifier(tiny, tmp_path):
+    arguments = options(tiny, tmp_path, "--epochs=1", "--batch_size=6", "--encoder=ECAPA", "--dim=16")
+    assert run(SUPERVISED, "hparams/class_aware.yaml", *arguments) == 0
+    assert (
+        run(
+            SUPERVISED,
+            "hparams/class_aware.yaml",
+            *arguments,
+            "--attention_temperature=1000000.0",
+            f"--output_folder={tmp_path / 'flat'}",
+        )
+        == 0
+    )
+    weights = torch.load(next((tmp_path / "out" / "save").glob("*/method.ckpt")), weights_only=True)
+    assert weights["loss.on_z.1.weight"].shape == (6, 16)
+    assert losses(tmp_path / "out")[0] != losses(tmp_path / "flat")[0]
+
+
 def test_known_and_unknown_speakers_at_once(tiny, tmp_path, capsys):
     """Half of the speakers are known, and one of their utterances is not: the others have the label -1."""
     frame = manifest.read(tiny / "train.csv")

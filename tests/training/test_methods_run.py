@@ -38,6 +38,7 @@ METHODS = {
     "visreg": ["--directions=16"],
     "two_stage": ["--hidden=16", "--projection=8"],
     "barlow": ["--hidden=16", "--projection=8"],
+    "clean_segments": ["--clean_seconds=0.5"],
 }
 
 

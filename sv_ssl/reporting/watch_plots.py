@@ -44,6 +44,8 @@ PANELS = (
         percent=True,
         top=100.0,
     ),
+    Panel("Age of sampled positives, in steps", {"age": "age"}, "{:.0f}", top=0.0),
+    Panel("Recordings with a cluster", {"clustered": "clustered"}, "{:.0f} %", percent=True, top=100.0),
     Panel("NMI of clusters", {"speaker_nmi": "with speakers", "recording_nmi": "with recordings"}, top=1.0),
 )
 

@@ -58,7 +58,7 @@ def data(tiny, tmp_path, monkeypatch):
     for path in tiny.iterdir():
         if path.name != "corpus.json":
             (tmp_path / "data" / "VoxCeleb" / path.name).symlink_to(path)
-    monkeypatch.setattr(corpus, "corpus", lambda: tiny)
+    monkeypatch.setattr(corpus, "corpus", lambda **sizes: tiny)
     return tmp_path
 
 

@@ -38,7 +38,9 @@ class Ema:
     def update(self, slow: nn.Module, fast: nn.Module, progress: float) -> None:
         """Move the slow copy towards the network that it is a copy of."""
         weight = self.weight(progress) if callable(self.weight) else self.weight
-        torch._foreach_lerp_(list(slow.parameters()), list(fast.parameters()), 1.0 - weight)  # type: ignore[arg-type]
+        weights = list(slow.parameters())
+        if weights:  # a head may have none
+            torch._foreach_lerp_(weights, list(fast.parameters()), 1.0 - weight)  # type: ignore[arg-type]
         if self.buffers == "own":
             return
         for old, new in zip(slow.buffers(), fast.buffers()):

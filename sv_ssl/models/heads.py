@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from sv_ssl.core.errors import check_number
+from sv_ssl.core.errors import InputError, check_number
 
 ROWS = 2048  # of prototypes that are worked at once in the gradient: 2 MB for 256 dimensions
 
@@ -43,7 +43,8 @@ def width(head: nn.Module, dim: int) -> int:
 class Bottleneck(nn.Module):
     """The head of DINO and SDPN: twice Linear-BatchNorm-GELU, then a narrow Linear: (B, dim) -> (B, out).
 
-    Linear weights are drawn from a normal distribution of width 0.02, cut at two, with biases of 0.
+    Linear weights are drawn from a normal distribution of width 0.02, cut at two, with biases of 0. With hidden=0 it is
+    no head: what comes is handed on, which short runs learn more by.
 
     >>> Bottleneck(512, hidden=64, out=32)(torch.randn(4, 512)).shape
     torch.Size([4, 32])
@@ -51,6 +52,13 @@ class Bottleneck(nn.Module):
 
     def __init__(self, dim: int, hidden: int = 2048, out: int = 256):
         super().__init__()
+        self.wide: nn.Module = nn.Identity()
+        self.narrow: nn.Module = nn.Identity()
+        self.dim = dim
+        if hidden == 0:
+            if out != dim:
+                raise InputError(f"without a head (hidden 0) what is compared is {dim} wide: pass --bottleneck {dim}")
+            return
         _check(hidden=hidden, out=out)
         self.wide = nn.Sequential(*self._layer(dim, hidden), *self._layer(hidden, hidden))
         self.narrow = nn.Linear(hidden, out)

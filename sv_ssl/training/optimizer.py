@@ -11,6 +11,20 @@ import torch
 
 from sv_ssl.core.errors import InputError
 
+KINDS = {"SGD": torch.optim.SGD, "Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
+
+
+def named(name: str, **options: Any) -> Callable:
+    """Return an optimizer's class with those of the options that it knows: momentum is SGD's alone.
+
+    >>> named("AdamW", lr=0.1, momentum=0.9).keywords
+    {'lr': 0.1}
+    """
+    if name not in KINDS:
+        raise InputError(f"optimizer is {name!r}: choose {', '.join(KINDS)}")
+    known = inspect.signature(KINDS[name]).parameters
+    return partial(KINDS[name], **{key: value for key, value in options.items() if key in known})
+
 
 def make(opt_class: Callable, groups: list[dict[str, Any]], device_type: str) -> torch.optim.Optimizer:
     """Return an optimizer of these groups; what its constructor refuses is an InputError of one line."""

@@ -273,11 +273,13 @@ def test_segments_of_one_recording_are_known_by_their_id(folder, speech, tmp_pat
 
 def test_what_cannot_be_read_is_listed(folder, speech, tmp_path, capsys):
     speech("data/good.wav")
-    (tmp_path / "data" / "bad.wav").write_text("text")
+    for name in ("bad.wav", "=1+1.wav"):
+        (tmp_path / "data" / name).write_text("text")
     code, out = extracted(folder, tmp_path / "data", "--out", tmp_path / "e.npz")
     assert code == 3 and list(out["ids"]) == ["good.wav"]
-    assert b"bad.wav," in (tmp_path / "e.skipped.csv").read_bytes()
-    assert "skipped 1 recordings" in capsys.readouterr().err
+    table = (tmp_path / "e.skipped.csv").read_text()
+    assert "\nbad.wav," in table and "\n'=1+1.wav," in table  # no formula for a spreadsheet
+    assert "skipped 2 recordings" in capsys.readouterr().err
 
 
 def test_windows_are_written_with_their_times(folder, speech, tmp_path):

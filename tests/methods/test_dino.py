@@ -165,3 +165,13 @@ def test_half_precision_and_many_prototypes_are_finite():
     loss.backward()
     assert loss.isfinite() and all(p.grad.isfinite().all() for p in method.parameters() if p.grad is not None)
     assert isinstance(method.prototypes, nn.Module) and method.prototypes.weight.grad.any()
+
+
+def test_learns_without_a_head():
+    torch.manual_seed(0)
+    method = DINO(Linear(norm=True), Bottleneck(8, 0, 8), Prototypes(8, K), DINOLoss(K), ema=0.9).train()
+    optimizer, before = torch.optim.SGD(method.parameters(), 0.1), method.teacher[0].state_dict()
+    before = {key: value.clone() for key, value in before.items()}
+    result = step(method, optimizer, crops())
+    torch.testing.assert_close(result.z, result.h[: len(result.z)])
+    assert any(not torch.equal(value, before[key]) for key, value in method.teacher[0].state_dict().items())

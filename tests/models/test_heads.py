@@ -3,7 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sv_ssl.models.heads import ROWS, Prototypes, mlp
+from sv_ssl.core.errors import InputError
+from sv_ssl.models.heads import ROWS, Bottleneck, Prototypes, mlp
 
 
 def test_layers_and_width():
@@ -35,3 +36,10 @@ def test_prototypes_take_one_row_and_answer_in_float32_under_autocast():
     cosines.sum().backward()
     assert cosines.dtype == torch.float32
     assert torch.isfinite(prototypes.weight.grad).all() and torch.isfinite(z.grad).all()
+
+
+def test_no_head_hands_embeddings_on():
+    head, h = Bottleneck(8, hidden=0, out=8), torch.randn(3, 8)
+    assert head(h) is h and head.wide(h) is h and head.dim == 8 and not list(head.parameters())
+    with pytest.raises(InputError, match="--bottleneck 8"):
+        Bottleneck(8, hidden=0, out=4)

@@ -17,7 +17,7 @@ from sv_ssl.cli.extract import arguments
 from sv_ssl.core import host
 from sv_ssl.core.command import run
 from sv_ssl.core.errors import InputError, Skipped
-from sv_ssl.core.files import atomic_write
+from sv_ssl.core.files import atomic_write, plain
 from sv_ssl.core.guard import check_outputs, check_room
 
 BATCH = 32  # waves that pass together on a GPU
@@ -166,7 +166,7 @@ def _write(out: str, part: Part, listed: Trials | None, started: float) -> int:
     skipped = part.unplanned + part.skipped
     rows = part.rows.reshape(-1, part.rows.shape[2])
     tables: dict[str, list[tuple]] = {
-        ".skipped.csv": [("id", "reason"), *((one.id, one.reason) for one in skipped)],
+        ".skipped.csv": [("id", "reason"), *((plain(one.id), plain(one.reason)) for one in skipped)],
         ".windows.csv": [("id", "recording", "start", "stop"), *part.windows],
     }
     with ExitStack() as beside:  # all of them are written before one takes the place of an earlier one

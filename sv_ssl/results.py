@@ -2,7 +2,7 @@
 
 import sys
 
-from sv_ssl.reporting.result_tables import main
+from sv_ssl.core import command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command.start("sv_ssl.reporting.result_tables"))

@@ -30,7 +30,7 @@ resumes a run that was stopped.
 
 import sys
 
-from sv_ssl.training import experiment
+from sv_ssl.core import command
 
 if __name__ == "__main__":
-    sys.exit(experiment.main(__file__, __doc__, task="clips"))
+    sys.exit(command.start("sv_ssl.training.experiment", __file__, __doc__, task="clips"))

@@ -24,7 +24,7 @@ sizes of hparams/demo.yaml. The same command again resumes a run that was stoppe
 
 import sys
 
-from sv_ssl.training import experiment
+from sv_ssl.core import command
 
 if __name__ == "__main__":
-    sys.exit(experiment.main(__file__, __doc__, task="speakers"))
+    sys.exit(command.start("sv_ssl.training.experiment", __file__, __doc__, task="speakers"))

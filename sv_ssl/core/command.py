@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import io
 import os
 import sys
@@ -47,6 +48,11 @@ def run(command: Callable[[], object], name: str = "") -> int:
         message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
     print(f"{name or Path(sys.argv[0]).name}: {printable(message, keep=SPACES)}", file=sys.stderr)
     return 2
+
+
+def start(module: str, *arguments: Any, **options: Any) -> int:
+    """Import a module, call its `main` and return its exit code: Ctrl-C is one line while the imports last, too."""
+    return run(lambda: importlib.import_module(module).main(*arguments, **options))
 
 
 class _Terminal:

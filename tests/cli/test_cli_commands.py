@@ -36,7 +36,10 @@ def test_its_help_has_examples_of_itself(capsys, name, module):
     assert max(map(len, out.splitlines())) <= 120
 
 
-TABLES = {"python -m sv_ssl.study": "sv_ssl.study.__main__", "python -m sv_ssl.results": "sv_ssl.results"}
+TABLES = {
+    "python -m sv_ssl.study": "sv_ssl.study.__main__",
+    "python -m sv_ssl.results": "sv_ssl.reporting.result_tables",
+}
 
 
 @pytest.mark.parametrize("name, module", {**commands(), **TABLES}.items())

@@ -1,13 +1,18 @@
 """What commands print: names that strangers chose do nothing to a terminal."""
 
 import io
+import os
+import signal
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from sv_ssl.core import command
 from sv_ssl.core.errors import InputError, printable
 
+ROOT = Path(__file__).parents[2]
 EVIL = "a\x1b]0;title\x07\x1b[2J\x9b1A\u202eb\r"
 SHOWN = r"a\x1b]0;title\x07\x1b[2J\x9b1A\u202eb\r"
 
@@ -55,3 +60,20 @@ def test_a_terminal_is_given_back_after_an_error(monkeypatch, capsys):
 
 def test_letters_of_all_scripts_stay():
     assert printable("Zoë 中文 \U0001f600 \\n") == "Zoë 中文 \U0001f600 \\n"
+
+
+@pytest.mark.parametrize("line", [["recipes/voxceleb/train.py", "hparams/dino.yaml"], ["-m", "sv_ssl.results", "none"]])
+def test_ctrl_c_while_modules_are_imported_is_one_line(line, tmp_path):
+    """A module that takes the place of torch and numpy interrupts its own import, as Ctrl-C would."""
+    for name in ("torch", "numpy"):
+        (tmp_path / f"{name}.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    path = f"{tmp_path}:{ROOT}"
+    done = subprocess.run(
+        [sys.executable, *line],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert (done.returncode, done.stderr.strip()) == (130, "stopped"), done.stderr

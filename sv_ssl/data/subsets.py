@@ -38,7 +38,7 @@ def subset(labels: ArrayLike, share: float, seed: int, groups: ArrayLike | None 
 def some_of_each(labels: ArrayLike, n: int, seed: int) -> np.ndarray:
     """Choose `n` of each class, all of those that have no more: (N,) -> (N,) bool.
 
-    >>> some_of_each(["a", "b", "a", "a"], 2, seed=0).sum()
+    >>> int(some_of_each(["a", "b", "a", "a"], 2, seed=0).sum())
     3
     """
     codes = np.unique(np.asarray(labels), return_inverse=True)[1]

@@ -83,6 +83,8 @@ def test_the_test_list_never_chooses_the_epoch(tiny, tmp_path, monkeypatch, utte
         data_folder=tmp_path,
         output_folder=tmp_path / "out",
         label_share=1.0,
+        label_share_of="speakers",
+        per_speaker_labels=0,
         valid_utterances=utterances,
         seed=0,
         embedder=SimpleNamespace(sample_rate=16000),
